@@ -1,0 +1,81 @@
+# dsched: builds with PGXS. "make help" lists what a person would call.
+
+MODULE_big = dsched
+EXTENSION  = dsched
+DATA       = $(sort $(wildcard sql/dsched--*.sql))
+OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+
+PG_CONFIG ?= pg_config
+# The server's headers are given as system headers, so that the strict warnings speak of this source alone.
+PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) -Isrc
+PG_CFLAGS   = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers
+SHLIB_LINK  = -lcurl -lcjson
+EXTRA_CLEAN = .deps build tmp_check
+
+all:
+
+# These goals build nothing themselves: they work on a machine that has no PostgreSQL yet.
+OWN_GOALS = help setup check unit layers format-check demo demo-stop
+ifneq ($(filter-out $(OWN_GOALS),$(or $(MAKECMDGOALS),all)),)
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq ($(wildcard $(PGXS)),)
+$(error $(PG_CONFIG) knows of no PGXS: run scripts/setup, or set PG_CONFIG to that of a PostgreSQL with its development files)
+endif
+# No bitcode for JIT: nothing here is worth inlining, and clang is not needed then.
+ifneq ($(origin with_llvm),command line)
+override with_llvm = no
+endif
+include $(PGXS)
+
+# Each object file depends on the headers that it read.
+src/%.o: src/%.c
+	@mkdir -p .deps/$(dir $*)
+	$(COMPILE.c) -MMD -MP -MF .deps/$*.d -o $@ $<
+$(OBJS): Makefile
+-include $(patsubst src/%.o,.deps/%.d,$(OBJS))
+
+endif
+
+JOBS ?= $(shell nproc)
+# Installing may be a matter of root, building is not.
+AS_ROOT = $(shell test -w "$$($(PG_CONFIG) --pkglibdir)" || echo sudo)
+
+help:
+	@echo 'make                build the extension'
+	@echo 'make install        install it into the PostgreSQL that PG_CONFIG names (default: pg_config)'
+	@echo 'make check          on a bare Debian 12 too: install what is needed, build, install, run all tests'
+	@echo '     TESTS=pattern    only the tests whose name matches, e.g. TESTS=003_kill9'
+	@echo 'make demo           as above, then three servers and an etcd, one of the servers killed; about a minute'
+	@echo 'make demo-stop      stop what the demo left running, remove its data'
+	@echo 'make unit           only the tests that need no server'
+	@echo 'make layers         check which part of the source includes which'
+	@echo 'make format-check   report lines that clang-format would change'
+	@echo 'make setup          only install the Debian packages that are needed'
+	@echo 'make clean          remove everything that was built'
+
+setup:
+	@scripts/setup
+
+# PGXS has a rule for "check" that refuses.
+ifneq ($(filter check demo,$(MAKECMDGOALS)),)
+check demo: setup
+	@echo 'building and installing dsched'
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@$(AS_ROOT) $(MAKE) --no-print-directory -s install PG_CONFIG='$(PG_CONFIG)'
+	@PG_CONFIG='$(PG_CONFIG)' TESTS='$(TESTS)' scripts/$@
+endif
+
+demo-stop:
+	@scripts/demo stop
+
+unit:
+	@TESTS='$(TESTS)' scripts/check unit
+
+layers:
+	@scripts/check-layers
+
+format-check:
+	@clang-format --dry-run --Werror $$(git ls-files 'src/*.[ch]' 'test/*.[ch]')
+
+.PHONY: all help setup check unit layers format-check demo demo-stop

@@ -1,0 +1,300 @@
+/* sql/dsched--1.0.sql */
+
+-- complain if the script is sourced in psql, rather than by CREATE EXTENSION
+\echo Use "CREATE EXTENSION dsched" to load this file. \quit
+
+-- The schema is made by CREATE EXTENSION (schema = dsched in the control file).  No table gives PUBLIC any
+-- privilege: functions change them, security-barrier views show each role its own.
+
+-- Every job of the database group.
+CREATE TABLE dsched.job (
+	job_id			bigint PRIMARY KEY,
+	username		text NOT NULL,				-- runs as this role and belongs to it
+	job_name		text NOT NULL,
+	schedule		text,						-- NULL: a one-shot
+	run_at			timestamptz,				-- the only slot of a one-shot
+	command			text NOT NULL,
+	time_zone		text NOT NULL,
+	starts_at		timestamptz,
+	expires_at		timestamptz,				-- no slot at or after it
+	max_runs		integer,
+	last_slot		timestamptz,				-- what max_runs comes to, counted from slots_from
+	active			boolean NOT NULL DEFAULT true,
+	payload			jsonb,
+	metadata		jsonb,
+	anchor			timestamptz NOT NULL,		-- intervals count from here
+	gen				bigint NOT NULL,			-- generation of slots; random
+	slots_from		timestamptz NOT NULL,		-- slots of this generation at or before it do not exist
+	gen_rev			bigint NOT NULL DEFAULT 0,	-- etcd revision at which the generation began
+	mod_revision	bigint NOT NULL DEFAULT 0,	-- of the version in etcd that this row holds or is based on; 0: none
+	change_id		bigint NOT NULL DEFAULT 0,	-- of the last local change; random
+	changed			text[],						-- columns changed here and not yet published; NULL: none
+	problem			text,						-- why it does not run (a dropped role, a definition that does not parse)
+	extra			text,						-- fields of newer versions, kept
+	created_at		timestamptz NOT NULL,
+	changed_at		timestamptz NOT NULL,
+	UNIQUE (username, job_name),
+	CHECK ((schedule IS NULL) <> (run_at IS NULL))
+);
+-- what the scheduler has to publish (in a cluster) or to take in (standalone)
+CREATE INDEX job_changed ON dsched.job (job_id) WHERE changed IS NOT NULL;
+
+-- Every run that this instance made, and every slot that it closed without a run.
+CREATE TABLE dsched.run (
+	scheduled_for	timestamptz NOT NULL,
+	job_id			bigint NOT NULL,
+	trigger_id		bigint NOT NULL,			-- 0: the schedule itself
+	attempt			integer NOT NULL,
+	job_name		text NOT NULL,
+	username		text NOT NULL,
+	gen				bigint NOT NULL,
+	reason			text NOT NULL,
+	status			text NOT NULL,
+	last_slot		timestamptz,				-- a row that stands for several slots: the last of them
+	slots			integer NOT NULL,			-- how many; 1
+	started_at		timestamptz,
+	finished_at		timestamptz,
+	node			text NOT NULL,
+	epoch			bigint NOT NULL,
+	pid				integer,
+	rows			bigint,
+	command_tag		text,
+	sqlstate		text,
+	message			text,
+	detail			text,
+	hint			text,
+	context			text,
+	PRIMARY KEY (scheduled_for, job_id, trigger_id, attempt)
+);
+CREATE INDEX run_job ON dsched.run (job_id, scheduled_for);
+
+-- Deletions and triggers committed here and not yet published (or, standalone, not yet taken in).
+CREATE TABLE dsched.outbox (
+	outbox_id		bigint PRIMARY KEY,			-- random
+	kind			text NOT NULL CHECK (kind IN ('delete', 'trigger')),
+	job_id			bigint NOT NULL,
+	username		text NOT NULL,
+	job_name		text NOT NULL,
+	base_revision	bigint NOT NULL,			-- delete: mod_revision of what was deleted
+	scheduled_for	timestamptz,				-- trigger
+	requested_by	text NOT NULL,
+	created_at		timestamptz NOT NULL
+);
+
+-- The account of each partition: the truth standalone, a copy of etcd's in a cluster (format: docs/etcd-keys.md).
+CREATE TABLE dsched.partition_state (
+	place			text NOT NULL,
+	partition		integer NOT NULL,
+	state			text NOT NULL,
+	updated_at		timestamptz NOT NULL,
+	PRIMARY KEY (place, partition)
+);
+
+-- Which database this is and which cluster it belongs to; a mismatch keeps its jobs asleep until dsched.adopt().
+CREATE TABLE dsched.identity (
+	singleton			boolean PRIMARY KEY CHECK (singleton),
+	system_identifier	bigint NOT NULL,
+	database_oid		oid NOT NULL,
+	database_name		text NOT NULL,
+	cluster				text NOT NULL,			-- dsched.cluster_name; '' standalone
+	incarnation			text NOT NULL,			-- of the cluster; '' standalone, or never joined
+	max_revision		bigint NOT NULL,		-- highest etcd revision seen
+	applied_revision	bigint NOT NULL,		-- all definitions up to it are in dsched.job
+	held				text					-- why the jobs sleep although all matches (restored rows); NULL
+);
+
+SELECT pg_catalog.pg_extension_config_dump('dsched.job', '');
+
+-- A row that was not written by the functions below comes from a dump, or was made by hand: its jobs are put on hold.
+-- It fires for rows of logical replication too.
+CREATE FUNCTION dsched._job_written() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dsched_job_written' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched._job_written() FROM PUBLIC;
+CREATE TRIGGER job_written BEFORE INSERT OR UPDATE ON dsched.job
+	FOR EACH ROW EXECUTE FUNCTION dsched._job_written();
+ALTER TABLE dsched.job ENABLE ALWAYS TRIGGER job_written;
+
+
+-- Definitions.  NULL stands for "not given", so none of these is STRICT; each checks what its caller may do, so that
+-- everybody who has USAGE on the schema may call them.
+
+CREATE FUNCTION dsched.schedule(
+	job_name text, schedule text, command text,
+	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_schedule' LANGUAGE C;
+
+CREATE FUNCTION dsched.schedule(schedule text, command text) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_schedule_unnamed' LANGUAGE C;
+
+CREATE FUNCTION dsched.schedule_once(
+	job_name text, run_at timestamptz, command text,
+	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_schedule_once' LANGUAGE C;
+
+CREATE FUNCTION dsched.schedule_in(
+	job_name text, delay interval, command text,
+	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_schedule_in' LANGUAGE C;
+
+CREATE FUNCTION dsched.alter_job(
+	job_name text,
+	schedule text DEFAULT NULL, command text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
+	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL, reset text[] DEFAULT NULL)
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_name' LANGUAGE C;
+
+CREATE FUNCTION dsched.alter_job(
+	job_id bigint,
+	schedule text DEFAULT NULL, command text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
+	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL, reset text[] DEFAULT NULL)
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_id' LANGUAGE C;
+
+CREATE FUNCTION dsched.unschedule(job_name text, username text DEFAULT NULL) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_unschedule_by_name' LANGUAGE C;
+CREATE FUNCTION dsched.unschedule(job_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_unschedule_by_id' LANGUAGE C;
+
+CREATE FUNCTION dsched.pause(job_name text, username text DEFAULT NULL) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_pause_by_name' LANGUAGE C;
+CREATE FUNCTION dsched.pause(job_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_pause_by_id' LANGUAGE C;
+
+CREATE FUNCTION dsched.resume(job_name text, username text DEFAULT NULL) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_resume_by_name' LANGUAGE C;
+CREATE FUNCTION dsched.resume(job_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_resume_by_id' LANGUAGE C;
+
+CREATE FUNCTION dsched.run_now(job_name text, username text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_run_now_by_name' LANGUAGE C;
+CREATE FUNCTION dsched.run_now(job_id bigint) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_run_now_by_id' LANGUAGE C;
+
+CREATE FUNCTION dsched.adopt() RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_adopt' LANGUAGE C;
+
+
+-- Questions.
+
+CREATE FUNCTION dsched.preview(
+	schedule text, time_zone text DEFAULT NULL, after timestamptz DEFAULT NULL, count integer DEFAULT 10)
+	RETURNS SETOF timestamptz
+	AS 'MODULE_PATHNAME', 'dsched_preview' LANGUAGE C PARALLEL RESTRICTED ROWS 10;
+
+CREATE FUNCTION dsched.current_run(
+	OUT run_key text, OUT job_id bigint, OUT job_name text, OUT scheduled_for timestamptz, OUT trigger_id bigint,
+	OUT attempt integer, OUT reason text, OUT payload jsonb)
+	AS 'MODULE_PATHNAME', 'dsched_current_run' LANGUAGE C PARALLEL RESTRICTED;
+
+CREATE FUNCTION dsched.status(OUT component text, OUT state text, OUT detail text, OUT hint text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dsched_status' LANGUAGE C PARALLEL RESTRICTED ROWS 12;
+
+
+-- What the views are made of.  They show only what the caller may see.
+
+-- Is the caller a member of the role (or does it have the rights of pg_monitor)?
+CREATE FUNCTION dsched._visible(username text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'dsched_visible' LANGUAGE C STRICT STABLE PARALLEL SAFE;
+
+CREATE FUNCTION dsched._run_key(job_id bigint, scheduled_for timestamptz, trigger_id bigint) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_run_key' LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+
+CREATE FUNCTION dsched._next_run(job dsched.job) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'dsched_next_run' LANGUAGE C STRICT VOLATILE PARALLEL SAFE COST 100;
+
+CREATE FUNCTION dsched._owner_node(username text, job_name text) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_owner_node' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE FUNCTION dsched._active_runs(
+	OUT job_id bigint, OUT username text, OUT scheduled_for timestamptz, OUT trigger_id bigint, OUT attempt integer,
+	OUT gen bigint, OUT status text, OUT reason text, OUT started_at timestamptz, OUT epoch bigint, OUT pid integer)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dsched_active_runs' LANGUAGE C PARALLEL RESTRICTED ROWS 20;
+
+CREATE FUNCTION dsched._members(
+	OUT node text, OUT this_instance boolean, OUT host text, OUT port integer, OUT labels text, OUT version text,
+	OUT session bigint, OUT last_seen timestamptz, OUT clock_skew_ms bigint)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dsched_members' LANGUAGE C PARALLEL RESTRICTED ROWS 5;
+
+CREATE FUNCTION dsched._partitions(
+	OUT partition integer, OUT owner_node text, OUT epoch bigint, OUT state text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dsched_partition_list' LANGUAGE C PARALLEL RESTRICTED ROWS 64;
+
+CREATE VIEW dsched.jobs WITH (security_barrier) AS
+	SELECT j.job_id, j.job_name, j.username, j.schedule, j.time_zone, j.run_at, j.command, j.active,
+		j.starts_at, j.expires_at, j.max_runs, j.payload, j.metadata,
+		CASE
+			WHEN j.run_at IS NULL
+			OR NOT EXISTS (
+				SELECT FROM dsched.run d
+				WHERE d.scheduled_for = j.run_at AND d.job_id = j.job_id AND d.trigger_id = 0 AND d.gen = j.gen)
+			THEN dsched._next_run(j)
+		END AS next_run,
+		r.scheduled_for AS last_run,
+		r.status AS last_status,
+		r.finished_at AS last_finished,
+		dsched._owner_node(j.username, j.job_name) AS owner_node,
+		j.changed IS NULL AS published,
+		j.problem
+	FROM dsched.job j
+	LEFT JOIN LATERAL (
+		SELECT l.scheduled_for, l.status, l.finished_at
+		FROM dsched.run l
+		WHERE l.job_id = j.job_id
+		ORDER BY l.scheduled_for DESC, l.trigger_id DESC, l.attempt DESC
+		LIMIT 1) r ON true
+	WHERE dsched._visible(j.username);
+
+-- A run that is in the table too (it commits a row before it starts) is shown once.
+CREATE VIEW dsched.runs WITH (security_barrier) AS
+	SELECT dsched._run_key(r.job_id, r.scheduled_for, r.trigger_id) AS run_key,
+		r.job_id, r.job_name, r.username, r.scheduled_for, r.trigger_id, r.attempt, r.gen, r.reason, r.status,
+		r.last_slot, r.slots, r.started_at, r.finished_at, r.node, r.epoch, r.pid, r.rows, r.command_tag,
+		r.sqlstate, r.message, r.detail, r.hint, r.context
+	FROM dsched.run r
+	WHERE dsched._visible(r.username)
+	UNION ALL
+	SELECT dsched._run_key(a.job_id, a.scheduled_for, a.trigger_id),
+		a.job_id, coalesce(j.job_name, a.job_id::text), a.username, a.scheduled_for, a.trigger_id, a.attempt, a.gen,
+		a.reason, a.status,
+		NULL, 1, a.started_at, NULL, m.node, a.epoch, a.pid, NULL, NULL,
+		NULL, NULL, NULL, NULL, NULL
+	FROM dsched._active_runs() a
+	LEFT JOIN dsched.job j ON j.job_id = a.job_id
+	LEFT JOIN dsched._members() m ON m.this_instance
+	WHERE NOT EXISTS (
+		SELECT FROM dsched.run r
+		WHERE r.scheduled_for = a.scheduled_for AND r.job_id = a.job_id AND r.trigger_id = a.trigger_id
+		AND r.attempt = a.attempt);
+
+CREATE VIEW dsched.nodes WITH (security_barrier) AS
+	SELECT node, this_instance, host, port, labels, version, session, last_seen, clock_skew_ms
+	FROM dsched._members();
+
+CREATE VIEW dsched.partitions WITH (security_barrier) AS
+	SELECT partition, owner_node, epoch, state
+	FROM dsched._partitions();
+
+
+-- Privileges.  Whatever default privileges there are: nobody but the owner touches the tables, everybody may ask the
+-- views, which know who asks.  USAGE on the schema is for the administrator to grant.
+REVOKE ALL ON dsched.job, dsched.run, dsched.outbox, dsched.partition_state, dsched.identity FROM PUBLIC;
+GRANT SELECT ON dsched.jobs, dsched.runs, dsched.nodes, dsched.partitions TO PUBLIC;
+
+-- Last: says which server and database this is, and wakes the coordinator when it is committed.
+CREATE FUNCTION dsched._created() RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_created' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched._created() FROM PUBLIC;
+SELECT dsched._created();

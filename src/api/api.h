@@ -1,0 +1,131 @@
+/*
+ * api.h
+ *	  What the SQL-callable functions share: arguments, roles, checks, changes of definitions.
+ *
+ * The functions are thin: they read and check arguments, work out the row of dsched.job that follows from
+ * them, and leave tables to src/catalog and everything else to the scheduler, which they wake at commit.
+ */
+#ifndef DSCHED_API_H
+#define DSCHED_API_H
+
+#include "fmgr.h"
+#include "catalog/catalog.h"
+#include "schedule/slots.h"
+
+/* The parts of a definition that a caller can set; named as the columns of dsched.job are. */
+typedef enum JobField
+{
+	FIELD_SCHEDULE,
+	FIELD_RUN_AT,
+	FIELD_COMMAND,
+	FIELD_TIME_ZONE,
+	FIELD_STARTS_AT,
+	FIELD_EXPIRES_AT,
+	FIELD_MAX_RUNS,
+	FIELD_USERNAME,
+	FIELD_PAYLOAD,
+	FIELD_METADATA,
+	FIELD_ACTIVE
+} JobField;
+
+#define JOB_FIELDS (FIELD_ACTIVE + 1)
+
+/* Sets of fields. */
+#define FIELD_BIT(field) (1U << (field))
+#define FIELDS_ALL ((1U << JOB_FIELDS) - 1)
+
+/* A change of one of these changes the set of slots, or who runs them, and so begins a new generation. */
+#define FIELDS_OF_GENERATION \
+	(FIELD_BIT(FIELD_SCHEDULE) | FIELD_BIT(FIELD_RUN_AT) | FIELD_BIT(FIELD_TIME_ZONE) | \
+	 FIELD_BIT(FIELD_STARTS_AT) | FIELD_BIT(FIELD_EXPIRES_AT) | FIELD_BIT(FIELD_MAX_RUNS) | \
+	 FIELD_BIT(FIELD_USERNAME) | FIELD_BIT(FIELD_ACTIVE))
+
+/* What a caller said; only the fields in the set 'given' mean something. */
+typedef struct JobArgs
+{
+	uint32		given;			/* set of fields that were not NULL */
+	uint32		reset;			/* set of fields that go back to their defaults */
+	JobRow		row;
+} JobArgs;
+
+/* ---- arguments.c ------------------------------------------------------------------------------ */
+
+extern const char *job_field_name(JobField field);
+
+/* Reads arguments first, first + 1, ... of a call as the fields listed; NULL ones are not given. */
+extern void job_args_read(FunctionCallInfo fcinfo, int first, const JobField *fields, int n, JobArgs *out);
+
+/* Reads an array of field names into out->reset; ERROR for what has no default or is given too. */
+extern void job_args_read_reset(Datum array, JobArgs *out);
+
+/* First thing in a function that changes something: ERROR where that cannot be. function: its name, with "()". */
+extern void begin_change(const char *function);
+
+/* ERROR 22004 naming the argument if it is NULL; else its text. */
+extern char *text_arg(FunctionCallInfo fcinfo, int arg, const char *name);
+
+/* Time zone of a definition that names none. */
+extern const char *default_time_zone(void);
+
+/* Random, 1 .. 2^53 - 1: exact in JSON. */
+extern int64 random_id(void);
+
+/* In the encoding of etcd and of the limits, UTF-8; may be the same pointer. */
+extern char *to_utf8(const char *text);
+
+/* '<job id>:<Unix microseconds>:<trigger id>' */
+extern char *run_key_text(const RunKey *key);
+
+/* ---- roles.c ---------------------------------------------------------------------------------- */
+
+/* Name of the role that the caller acts as. */
+extern char *caller_name(void);
+
+/* May the caller act for the role (InvalidOid: of a role that is gone)? */
+extern bool may_act_as(Oid role);
+
+/* May the caller see the jobs of the role? */
+extern bool may_see(Oid role);
+
+/* ERROR unless the role exists, the caller may act for it and jobs may run as it. */
+extern void check_job_role(const char *username);
+
+/*
+ * Finds a job that the caller wants to act on, by name among those of username (NULL: the caller) or by id; lock: for a
+ * change of its row.
+ * ERROR 42704 if there is none (or none that the caller may know of), 42501 if it is not the caller's.
+ */
+extern void find_job_by_name(const char *job_name, const char *username, bool lock, JobRow *out);
+extern void find_job_by_id(int64 job_id, bool lock, JobRow *out);
+
+/* ---- check.c ---------------------------------------------------------------------------------- */
+
+extern void check_job_name(const char *name);
+
+/* Checks a whole definition but for its role; given: what the caller said in this call. */
+extern void check_definition(JobRow *row, uint32 given);
+
+/*
+ * Parses a schedule; sets *time_zone to the zone in which it counts, in the server's spelling.  zone_given: the caller
+ * named *time_zone in this call.
+ */
+extern void check_schedule(const char *schedule, const char **time_zone, bool zone_given, CronSchedule *out);
+
+/* ---- define.c --------------------------------------------------------------------------------- */
+
+/* The fields in which two definitions differ. */
+extern uint32 job_differences(const JobRow *a, const JobRow *b);
+
+/*
+ * Begins a new generation of the slots of row.  old: the definition before, or NULL; keep_budget: max_runs goes on
+ * counting where old had got to.
+ */
+extern void begin_generation(JobRow *row, const JobRow *old, bool keep_budget);
+
+/* ERROR 22023 if row has no slot at all. */
+extern void check_ever_runs(const JobRow *row);
+
+/* Writes a changed row, marks what is to be published and wakes the scheduler at commit. */
+extern void store_change(JobRow *row, uint32 fields);
+
+#endif							/* DSCHED_API_H */

@@ -1,0 +1,412 @@
+/*
+ * status.c
+ *	  dsched.status(): how this instance does, in rows that a person can read.
+ *
+ * Each row is about one component: what its state is (ok, waiting or problem), the facts, and where something is
+ * wrong what to do about it.  Everybody may read it: it has no secrets, and names only jobs and roles that the
+ * caller may see.  It never fails because something else did; on a server without the library in
+ * shared_preload_libraries it says just that.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "api/api.h"
+#include "catalog/upkeep.h"
+#include "clock.h"
+#include "settings.h"
+#include "shared.h"
+
+#define OK "ok"
+#define WAITING "waiting"
+#define PROBLEM "problem"
+
+/* Names of broken jobs that one row lists. */
+#define MAX_NAMES 10
+
+PG_FUNCTION_INFO_V1(dsched_status);
+
+/* What is said of this database, copied from shared memory. */
+typedef struct DatabaseStatus
+{
+	bool		known;
+	SchedulerState state;
+	pid_t		pid;
+	int			restarts;
+	int			stay_away;
+	char		problem[DSCHED_PROBLEM_LEN];
+	char		hint[DSCHED_PROBLEM_LEN];
+	int			unpublished;
+	int			open_runs;
+	int			owned;			/* partitions */
+	int			active;
+} DatabaseStatus;
+
+/* What is said of the coordinator. */
+typedef struct CoordinatorStatus
+{
+	pid_t		pid;
+	SessionState session_state;
+	uint64		session;
+	int64		deadline;
+	char		problem[DSCHED_PROBLEM_LEN];
+	char		hint[DSCHED_PROBLEM_LEN];
+	char		endpoint[256];
+	int64		clock_skew_ms;
+	bool		clock_suspect;
+	int			lost_registrations;
+	int			nmembers;
+} CoordinatorStatus;
+
+/* ---- output ------------------------------------------------------------------------------------- */
+
+/* Adds a row; detail and hint may be NULL or empty. */
+static void
+put(ReturnSetInfo *rsinfo, const char *component, const char *state, const char *detail, const char *hint)
+{
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	values[0] = CStringGetTextDatum(component);
+	values[1] = CStringGetTextDatum(state);
+	nulls[2] = detail == NULL || detail[0] == '\0';
+	values[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(detail);
+	nulls[3] = hint == NULL || hint[0] == '\0';
+	values[3] = nulls[3] ? (Datum) 0 : CStringGetTextDatum(hint);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* ---- the instance ------------------------------------------------------------------------------- */
+
+static void
+read_coordinator(CoordinatorStatus *out)
+{
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	out->pid = dsched_shared->coordinator_pid;
+	out->session_state = dsched_shared->session_state;
+	strlcpy(out->problem, dsched_shared->problem, sizeof(out->problem));
+	strlcpy(out->hint, dsched_shared->hint, sizeof(out->hint));
+	strlcpy(out->endpoint, dsched_shared->endpoint, sizeof(out->endpoint));
+	out->clock_skew_ms = dsched_shared->clock_skew_ms;
+	out->lost_registrations = dsched_shared->lost_registrations;
+	out->nmembers = dsched_shared->nmembers;
+	LWLockRelease(dsched_shared->control_lock);
+	out->session = pg_atomic_read_u64(&dsched_shared->session);
+	out->deadline = (int64) pg_atomic_read_u64(&dsched_shared->deadline);
+	out->clock_suspect = pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0;
+}
+
+static void
+put_mode(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
+{
+	if (!dsched_clustered())
+		put(rsinfo, "mode", OK, psprintf("runs alone; this instance is \"%s\"", dsched_my_node()), NULL);
+	else
+		put(rsinfo, "mode", OK,
+			psprintf("cluster \"%s\" of %d %s; this instance is \"%s\"", dsched_cluster_name,
+					 coordinator->nmembers, coordinator->nmembers == 1 ? "instance" : "instances", dsched_my_node()),
+			NULL);
+}
+
+static void
+put_coordinator(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
+{
+	if (RecoveryInProgress())
+		put(rsinfo, "coordinator", WAITING, "the server is a standby; jobs run after its promotion", NULL);
+	else if (coordinator->pid == 0)
+		put(rsinfo, "coordinator", PROBLEM, "the coordinator does not run",
+			"It is restarted by itself; if that takes longer than seconds, the server's log has the reason.");
+	else if (!dsched_clustered() && coordinator->problem[0] != '\0')
+		put(rsinfo, "coordinator", PROBLEM, coordinator->problem, coordinator->hint);
+	else
+		put(rsinfo, "coordinator", OK, psprintf("process %d", (int) coordinator->pid), NULL);
+}
+
+static const char *
+session_sentence(const CoordinatorStatus *coordinator)
+{
+	double		left = (coordinator->deadline - dsched_boot_now()) / 1e6;
+
+	if (coordinator->problem[0] != '\0')
+		return coordinator->problem;
+	switch (coordinator->session_state)
+	{
+		case SESSION_STANDALONE:
+		case SESSION_NONE:
+			return "no session yet";
+		case SESSION_VALID:
+			return psprintf("session " UINT64_FORMAT " through %s, valid for %.1f s more", coordinator->session,
+							coordinator->endpoint, left > 0 ? left : 0.0);
+		case SESSION_LAPSED:
+			return "etcd did not answer in time; no jobs are started";
+		case SESSION_REFUSED:
+			return "this instance stays out of the cluster";
+	}
+	return NULL;
+}
+
+static void
+put_etcd(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
+{
+	const char *state = PROBLEM;
+
+	if (!dsched_clustered())
+		return;
+	if (coordinator->session_state == SESSION_VALID)
+		state = coordinator->problem[0] == '\0' ? OK : PROBLEM;
+	else if (coordinator->session_state == SESSION_NONE && coordinator->problem[0] == '\0')
+		state = WAITING;
+	put(rsinfo, "etcd", state, session_sentence(coordinator), coordinator->hint);
+}
+
+static void
+put_clock(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
+{
+	if (coordinator->clock_suspect)
+		put(rsinfo, "clock", PROBLEM,
+			psprintf("the clock is not to be trusted (" INT64_FORMAT " ms off etcd's); no jobs are started",
+					 coordinator->clock_skew_ms),
+			"Synchronize the clocks of this server and of etcd's, for example with chrony.");
+	else if (dsched_test_clock)
+		put(rsinfo, "clock", OK, "the test clock", NULL);
+	else if (dsched_clustered())
+		put(rsinfo, "clock", OK, psprintf(INT64_FORMAT " ms off etcd's", coordinator->clock_skew_ms), NULL);
+	else
+		put(rsinfo, "clock", OK, NULL, NULL);
+}
+
+/* ---- this database ------------------------------------------------------------------------------ */
+
+static void
+read_database(DatabaseStatus *out)
+{
+	int			db;
+
+	memset(out, 0, sizeof(*out));
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	db = dsched_find_database(MyDatabaseId);
+	if (db >= 0)
+	{
+		const DatabaseSlot *slot = &dsched_shared->databases[db];
+
+		out->known = true;
+		out->state = slot->state;
+		out->pid = slot->scheduler_pid;
+		out->restarts = slot->restarts;
+		out->stay_away = slot->stay_away;
+		strlcpy(out->problem, slot->problem, sizeof(out->problem));
+		strlcpy(out->hint, slot->hint, sizeof(out->hint));
+		out->unpublished = slot->unpublished;
+		out->open_runs = slot->open_runs;
+		for (int i = 0; i < dsched_partitions; i++)
+		{
+			out->owned += slot->partitions[i].phase != PARTITION_NONE ? 1 : 0;
+			out->active += slot->partitions[i].phase == PARTITION_ACTIVE ? 1 : 0;
+		}
+	}
+	LWLockRelease(dsched_shared->control_lock);
+}
+
+/* Do the jobs belong here?  In their own words, as the scheduler may not have looked yet. */
+static void
+put_identity(ReturnSetInfo *rsinfo)
+{
+	const char *hint = "If the jobs are to run here, and nowhere else, call dsched.adopt().";
+	Identity	stored;
+	char	   *mismatch;
+
+	identity_read(&stored);
+	mismatch = identity_mismatch(&stored);
+	if (mismatch != NULL)
+		put(rsinfo, "database", PROBLEM, psprintf("its jobs sleep: %s", mismatch), hint);
+	else if (stored.held[0] != '\0')
+		put(rsinfo, "database", PROBLEM, psprintf("its jobs sleep: %s", stored.held), hint);
+	else
+		put(rsinfo, "database", OK, psprintf("\"%s\"", stored.database_name), NULL);
+}
+
+static void
+put_scheduler(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
+{
+	if (!database->known || database->state == SCHEDULER_NONE || database->state == SCHEDULER_ABSENT)
+		put(rsinfo, "scheduler", RecoveryInProgress() ? WAITING : PROBLEM, "this database has no scheduler yet",
+			RecoveryInProgress() ? NULL :
+			psprintf("If this does not change within seconds, see the server's log, and dsched.max_databases (now %d).",
+					 dsched_max_databases));
+	else if (database->problem[0] != '\0')
+		put(rsinfo, "scheduler", PROBLEM, database->problem, database->hint);
+	else if (database->stay_away > 0)
+		put(rsinfo, "scheduler", WAITING, "a command needs the database without other connections", NULL);
+	else if (database->state == SCHEDULER_RUNNING)
+		put(rsinfo, "scheduler", OK,
+			psprintf("process %d; %d of %d partitions active here; %d runs due or running", (int) database->pid,
+					 database->active, dsched_partitions, database->open_runs),
+			NULL);
+	else if (database->state == SCHEDULER_STOPPED)
+		put(rsinfo, "scheduler", PROBLEM, psprintf("the scheduler ended %d times in a row", database->restarts),
+			"It is restarted by itself; the server's log has the reason.");
+	else
+		put(rsinfo, "scheduler", WAITING, "the scheduler is starting", NULL);
+}
+
+static void
+put_definitions(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
+{
+	if (!database->known || database->unpublished == 0)
+		put(rsinfo, "definitions", OK, NULL, NULL);
+	else
+		put(rsinfo, "definitions", WAITING,
+			psprintf("%d %s not yet published", database->unpublished,
+					 database->unpublished == 1 ? "change is" : "changes are"),
+			NULL);
+}
+
+/* Counts all broken jobs, names those that the caller may see. */
+static void
+put_jobs(ReturnSetInfo *rsinfo)
+{
+	List	   *broken = job_read_broken();
+	StringInfoData said;
+	int			named = 0;
+	ListCell   *cell;
+
+	if (broken == NIL)
+	{
+		put(rsinfo, "jobs", OK, NULL, NULL);
+		return;
+	}
+	initStringInfo(&said);
+	appendStringInfo(&said, "%d cannot run", list_length(broken));
+	foreach(cell, broken)
+	{
+		const JobRow *row = lfirst(cell);
+
+		if (named == MAX_NAMES || !may_see(get_role_oid(row->username, true)))
+			continue;
+		appendStringInfo(&said, "%s \"%s\" of %s", named == 0 ? ":" : ",", row->job_name, row->username);
+		named++;
+	}
+	put(rsinfo, "jobs", PROBLEM, said.data, "The column problem of dsched.jobs has the reasons.");
+}
+
+/* ---- workers ------------------------------------------------------------------------------------ */
+
+/* Why executors of a lane of this database cannot start; NULL: none is known that the caller may see. */
+static const char *
+executor_error(void)
+{
+	char		error[sizeof(((Lane *) NULL)->last_error)];
+	Oid			role = InvalidOid;
+
+	for (int i = 0; i < dsched_shared->queue_size; i++)
+	{
+		bool		failed;
+
+		LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+		failed = dsched_shared->lanes[i].dboid == MyDatabaseId && dsched_shared->lanes[i].failed_starts > 0;
+		role = dsched_shared->lanes[i].roleoid;
+		strlcpy(error, dsched_shared->lanes[i].last_error, sizeof(error));
+		LWLockRelease(dsched_shared->queue_lock);
+
+		if (failed && may_see(role))
+		{
+			char	   *name = GetUserNameFromId(role, true);
+
+			return psprintf("no executor can start for role \"%s\": %s", name ? name : "(dropped)", error);
+		}
+	}
+	return NULL;
+}
+
+static void
+put_executors(ReturnSetInfo *rsinfo)
+{
+	int			count[EXECUTOR_BUSY + 1] = {0};
+	const char *error = executor_error();
+	char	   *counts;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+		count[dsched_shared->executors[i].state]++;
+	LWLockRelease(dsched_shared->control_lock);
+
+	counts = psprintf("%d busy, %d idle, %d starting, of at most %d", count[EXECUTOR_BUSY],
+					  count[EXECUTOR_IDLE], count[EXECUTOR_STARTING], dsched_shared->max_executors);
+	if (error != NULL)
+		put(rsinfo, "executors", PROBLEM, psprintf("%s (%s)", error, counts), NULL);
+	else
+		put(rsinfo, "executors", OK, counts, NULL);
+}
+
+static void
+put_queue(ReturnSetInfo *rsinfo)
+{
+	int			queued = 0;
+	int			used = 0;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->queue_size; i++)
+	{
+		queued += dsched_shared->entries[i].state == ENTRY_QUEUED ? 1 : 0;
+		used += dsched_shared->entries[i].state != ENTRY_FREE ? 1 : 0;
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+
+	if (used == dsched_shared->queue_size)
+		put(rsinfo, "queue", WAITING, psprintf("%d runs wait; the queue is full, more wait outside", queued),
+			psprintf("If this lasts, raise dsched.max_executors (now %d) or dsched.queue_size (now %d).",
+					 dsched_max_executors, dsched_queue_size));
+	else
+		put(rsinfo, "queue", OK, psprintf("%d %s", queued, queued == 1 ? "run waits" : "runs wait"), NULL);
+}
+
+static void
+put_worker_slots(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
+{
+	if (coordinator->lost_registrations == 0)
+		put(rsinfo, "worker slots", OK, NULL, NULL);
+	else
+		put(rsinfo, "worker slots", PROBLEM,
+			psprintf("%d times there was no free slot for a background worker", coordinator->lost_registrations),
+			psprintf("Raise max_worker_processes (now %d) and restart the server.", max_worker_processes));
+}
+
+/* ---- the whole ---------------------------------------------------------------------------------- */
+
+/* status() */
+Datum
+dsched_status(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CoordinatorStatus coordinator;
+	DatabaseStatus database;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (dsched_shared == NULL)
+	{
+		put(rsinfo, "library", PROBLEM, "the server was started without dsched; no jobs run",
+			"Add dsched to shared_preload_libraries and restart the server.");
+		PG_RETURN_NULL();
+	}
+	put(rsinfo, "library", OK, NULL, NULL);
+	read_coordinator(&coordinator);
+	read_database(&database);
+
+	put_mode(rsinfo, &coordinator);
+	put_coordinator(rsinfo, &coordinator);
+	put_etcd(rsinfo, &coordinator);
+	put_clock(rsinfo, &coordinator);
+	put_identity(rsinfo);
+	put_scheduler(rsinfo, &database);
+	put_definitions(rsinfo, &database);
+	put_jobs(rsinfo);
+	put_executors(rsinfo);
+	put_queue(rsinfo);
+	put_worker_slots(rsinfo, &coordinator);
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,61 @@
+/*
+ * test_clock.c
+ *	  Moving the test clock, and waiting until everything that follows has happened.
+ *
+ * Not part of the extension: the tests create these functions with CREATE FUNCTION.  They do nothing
+ * on a server that was not started with dsched.test_clock.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/timestamp.h"
+
+#include "settings.h"
+#include "shared.h"
+
+#define QUIESCE_TIMEOUT_MS 60000
+
+PG_FUNCTION_INFO_V1(dsched_test_clock_set);
+PG_FUNCTION_INFO_V1(dsched_test_quiesce);
+
+static void
+require_test_clock(void)
+{
+	dsched_require_preload();
+	if (!dsched_test_clock)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server runs by the real time"),
+				 errhint("Start it with dsched.test_clock = on.")));
+}
+
+/* dsched_test_clock_set(timestamptz) */
+Datum
+dsched_test_clock_set(PG_FUNCTION_ARGS)
+{
+	TimestampTz to = PG_GETARG_TIMESTAMPTZ(0);
+
+	require_test_clock();
+	if (TIMESTAMP_NOT_FINITE(to))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the time must not be infinite")));
+	dsched_test_clock_move(to);
+	PG_RETURN_VOID();
+}
+
+/*
+ * dsched_test_quiesce(): waits until the schedulers have seen the time and all changes committed so far, and all that
+ * was due has run.  Setting the clock to what it is makes them look again.
+ */
+Datum
+dsched_test_quiesce(PG_FUNCTION_ARGS)
+{
+	require_test_clock();
+	dsched_test_clock_move(dsched_test_clock_read());
+	if (!dsched_test_quiesce_wait(QUIESCE_TIMEOUT_MS))
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the scheduler did not come to rest within %d s", QUIESCE_TIMEOUT_MS / 1000)));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,392 @@
+/*
+ * views.c
+ *	  What the views jobs, runs, nodes and partitions need beyond the tables.
+ *
+ * The views are security barriers and read the tables with their owner's rights; who may see a row is asked
+ * of may_see().  The set-returning functions read shared memory, copy what they need under the lock and
+ * build rows afterwards.  As everybody may call them, they leave out what the caller may not see.
+ *
+ * Without shared memory (the library was not preloaded) the sets are empty, not an error, so that a view can
+ * still be read in a database that was restored on such a server.
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "api/api.h"
+#include "clock.h"
+#include "core/keys.h"
+#include "settings.h"
+#include "shared.h"
+
+PG_FUNCTION_INFO_V1(dsched_visible);
+PG_FUNCTION_INFO_V1(dsched_run_key);
+PG_FUNCTION_INFO_V1(dsched_next_run);
+PG_FUNCTION_INFO_V1(dsched_owner_node);
+PG_FUNCTION_INFO_V1(dsched_active_runs);
+PG_FUNCTION_INFO_V1(dsched_members);
+PG_FUNCTION_INFO_V1(dsched_partition_list);
+
+/* What _active_runs() shows of an entry of the queue. */
+typedef struct ActiveRun
+{
+	RunEntry	entry;
+	Oid			role;
+} ActiveRun;
+
+/* What _partitions() shows of a partition. */
+typedef struct PartitionInfo
+{
+	char		owner[DSCHED_MAX_NODE_NAME];
+	uint64		owner_epoch;
+	PartitionPhase phase;
+} PartitionInfo;
+
+/* _visible(username): may the caller see this role's jobs? */
+Datum
+dsched_visible(PG_FUNCTION_ARGS)
+{
+	char	   *username = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	PG_RETURN_BOOL(may_see(get_role_oid(username, true)));
+}
+
+/* _run_key(job_id, scheduled_for, trigger_id) */
+Datum
+dsched_run_key(PG_FUNCTION_ARGS)
+{
+	RunKey		key;
+
+	memset(&key, 0, sizeof(key));
+	key.job_id = PG_GETARG_INT64(0);
+	key.scheduled_for = PG_GETARG_TIMESTAMPTZ(1);
+	key.trigger_id = PG_GETARG_INT64(2);
+	PG_RETURN_TEXT_P(cstring_to_text(run_key_text(&key)));
+}
+
+/* ---- jobs --------------------------------------------------------------------------------------- */
+
+static char *
+text_column(HeapTupleHeader tuple, const char *name)
+{
+	bool		isnull;
+	Datum		value = GetAttributeByName(tuple, name, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static TimestampTz
+time_column(HeapTupleHeader tuple, const char *name)
+{
+	bool		isnull;
+	Datum		value = GetAttributeByName(tuple, name, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(value);
+}
+
+/* _next_run(a row of dsched.job): when it comes due next; NULL: not again, not while paused, or not known */
+Datum
+dsched_next_run(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader tuple = PG_GETARG_HEAPTUPLEHEADER(0);
+	bool		isnull;
+	JobRow		row;
+	SlotRule	rule;
+	char	   *problem;
+	TimestampTz next;
+
+	if (dsched_shared == NULL || !DatumGetBool(GetAttributeByName(tuple, "active", &isnull)) || isnull)
+		PG_RETURN_NULL();
+
+	memset(&row, 0, sizeof(row));
+	row.schedule = text_column(tuple, "schedule");
+	row.run_at = time_column(tuple, "run_at");
+	row.time_zone = text_column(tuple, "time_zone");
+	row.starts_at = time_column(tuple, "starts_at");
+	row.expires_at = time_column(tuple, "expires_at");
+	row.last_slot = time_column(tuple, "last_slot");
+	row.anchor = time_column(tuple, "anchor");
+	row.slots_from = time_column(tuple, "slots_from");
+	if ((row.schedule != NULL && row.time_zone == NULL) || !slot_rule_make(&row, &rule, &problem))
+		PG_RETURN_NULL();
+
+	/* A one-shot whose time has passed is due at once. */
+	next = rule.one_shot ? rule.run_at : slot_next(&rule, dsched_wall_now());
+	if (next == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(next);
+}
+
+/* The owner of a partition of this database; false: nobody, as far as is known here. */
+static bool
+read_owner(int partition, char *owner)
+{
+	int			db;
+
+	owner[0] = '\0';
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	db = dsched_find_database(MyDatabaseId);
+	if (db >= 0)
+		strlcpy(owner, dsched_shared->databases[db].partitions[partition].owner, DSCHED_MAX_NODE_NAME);
+	LWLockRelease(dsched_shared->control_lock);
+	return owner[0] != '\0';
+}
+
+static Datum
+node_name_datum(const char *name)
+{
+	return CStringGetTextDatum(pg_any_to_server(name, strlen(name), PG_UTF8));
+}
+
+/* _owner_node(username, job_name): the instance that runs the job */
+Datum
+dsched_owner_node(PG_FUNCTION_ARGS)
+{
+	char	   *username = to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	char	   *job_name = to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	char		owner[DSCHED_MAX_NODE_NAME];
+
+	if (dsched_shared == NULL ||
+		!read_owner(keys_partition(username, job_name, dsched_partitions), owner))
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(node_name_datum(owner));
+}
+
+/* ---- runs --------------------------------------------------------------------------------------- */
+
+static bool
+is_active_here(const RunEntry *entry)
+{
+	return (entry->state == ENTRY_QUEUED || entry->state == ENTRY_RUNNING) &&
+		dsched_shared->lanes[entry->lane].dboid == MyDatabaseId;
+}
+
+/* Copies this database's queued and running entries; n of them. */
+static ActiveRun *
+copy_active_runs(int *n)
+{
+	ActiveRun  *runs;
+	int			count = 0;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->queue_size; i++)
+		count += is_active_here(&dsched_shared->entries[i]) ? 1 : 0;
+	runs = MemoryContextAllocHuge(CurrentMemoryContext, (count + 1) * sizeof(ActiveRun));
+	*n = 0;
+	for (int i = 0; i < dsched_shared->queue_size && *n < count; i++)
+	{
+		const RunEntry *entry = &dsched_shared->entries[i];
+
+		if (!is_active_here(entry))
+			continue;
+		runs[*n].entry = *entry;
+		runs[*n].role = dsched_shared->lanes[entry->lane].roleoid;
+		(*n)++;
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	return runs;
+}
+
+static void
+put_active_run(ReturnSetInfo *rsinfo, const ActiveRun *run, const char *username)
+{
+	const RunEntry *entry = &run->entry;
+	bool		running = entry->state == ENTRY_RUNNING;
+	Datum		values[11];
+	bool		nulls[11] = {false};
+	int			i = 0;
+
+	values[i++] = Int64GetDatum(entry->key.job_id);
+	values[i++] = CStringGetTextDatum(username);
+	values[i++] = TimestampTzGetDatum(entry->key.scheduled_for);
+	values[i++] = Int64GetDatum(entry->key.trigger_id);
+	values[i++] = Int32GetDatum(entry->key.attempt);
+	values[i++] = Int64GetDatum(entry->gen);
+	values[i++] = CStringGetTextDatum(running ? "running" : "queued");
+	values[i++] = CStringGetTextDatum(run_reason_name(entry->reason));
+	nulls[i] = !running || entry->started_at == 0;
+	values[i++] = TimestampTzGetDatum(entry->started_at);
+	values[i++] = Int64GetDatum((int64) entry->token.epoch);
+	nulls[i] = !running || entry->pid == 0;
+	values[i++] = Int32GetDatum(entry->pid);
+	Assert(i == lengthof(values));
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* _active_runs(): what is queued and running in this database, of roles whose jobs the caller may see */
+Datum
+dsched_active_runs(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ActiveRun  *runs;
+	int			n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (dsched_shared == NULL)
+		PG_RETURN_NULL();
+
+	runs = copy_active_runs(&n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *username = GetUserNameFromId(runs[i].role, true);
+
+		if (may_see(username ? runs[i].role : InvalidOid))
+			put_active_run(rsinfo, &runs[i], username ? username : "");
+	}
+	PG_RETURN_NULL();
+}
+
+/* ---- nodes -------------------------------------------------------------------------------------- */
+
+static MemberInfo *
+copy_members(int *n)
+{
+	MemberInfo *members = palloc(sizeof(MemberInfo) * DSCHED_MAX_NODES);
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	*n = dsched_shared->nmembers;
+	memcpy(members, dsched_shared->members, sizeof(MemberInfo) * *n);
+	LWLockRelease(dsched_shared->control_lock);
+	return members;
+}
+
+/* An instance without etcd is the only member that there is. */
+static MemberInfo *
+only_member(int *n)
+{
+	MemberInfo *member = palloc0(sizeof(MemberInfo));
+
+	strlcpy(member->name, dsched_my_node(), sizeof(member->name));
+	strlcpy(member->labels, dsched_node_labels ? dsched_node_labels : "", sizeof(member->labels));
+	member->port = PostPortNumber;
+	member->session = DSCHED_STANDALONE_TOKEN;
+	*n = 1;
+	return member;
+}
+
+static void
+put_member(ReturnSetInfo *rsinfo, const MemberInfo *member)
+{
+	Datum		values[9];
+	bool		nulls[9] = {false};
+	int			i = 0;
+
+	values[i++] = node_name_datum(member->name);
+	values[i++] = BoolGetDatum(strcmp(member->name, dsched_my_node()) == 0);
+	nulls[i] = member->host[0] == '\0';
+	values[i++] = node_name_datum(member->host);
+	values[i++] = Int32GetDatum(member->port);
+	nulls[i] = member->labels[0] == '\0';
+	values[i++] = node_name_datum(member->labels);
+	nulls[i] = member->version[0] == '\0';
+	values[i++] = node_name_datum(member->version);
+	values[i++] = Int64GetDatum(member->session);
+	nulls[i] = member->joined_wall == 0;
+	values[i++] = TimestampTzGetDatum(member->joined_wall);
+	values[i++] = Int64GetDatum(member->skew_ms);
+	Assert(i == lengthof(values));
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* _members(): the instances of the cluster */
+Datum
+dsched_members(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemberInfo *members;
+	int			n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (dsched_shared == NULL)
+		PG_RETURN_NULL();
+
+	members = dsched_clustered() ? copy_members(&n) : only_member(&n);
+	for (int i = 0; i < n; i++)
+		put_member(rsinfo, &members[i]);
+	PG_RETURN_NULL();
+}
+
+/* ---- partitions --------------------------------------------------------------------------------- */
+
+/* Copies the partitions of this database; false if the instance knows nothing of them. */
+static bool
+copy_partitions(PartitionInfo *out)
+{
+	int			db;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	db = dsched_find_database(MyDatabaseId);
+	for (int i = 0; db >= 0 && i < dsched_partitions; i++)
+	{
+		const PartitionSlot *slot = &dsched_shared->databases[db].partitions[i];
+
+		strlcpy(out[i].owner, slot->owner, sizeof(out[i].owner));
+		out[i].owner_epoch = slot->owner_epoch;
+		out[i].phase = slot->phase;
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	return db >= 0;
+}
+
+static const char *
+phase_name(PartitionPhase phase)
+{
+	switch (phase)
+	{
+		case PARTITION_NONE:
+			break;
+		case PARTITION_OWNED:
+			return "taking over";
+		case PARTITION_ACTIVE:
+			return "active";
+		case PARTITION_RELEASING:
+			return "draining";
+		case PARTITION_RELEASED:
+			return "released";
+	}
+	return NULL;
+}
+
+static void
+put_partition(ReturnSetInfo *rsinfo, int number, const PartitionInfo *partition)
+{
+	const char *phase = phase_name(partition->phase);
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	values[0] = Int32GetDatum(number);
+	nulls[1] = partition->owner[0] == '\0';
+	values[1] = node_name_datum(partition->owner);
+	nulls[2] = partition->owner_epoch == 0;
+	values[2] = Int64GetDatum((int64) partition->owner_epoch);
+	nulls[3] = phase == NULL;
+	values[3] = CStringGetTextDatum(phase ? phase : "");
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* _partitions(): who owns which partition of this database's jobs */
+Datum
+dsched_partition_list(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PartitionInfo *partitions;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (dsched_shared == NULL)
+		PG_RETURN_NULL();
+
+	partitions = palloc0(sizeof(PartitionInfo) * DSCHED_MAX_PARTITIONS);
+	if (copy_partitions(partitions))
+	{
+		for (int i = 0; i < dsched_partitions; i++)
+			put_partition(rsinfo, i, &partitions[i]);
+	}
+	PG_RETURN_NULL();
+}

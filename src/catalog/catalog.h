@@ -1,0 +1,206 @@
+/*
+ * catalog.h
+ *	  The tables of the extension, from C.  Only src/catalog touches them.
+ *
+ * Rules for all of it: the caller is in a transaction.  Functions switch to the extension's owner and to a
+ * safe search_path themselves where they use SPI, and restore both on error.  Reads and writes
+ * by the executors go straight to the table (no SPI, no triggers, no settings of the job can touch them).
+ */
+#ifndef DSCHED_CATALOG_H
+#define DSCHED_CATALOG_H
+
+#include "nodes/pg_list.h"
+#include "shared.h"
+
+/* ---- identity.c: the extension and the database ----------------------------------------------- */
+
+/* OIDs of the extension's relations in this database; looked up once, again after invalidation. */
+typedef struct CatalogOids
+{
+	Oid			extension,
+				owner,			/* of the extension */
+				schema,
+				job,
+				job_pkey,
+				job_name_key,
+				run,
+				run_pkey,
+				outbox,
+				partition_state,
+				identity;
+} CatalogOids;
+
+/* NULL if the extension is not in this database (or is only being created). In a transaction. */
+extern const CatalogOids *catalog_oids(void);
+
+/* SPI with the owner's rights and search_path = pg_catalog, pg_temp; ends with catalog_spi_finish(). */
+typedef struct CatalogSpi
+{
+	Oid			userid;
+	int			secctx;
+	int			nestlevel;
+	bool		pushed_snapshot;
+} CatalogSpi;
+extern void catalog_spi_begin(CatalogSpi *state);
+extern void catalog_spi_finish(CatalogSpi *state);
+
+typedef struct Identity
+{
+	bool		found;
+	uint64		system_identifier;
+	Oid			database_oid;
+	char		database_name[NAMEDATALEN];
+	char		cluster[256];
+	char		incarnation[40];
+	int64		max_revision;
+	int64		applied_revision;
+	char		held[256];
+} Identity;
+
+extern void identity_read(Identity *out);
+/* Writes all fields of the one row. */
+extern void identity_write(const Identity *in);
+
+/* ---- jobs.c ------------------------------------------------------------------------------------ */
+
+/* A row of dsched.job; text fields palloc'd in the caller's context, NULL where SQL has NULL. Times: 0 = NULL. */
+typedef struct JobRow
+{
+	int64		job_id;
+	char	   *username;
+	char	   *job_name;
+	char	   *schedule;
+	TimestampTz run_at;
+	char	   *command;
+	char	   *time_zone;
+	TimestampTz starts_at;
+	TimestampTz expires_at;
+	int32		max_runs;		/* 0: none */
+	TimestampTz last_slot;
+	bool		active;
+	char	   *payload;		/* jsonb as text */
+	char	   *metadata;
+	TimestampTz anchor;
+	int64		gen;
+	TimestampTz slots_from;
+	int64		gen_rev;
+	int64		mod_revision;
+	int64		change_id;
+	List	   *changed;		/* of char *; NIL: nothing unpublished */
+	char	   *problem;
+	char	   *extra;
+	TimestampTz created_at;
+	TimestampTz changed_at;
+} JobRow;
+
+/* Reads one row with the latest snapshot, by primary key; false if there is none. Direct access: for executors. */
+extern bool job_read(int64 job_id, JobRow *out);
+
+/* Reads one row by (username, job_name); SPI. lock: FOR UPDATE. */
+extern bool job_read_by_name(const char *username, const char *job_name, bool lock, JobRow *out);
+
+/* All rows, or those with changed IS NOT NULL that nobody else has locked (these rows are then locked by us). */
+extern List *job_read_all(void);	/* of JobRow *, in id order */
+extern List *job_lock_changed(int max);
+
+/* Inserts or overwrites the whole row (by job_id). */
+extern void job_insert(const JobRow *row);
+extern void job_update(const JobRow *row);
+extern bool job_delete(int64 job_id);
+
+/* Inserts the row, or does nothing if there is one of its name (waits for who is inserting one): false. */
+extern bool job_insert_new(const JobRow *row);
+
+/* A row of dsched.job is being written by us; the trigger there takes all others for restored ones. */
+extern bool catalog_writing;
+
+/*
+ * Locks the row NOWAIT for an update from outside: 1 locked, 0 not there, -1 somebody holds it (no error is
+ * raised).
+ */
+extern int	job_try_lock(int64 job_id);
+
+/* ---- outbox.c ---------------------------------------------------------------------------------- */
+
+typedef struct OutboxRow
+{
+	int64		outbox_id;
+	bool		is_delete;		/* else a trigger */
+	int64		job_id;
+	char	   *username;
+	char	   *job_name;
+	int64		base_revision;
+	TimestampTz scheduled_for;
+	char	   *requested_by;
+	TimestampTz created_at;
+} OutboxRow;
+
+extern void outbox_insert(const OutboxRow *row);
+extern List *outbox_lock_all(int max);	/* of OutboxRow *, oldest first, FOR UPDATE SKIP LOCKED */
+extern void outbox_delete(int64 outbox_id);
+
+/* ---- runs.c ------------------------------------------------------------------------------------ */
+
+/* A row of dsched.run. NULL pointers and zero times are SQL NULL. */
+typedef struct RunRow
+{
+	RunKey		key;
+	const char *job_name;
+	const char *username;
+	int64		gen;
+	RunReason	reason;
+	const char *reason_text;	/* instead of reason, where set: 'overlap', 'paused', ... */
+	RunStatus	status;
+	TimestampTz last_slot;
+	int32		slots;			/* 1 */
+	TimestampTz started_at;
+	TimestampTz finished_at;
+	const char *node;			/* NULL: this instance */
+	int64		epoch;
+	int			pid;			/* 0: NULL */
+	int64		rows;			/* -1: NULL */
+	const char *command_tag;
+	const char *sqlstate;
+	const char *message;
+	const char *detail;
+	const char *hint;
+	const char *context;
+} RunRow;
+
+/*
+ * Inserts by direct table access; needs no privileges and obeys no read-only mode.  ERROR 23505 if there is a
+ * row with this key (unless if_absent: then returns false).
+ */
+extern bool run_insert(const RunRow *row, bool if_absent);
+
+/* Overwrites the row with this key (a start row that ends); false if it is not there. Direct access. */
+extern bool run_update(const RunRow *row);
+
+/* Looks up one row: RUN_STATUS_NONE if there is none. Direct access, latest snapshot. */
+extern RunStatus run_lookup(const RunKey *key);
+
+typedef struct RunSeen
+{
+	RunKey		key;
+	TimestampTz last_slot;		/* 0: one slot */
+	int64		gen;
+	RunStatus	status;
+} RunSeen;
+
+/* All rows with scheduled_for >= from, in key order, as an array palloc'd in the caller's context; *n rows. */
+extern RunSeen *run_read_since(TimestampTz from, int *n);
+
+/* All rows whose status is 'running' (start rows). */
+extern RunSeen *run_read_started(int *n);
+
+/* Deletes up to max old rows of finished runs, oldest first, keeping each existing job's newest; returns how many. */
+extern int	run_purge(TimestampTz older_than, int max);
+
+/* ---- states.c ---------------------------------------------------------------------------------- */
+
+/* Inserts or replaces; state is the JSON text. */
+extern void state_write(const char *place, int partition, const char *state);
+/* NULL if there is none; palloc'd. */
+extern char *state_read(const char *place, int partition);
+
+#endif /* DSCHED_CATALOG_H */

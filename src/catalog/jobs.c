@@ -1,0 +1,521 @@
+/*
+ * jobs.c
+ *	  The table dsched.job.
+ *
+ * Executors and the scheduler's load read it directly, without SPI; whatever locks or writes goes through SPI
+ * with the owner's rights, so that concurrent changes by users meet the usual row locks and follow-up rules.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+#include "access.h"
+#include "compat.h"
+
+typedef enum JobColumn
+{
+	COL_JOB_ID,
+	COL_USERNAME,
+	COL_JOB_NAME,
+	COL_SCHEDULE,
+	COL_RUN_AT,
+	COL_COMMAND,
+	COL_TIME_ZONE,
+	COL_STARTS_AT,
+	COL_EXPIRES_AT,
+	COL_MAX_RUNS,
+	COL_LAST_SLOT,
+	COL_ACTIVE,
+	COL_PAYLOAD,
+	COL_METADATA,
+	COL_ANCHOR,
+	COL_GEN,
+	COL_SLOTS_FROM,
+	COL_GEN_REV,
+	COL_MOD_REVISION,
+	COL_CHANGE_ID,
+	COL_CHANGED,
+	COL_PROBLEM,
+	COL_EXTRA,
+	COL_CREATED_AT,
+	COL_CHANGED_AT,
+	N_JOB_COLUMNS
+} JobColumn;
+
+/* In the order of JobColumn, which is also that of the parameters of the statements that write. */
+#define JOB_COLUMN_LIST \
+	"job_id, username, job_name, schedule, run_at, command, time_zone, starts_at, expires_at, max_runs, last_slot," \
+	" active, payload, metadata, anchor, gen, slots_from, gen_rev, mod_revision, change_id, changed, problem," \
+	" extra, created_at, changed_at"
+#define JOB_PARAMETER_LIST \
+	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14::jsonb, $15, $16, $17, $18, $19, $20, $21," \
+	" $22, $23, $24, $25"
+#define JOB_PARAMETER_TYPES \
+	{INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, \
+	 TIMESTAMPTZOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, \
+	 TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+
+static const char *const job_columns[] = {
+	"job_id", "username", "job_name", "schedule", "run_at", "command", "time_zone", "starts_at", "expires_at",
+	"max_runs", "last_slot", "active", "payload", "metadata", "anchor", "gen", "slots_from", "gen_rev",
+	"mod_revision", "change_id", "changed", "problem", "extra", "created_at", "changed_at"
+};
+
+StaticAssertDecl(lengthof(job_columns) == N_JOB_COLUMNS, "names and numbers of the columns of dsched.job differ");
+
+bool		catalog_writing = false;
+
+static ColumnMap table_map = {job_columns, N_JOB_COLUMNS};
+
+static void job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *out);
+static List *jobs_from_spi(MemoryContext context);
+static void job_to_parameters(const JobRow *row, Datum *values, char *nulls);
+static int	compare_job_ids(const ListCell *a, const ListCell *b);
+
+/* ---- tuples ------------------------------------------------------------------------------------ */
+
+/* One row, taken apart. */
+typedef struct Fields
+{
+	const ColumnMap *map;
+	Datum	   *values;
+	bool	   *nulls;
+} Fields;
+
+static bool
+has(const Fields *f, JobColumn column)
+{
+	AttrNumber	attno = f->map->attno[column];
+
+	return attno > 0 && !f->nulls[attno - 1];
+}
+
+static Datum
+field(const Fields *f, JobColumn column)
+{
+	return f->values[f->map->attno[column] - 1];
+}
+
+static char *
+text_field(const Fields *f, JobColumn column)
+{
+	return has(f, column) ? TextDatumGetCString(field(f, column)) : NULL;
+}
+
+static int64
+int64_field(const Fields *f, JobColumn column)
+{
+	return has(f, column) ? DatumGetInt64(field(f, column)) : 0;
+}
+
+/* Of a column that may be NULL, which is 0 here; the time zero itself (2000-01-01 UTC) moves by a microsecond. */
+static TimestampTz
+optional_time_field(const Fields *f, JobColumn column)
+{
+	TimestampTz time;
+
+	if (!has(f, column))
+		return 0;
+	time = DatumGetTimestampTz(field(f, column));
+	return time == 0 ? 1 : time;
+}
+
+static TimestampTz
+time_field(const Fields *f, JobColumn column)
+{
+	return has(f, column) ? DatumGetTimestampTz(field(f, column)) : 0;
+}
+
+static char *
+jsonb_field(const Fields *f, JobColumn column)
+{
+	Jsonb	   *value;
+
+	if (!has(f, column))
+		return NULL;
+	value = DatumGetJsonbP(field(f, column));
+	return JsonbToCString(NULL, &value->root, VARSIZE(value));
+}
+
+static List *
+text_array_field(const Fields *f, JobColumn column)
+{
+	List	   *result = NIL;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	if (!has(f, column))
+		return NIL;
+	deconstruct_array(DatumGetArrayTypeP(field(f, column)), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			result = lappend(result, TextDatumGetCString(elements[i]));
+	return result;
+}
+
+static void
+job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *out)
+{
+	Fields		f;
+
+	f.map = map;
+	f.values = palloc(desc->natts * sizeof(Datum));
+	f.nulls = palloc(desc->natts * sizeof(bool));
+	heap_deform_tuple(tuple, desc, f.values, f.nulls);
+
+	out->job_id = int64_field(&f, COL_JOB_ID);
+	out->username = text_field(&f, COL_USERNAME);
+	out->job_name = text_field(&f, COL_JOB_NAME);
+	out->schedule = text_field(&f, COL_SCHEDULE);
+	out->run_at = optional_time_field(&f, COL_RUN_AT);
+	out->command = text_field(&f, COL_COMMAND);
+	out->time_zone = text_field(&f, COL_TIME_ZONE);
+	out->starts_at = optional_time_field(&f, COL_STARTS_AT);
+	out->expires_at = optional_time_field(&f, COL_EXPIRES_AT);
+	out->max_runs = has(&f, COL_MAX_RUNS) ? DatumGetInt32(field(&f, COL_MAX_RUNS)) : 0;
+	out->last_slot = optional_time_field(&f, COL_LAST_SLOT);
+	out->active = has(&f, COL_ACTIVE) && DatumGetBool(field(&f, COL_ACTIVE));
+	out->payload = jsonb_field(&f, COL_PAYLOAD);
+	out->metadata = jsonb_field(&f, COL_METADATA);
+	out->anchor = time_field(&f, COL_ANCHOR);
+	out->gen = int64_field(&f, COL_GEN);
+	out->slots_from = time_field(&f, COL_SLOTS_FROM);
+	out->gen_rev = int64_field(&f, COL_GEN_REV);
+	out->mod_revision = int64_field(&f, COL_MOD_REVISION);
+	out->change_id = int64_field(&f, COL_CHANGE_ID);
+	out->changed = text_array_field(&f, COL_CHANGED);
+	out->problem = text_field(&f, COL_PROBLEM);
+	out->extra = text_field(&f, COL_EXTRA);
+	out->created_at = time_field(&f, COL_CREATED_AT);
+	out->changed_at = time_field(&f, COL_CHANGED_AT);
+
+	pfree(f.values);
+	pfree(f.nulls);
+}
+
+/* ---- direct reads ------------------------------------------------------------------------------ */
+
+/*
+ * The snapshot is the catalog's: the latest, and unlike the transaction's own it leaves the job's command
+ * free to begin with SET TRANSACTION.
+ */
+bool
+job_read(int64 job_id, JobRow *out)
+{
+	const CatalogOids *oids = catalog_oids();
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	bool		found;
+
+	if (oids == NULL)
+		return false;
+	rel = table_open(oids->job, AccessShareLock);
+	column_map_for(&table_map, rel);
+	ScanKeyInit(&key, table_map.attno[COL_JOB_ID], BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(job_id));
+	scan = systable_beginscan(rel, oids->job_pkey, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+		job_from_tuple(&table_map, tuple, RelationGetDescr(rel), out);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+List *
+job_read_all(void)
+{
+	const CatalogOids *oids = catalog_require();
+	Relation	rel = table_open(oids->job, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	List	   *result = NIL;
+	HeapTuple	tuple;
+
+	column_map_for(&table_map, rel);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		JobRow	   *row = palloc(sizeof(JobRow));
+
+		CHECK_FOR_INTERRUPTS();
+		job_from_tuple(&table_map, tuple, RelationGetDescr(rel), row);
+		result = lappend(result, row);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	list_sort(result, compare_job_ids);
+	return result;
+}
+
+static int
+compare_job_ids(const ListCell *a, const ListCell *b)
+{
+	int64		x = ((JobRow *) lfirst(a))->job_id;
+	int64		y = ((JobRow *) lfirst(b))->job_id;
+
+	return (x > y) - (x < y);
+}
+
+/* ---- reads through SPI ------------------------------------------------------------------------- */
+
+/* The rows of SPI_tuptable, in the caller's context. */
+static List *
+jobs_from_spi(MemoryContext context)
+{
+	MemoryContext spi_context = MemoryContextSwitchTo(context);
+	ColumnMap	map = {job_columns, N_JOB_COLUMNS};
+	List	   *result = NIL;
+
+	column_map_build(&map, SPI_tuptable->tupdesc);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		JobRow	   *row = palloc(sizeof(JobRow));
+
+		job_from_tuple(&map, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, row);
+		result = lappend(result, row);
+	}
+	MemoryContextSwitchTo(spi_context);
+	return result;
+}
+
+bool
+job_read_by_name(const char *username, const char *job_name, bool lock, JobRow *out)
+{
+	static CatalogQuery read_query = {
+		"SELECT * FROM dsched.job WHERE username OPERATOR(pg_catalog.=) $1 AND job_name OPERATOR(pg_catalog.=) $2",
+		SPI_OK_SELECT, 2, {TEXTOID, TEXTOID}
+	};
+	static CatalogQuery lock_query = {
+		"SELECT * FROM dsched.job WHERE username OPERATOR(pg_catalog.=) $1 AND job_name OPERATOR(pg_catalog.=) $2"
+		" FOR UPDATE",
+		SPI_OK_SELECT, 2, {TEXTOID, TEXTOID}
+	};
+	MemoryContext caller = CurrentMemoryContext;
+	CatalogSpi	spi;
+	Datum		values[2];
+	List	   *rows;
+
+	catalog_spi_begin(&spi);
+	values[0] = CStringGetTextDatum(username);
+	values[1] = CStringGetTextDatum(job_name);
+	catalog_run(lock ? &lock_query : &read_query, values, NULL);
+	rows = jobs_from_spi(caller);
+	catalog_spi_finish(&spi);
+
+	if (rows == NIL)
+		return false;
+	*out = *(JobRow *) linitial(rows);
+	return true;
+}
+
+List *
+job_lock_changed(int max)
+{
+	static CatalogQuery query = {
+		"SELECT * FROM dsched.job WHERE changed IS NOT NULL ORDER BY job_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+		SPI_OK_SELECT, 1, {INT8OID}
+	};
+	MemoryContext caller = CurrentMemoryContext;
+	CatalogSpi	spi;
+	Datum		limit = Int64GetDatum(max);
+	List	   *rows;
+
+	catalog_spi_begin(&spi);
+	catalog_run(&query, &limit, NULL);
+	rows = jobs_from_spi(caller);
+	catalog_spi_finish(&spi);
+	return rows;
+}
+
+/*
+ * SKIP LOCKED tells a locked row from an absent one only by a second look, and a row that appears or goes
+ * between the two is as good as later or earlier.
+ */
+int
+job_try_lock(int64 job_id)
+{
+	static CatalogQuery lock_query = {
+		"SELECT FROM dsched.job WHERE job_id OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED",
+		SPI_OK_SELECT, 1, {INT8OID}
+	};
+	static CatalogQuery look_query = {
+		"SELECT FROM dsched.job WHERE job_id OPERATOR(pg_catalog.=) $1",
+		SPI_OK_SELECT, 1, {INT8OID}
+	};
+	CatalogSpi	spi;
+	Datum		id = Int64GetDatum(job_id);
+	int			result;
+
+	catalog_spi_begin(&spi);
+	if (catalog_run(&lock_query, &id, NULL) > 0)
+		result = 1;
+	else
+		result = catalog_run(&look_query, &id, NULL) > 0 ? -1 : 0;
+	catalog_spi_finish(&spi);
+	return result;
+}
+
+/* ---- writes ------------------------------------------------------------------------------------ */
+
+static void
+put(Datum *values, char *nulls, JobColumn column, bool present, Datum value)
+{
+	nulls[column] = present ? ' ' : 'n';
+	values[column] = present ? value : (Datum) 0;
+}
+
+static void
+put_text(Datum *values, char *nulls, JobColumn column, const char *text)
+{
+	put(values, nulls, column, text != NULL, text ? CStringGetTextDatum(text) : (Datum) 0);
+}
+
+static void
+put_time(Datum *values, char *nulls, JobColumn column, TimestampTz time)
+{
+	put(values, nulls, column, true, TimestampTzGetDatum(time));
+}
+
+static void
+put_optional_time(Datum *values, char *nulls, JobColumn column, TimestampTz time)
+{
+	put(values, nulls, column, time != 0, TimestampTzGetDatum(time));
+}
+
+static void
+put_int64(Datum *values, char *nulls, JobColumn column, int64 number)
+{
+	put(values, nulls, column, true, Int64GetDatum(number));
+}
+
+static Datum
+text_array(List *strings)
+{
+	Datum	   *elements = palloc(list_length(strings) * sizeof(Datum));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, strings)
+		elements[n++] = CStringGetTextDatum((char *) lfirst(lc));
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static void
+job_to_parameters(const JobRow *row, Datum *values, char *nulls)
+{
+	put_int64(values, nulls, COL_JOB_ID, row->job_id);
+	put_text(values, nulls, COL_USERNAME, row->username);
+	put_text(values, nulls, COL_JOB_NAME, row->job_name);
+	put_text(values, nulls, COL_SCHEDULE, row->schedule);
+	put_optional_time(values, nulls, COL_RUN_AT, row->run_at);
+	put_text(values, nulls, COL_COMMAND, row->command);
+	put_text(values, nulls, COL_TIME_ZONE, row->time_zone);
+	put_optional_time(values, nulls, COL_STARTS_AT, row->starts_at);
+	put_optional_time(values, nulls, COL_EXPIRES_AT, row->expires_at);
+	put(values, nulls, COL_MAX_RUNS, row->max_runs != 0, Int32GetDatum(row->max_runs));
+	put_optional_time(values, nulls, COL_LAST_SLOT, row->last_slot);
+	put(values, nulls, COL_ACTIVE, true, BoolGetDatum(row->active));
+	put_text(values, nulls, COL_PAYLOAD, row->payload);
+	put_text(values, nulls, COL_METADATA, row->metadata);
+	put_time(values, nulls, COL_ANCHOR, row->anchor);
+	put_int64(values, nulls, COL_GEN, row->gen);
+	put_time(values, nulls, COL_SLOTS_FROM, row->slots_from);
+	put_int64(values, nulls, COL_GEN_REV, row->gen_rev);
+	put_int64(values, nulls, COL_MOD_REVISION, row->mod_revision);
+	put_int64(values, nulls, COL_CHANGE_ID, row->change_id);
+	put(values, nulls, COL_CHANGED, row->changed != NIL, row->changed != NIL ? text_array(row->changed) : (Datum) 0);
+	put_text(values, nulls, COL_PROBLEM, row->problem);
+	put_text(values, nulls, COL_EXTRA, row->extra);
+	put_time(values, nulls, COL_CREATED_AT, row->created_at);
+	put_time(values, nulls, COL_CHANGED_AT, row->changed_at);
+}
+
+static uint64
+write_job(CatalogQuery *query, const JobRow *row)
+{
+	CatalogSpi	spi;
+	Datum		values[N_JOB_COLUMNS];
+	char		nulls[N_JOB_COLUMNS];
+	volatile uint64 n = 0;
+
+	catalog_spi_begin(&spi);
+	job_to_parameters(row, values, nulls);
+	PG_TRY();
+	{
+		catalog_writing = true;
+		n = catalog_run(query, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		catalog_writing = false;
+	}
+	PG_END_TRY();
+	catalog_spi_finish(&spi);
+	return n;
+}
+
+void
+job_insert(const JobRow *row)
+{
+	static CatalogQuery query = {
+		"INSERT INTO dsched.job (" JOB_COLUMN_LIST ") VALUES (" JOB_PARAMETER_LIST ")",
+		SPI_OK_INSERT, N_JOB_COLUMNS, JOB_PARAMETER_TYPES
+	};
+
+	(void) write_job(&query, row);
+}
+
+bool
+job_insert_new(const JobRow *row)
+{
+	static CatalogQuery query = {
+		"INSERT INTO dsched.job (" JOB_COLUMN_LIST ") VALUES (" JOB_PARAMETER_LIST ")"
+		" ON CONFLICT (username, job_name) DO NOTHING",
+		SPI_OK_INSERT, N_JOB_COLUMNS, JOB_PARAMETER_TYPES
+	};
+
+	return write_job(&query, row) == 1;
+}
+
+void
+job_update(const JobRow *row)
+{
+	static CatalogQuery query = {
+		"UPDATE dsched.job SET (" JOB_COLUMN_LIST ") = ROW(" JOB_PARAMETER_LIST ")"
+		" WHERE job_id OPERATOR(pg_catalog.=) $1",
+		SPI_OK_UPDATE, N_JOB_COLUMNS, JOB_PARAMETER_TYPES
+	};
+
+	if (write_job(&query, row) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("job \"%s\" does not exist any more", row->job_name)));
+}
+
+bool
+job_delete(int64 job_id)
+{
+	static CatalogQuery query = {
+		"DELETE FROM dsched.job WHERE job_id OPERATOR(pg_catalog.=) $1",
+		SPI_OK_DELETE, 1, {INT8OID}
+	};
+	CatalogSpi	spi;
+	Datum		id = Int64GetDatum(job_id);
+	bool		deleted;
+
+	catalog_spi_begin(&spi);
+	deleted = catalog_run(&query, &id, NULL) > 0;
+	catalog_spi_finish(&spi);
+	return deleted;
+}

@@ -1,0 +1,596 @@
+/*
+ * coordinator.c
+ *	  The background worker that keeps this instance's place in the cluster.
+ *
+ * One static worker per instance, connected to no database, so that it never waits for a lock, a table or a job:
+ * it sleeps on its latch, its sockets and one alarm, and the lease depends on nothing else.  Each time something
+ * happens it makes one turn: signals, then the workers of the databases (schedule/supervisor.c), then the cluster's
+ * state machines (session.c, membership.c) or, without etcd, the standalone rule below.
+ *
+ * STANDALONE
+ *
+ * Session and epochs are DSCHED_STANDALONE_TOKEN, the deadline is never.  A database whose scheduler is up has all
+ * partitions.  When the scheduler goes or does not want them, they are fenced, and given to the next scheduler when
+ * no commit of a run is under way.
+ *
+ * LEAVING IN ORDER
+ *
+ * At SIGTERM (the server stops, or somebody terminated us) and when a reload names another etcd: session 0, cancel the
+ * runs, ask the schedulers to write their last states while the owner keys still exist (those states compare them),
+ * wait for both, bounded, then revoke the lease, so that others take over at once.  If a commit is still under
+ * way the lease is left to expire.
+ *
+ * The death of the postmaster is seen here and not only by exiting: the executors would go on, so they
+ * are killed first, and then the lease can be revoked.  Locks may be held by the killed, so none is taken from there on,
+ * and the process leaves by _exit().
+ *
+ * An error ends the process, by the usual way out; the postmaster starts it again after a second.  The exit callback
+ * fences everything, as nobody extends the deadline any more, and the next coordinator finds the old session's node key
+ * and ends that session (session.c).
+ *
+ * What is published for people (problem, hint, states) is under control_lock.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "cluster/cluster.h"
+#include "core/backoff.h"
+#include "schedule/supervisor.h"
+#include "settings.h"
+
+#define RETRY_BASE_US INT64CONST(100000)
+#define FENCE_RECHECK_US INT64CONST(250000)
+#define MIN_TIMEOUT_MS 300
+#define MAX_TIMEOUT_MS 3000
+
+/* leaving */
+#define RELEASE_WAIT_US INT64CONST(3000000)
+#define COMMIT_WAIT_US INT64CONST(5000000)
+#define REVOKE_WAIT_US INT64CONST(1000000)
+#define ORPHAN_WAIT_US INT64CONST(500000)
+#define EXECUTOR_KILL_TIMEOUT_MS 2000
+
+/* A database in standalone mode. */
+typedef struct Standalone
+{
+	bool given;		 /* its partitions are */
+	bool ending;	 /* fenced, commits may be under way */
+	pid_t scheduler; /* to whom */
+} Standalone;
+
+DschedLoop *cluster_loop = NULL;
+EtcdClient *cluster_client = NULL;
+
+static MemoryContext turn_context = NULL;
+static char *endpoints = NULL; /* of dsched.etcd_endpoints, as this process uses it */
+static Standalone *alone = NULL;
+
+static struct
+{
+	ProblemKind kind;
+	char text[DSCHED_PROBLEM_LEN];
+	char hint[DSCHED_PROBLEM_LEN];
+} problems[PROBLEM_SOURCES];
+
+static void claim_instance(void);
+static void coordinator_exit(int code, Datum arg);
+static void start_cluster(void);
+static void run(void);
+static void handle_signals(void);
+static int64 cluster_turn(int64 now);
+static void publish_problem(void);
+
+static void standalone_init(void);
+static int64 standalone_turn(int64 now);
+static void standalone_database(int db);
+static void give_all(int db, pid_t scheduler);
+static void take_all(int db);
+
+static void leave(bool restart_schedulers) pg_attribute_noreturn();
+static void ask_for_last_states(void);
+static bool last_states_written(void);
+static bool wait_until(bool (*condition) (void), int64 until);
+static bool no_commits(void);
+static bool revoked(void);
+static void stop_schedulers(void);
+static void postmaster_died(void) pg_attribute_noreturn();
+static bool schedulers_gone(void);
+
+/* ---- the process ----------------------------------------------------------------------------- */
+
+void
+dsched_coordinator_main(Datum arg)
+{
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	claim_instance();
+	before_shmem_exit(coordinator_exit, (Datum) 0);
+	turn_context = AllocSetContextCreate(TopMemoryContext, "dsched coordinator", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(turn_context);
+
+	/* we have to put things in order after the postmaster's death */
+	cluster_loop = loop_create(false);
+	endpoints = MemoryContextStrdup(TopMemoryContext, dsched_etcd_endpoints);
+	fence_reset();
+	publish_problem();
+	if (dsched_clustered())
+		start_cluster();
+	else
+		standalone_init();
+	run();
+}
+
+/* There is one coordinator.  Another can only be one that is just leaving: try again a second later. */
+static void
+claim_instance(void)
+{
+	pid_t other;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	other = dsched_shared->coordinator_pid;
+	if (other == 0 || kill(other, 0) != 0)
+	{
+		other = 0;
+		dsched_shared->coordinator_pid = MyProcPid;
+		dsched_shared->coordinator_proc = MyProc;
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	if (other != 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("dsched: another coordinator is running with PID %d", (int) other)));
+}
+
+/* Nobody extends the deadline from here on, so nothing may rely on it.  May be called with locks held. */
+static void
+coordinator_exit(int code, Datum arg)
+{
+	fence_session();
+	LWLockReleaseAll();
+	fence_forget_all();
+	fence_settled();
+	dsched_cancel_runs(-1, -1);
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	dsched_shared->session_state = SESSION_NONE;
+	dsched_shared->coordinator_pid = 0;
+	dsched_shared->coordinator_proc = NULL;
+	LWLockRelease(dsched_shared->control_lock);
+}
+
+static void
+start_cluster(void)
+{
+	cluster_client = etcd_client_create(cluster_loop, endpoints);
+	if (cluster_client == NULL)
+		ereport(ERROR, (errcode(ERRCODE_SYSTEM_ERROR),
+						errmsg("could not create a client for etcd at \"%s\": %m", endpoints)));
+	membership_init();
+	session_start();
+}
+
+static void
+run(void)
+{
+	for (;;)
+	{
+		int64 now;
+		int64 next;
+		int64 supervised;
+		int reasons;
+
+		MemoryContextReset(turn_context);
+		handle_signals();
+		now = dsched_boot_now();
+		supervised = supervise_schedulers();
+		next = cluster_client != NULL ? cluster_turn(now) : standalone_turn(now);
+		if (supervised != 0)
+			next = cluster_earlier(next, supervised);
+
+		/* 0 would mean none; whatever is over fires at once */
+		loop_set_boot_alarm(cluster_loop, next == DSCHED_NEVER ? 0 : Max(next, 1));
+		reasons = loop_wait(cluster_loop);
+		dsched_shared->coordinator_wakeups++;
+		if (reasons & LOOP_POSTMASTER_DEATH)
+			postmaster_died();
+		if ((reasons & LOOP_CLOCK_STEP) && cluster_client != NULL)
+			session_clock_stepped();
+	}
+}
+
+static void
+handle_signals(void)
+{
+	if (ShutdownRequestPending)
+		leave(false);
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	if (strcmp(endpoints, dsched_etcd_endpoints) != 0)
+	{
+		ereport(LOG, (errmsg("dsched: dsched.etcd_endpoints has changed, starting anew")));
+		leave(true);
+	}
+}
+
+static int64
+cluster_turn(int64 now)
+{
+	int64 next = session_advance(now);
+
+	next = cluster_earlier(next, membership_advance(now));
+	/* An executor whose commit is waited for sets our latch; the alarm is for one that cannot any more. */
+	if (session_is_fencing() || membership_is_fencing())
+		next = cluster_earlier(next, now + FENCE_RECHECK_US);
+	else
+		fence_settled();
+	return next;
+}
+
+/* ---- what the others use --------------------------------------------------------------------- */
+
+int64
+cluster_retry_at(int failures, int64 max_us)
+{
+	return dsched_boot_now() + backoff_delay(Max(failures, 1), Min(RETRY_BASE_US, max_us), max_us,
+											 pg_prng_uint64(&pg_global_prng_state));
+}
+
+/* A fifth of the lease's life: a heartbeat is two calls, sent after a third of it, and one try may fail. */
+int
+cluster_timeout_ms(void)
+{
+	return Min(Max(dsched_lease_ttl * 1000 / 5, MIN_TIMEOUT_MS), MAX_TIMEOUT_MS);
+}
+
+ProblemKind
+cluster_problem_kind(ProblemSource source)
+{
+	return problems[source].kind;
+}
+
+static int
+problem_sqlstate(ProblemKind kind)
+{
+	switch (kind)
+	{
+		case PROBLEM_UNREACHABLE:
+		case PROBLEM_WATCH:
+			return ERRCODE_CONNECTION_FAILURE;
+		case PROBLEM_CONFIG:
+		case PROBLEM_NODE_INVALID:
+		case PROBLEM_NAME_IN_USE:
+			return ERRCODE_CONFIG_FILE_ERROR;
+		default:
+			return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	}
+}
+
+void
+cluster_problem(ProblemSource source, ProblemKind kind, const char *hint, const char *fmt, ...)
+{
+	bool news = problems[source].kind != kind;
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(problems[source].text, sizeof(problems[source].text), fmt, args);
+	va_end(args);
+	strlcpy(problems[source].hint, hint ? hint : "", sizeof(problems[source].hint));
+	problems[source].kind = kind;
+	publish_problem();
+	if (news)
+		ereport(WARNING, (errcode(problem_sqlstate(kind)), errmsg("dsched: %s", problems[source].text),
+						  hint ? errhint("%s", hint) : 0));
+}
+
+void
+cluster_no_problem(ProblemSource source)
+{
+	if (problems[source].kind == PROBLEM_NONE)
+		return;
+	ereport(LOG, (errmsg("dsched: no longer a problem: %s", problems[source].text)));
+	problems[source].kind = PROBLEM_NONE;
+	publish_problem();
+}
+
+/* People see the first. */
+static void
+publish_problem(void)
+{
+	int i = 0;
+
+	while (i < PROBLEM_SOURCES - 1 && problems[i].kind == PROBLEM_NONE)
+		i++;
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	if (problems[i].kind == PROBLEM_NONE)
+		dsched_shared->problem[0] = dsched_shared->hint[0] = '\0';
+	else
+	{
+		strlcpy(dsched_shared->problem, problems[i].text, sizeof(dsched_shared->problem));
+		strlcpy(dsched_shared->hint, problems[i].hint, sizeof(dsched_shared->hint));
+	}
+	LWLockRelease(dsched_shared->control_lock);
+}
+
+/* ---- standalone ------------------------------------------------------------------------------ */
+
+/* Partitions that a coordinator before us gave have been fenced: begin with their ends. */
+static void
+standalone_init(void)
+{
+	int db;
+
+	alone = MemoryContextAllocZero(TopMemoryContext, sizeof(Standalone) * dsched_shared->max_databases);
+	for (db = 0; db < dsched_shared->max_databases; db++)
+		alone[db].ending = true;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	dsched_shared->session_state = SESSION_STANDALONE;
+	dsched_shared->incarnation[0] = '\0';
+	dsched_shared->lease_id = 0;
+	dsched_shared->max_revision = 0;
+	dsched_shared->nmembers = 0;
+	LWLockRelease(dsched_shared->control_lock);
+	pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
+	pg_atomic_write_u64(&dsched_shared->deadline, (uint64) DSCHED_NEVER);
+	pg_memory_barrier();
+	pg_atomic_write_u64(&dsched_shared->session, DSCHED_STANDALONE_TOKEN);
+}
+
+static int64
+standalone_turn(int64 now)
+{
+	bool waits = false;
+	int db;
+
+	for (db = 0; db < dsched_shared->max_databases; db++)
+	{
+		standalone_database(db);
+		waits |= alone[db].ending;
+	}
+	if (waits)
+		return now + FENCE_RECHECK_US;
+	fence_settled();
+	return DSCHED_NEVER;
+}
+
+static void
+standalone_database(int db)
+{
+	const DatabaseSlot *slot = &dsched_shared->databases[db];
+	Standalone *mine = &alone[db];
+	pid_t scheduler;
+	bool wanted;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	scheduler = slot->scheduler_pid;
+	wanted = slot->state == SCHEDULER_RUNNING && scheduler != 0 && slot->member_wanted;
+	LWLockRelease(dsched_shared->control_lock);
+
+	if (mine->given && (!wanted || scheduler != mine->scheduler))
+		take_all(db);
+	if (mine->ending && fence_quiet(db, -1))
+	{
+		int p;
+
+		for (p = 0; p < dsched_partitions; p++)
+			fence_forget(db, p);
+		mine->ending = false;
+	}
+	if (!mine->given && !mine->ending && wanted)
+		give_all(db, scheduler);
+}
+
+static void
+give_all(int db, pid_t scheduler)
+{
+	DatabaseSlot *slot = &dsched_shared->databases[db];
+	int p;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	for (p = 0; p < dsched_partitions; p++)
+	{
+		strlcpy(slot->partitions[p].owner, dsched_my_node(), sizeof(slot->partitions[p].owner));
+		slot->partitions[p].owner_epoch = DSCHED_STANDALONE_TOKEN;
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	for (p = 0; p < dsched_partitions; p++)
+		fence_grant(db, p, DSCHED_STANDALONE_TOKEN);
+	alone[db].given = true;
+	alone[db].scheduler = scheduler;
+}
+
+static void
+take_all(int db)
+{
+	int p;
+
+	for (p = 0; p < dsched_partitions; p++)
+		fence_partition(db, p);
+	alone[db].given = false;
+	alone[db].ending = true;
+}
+
+/* ---- leaving in order ------------------------------------------------------------------------ */
+
+static void
+leave(bool restart_schedulers)
+{
+	int64 now = dsched_boot_now();
+	bool quiet;
+
+	fence_session();
+	dsched_cancel_runs(-1, -1);
+	if (cluster_client != NULL)
+	{
+		bool usable = session_usable();
+
+		session_stop();
+		membership_stop();
+		if (usable)
+		{
+			ask_for_last_states();
+			(void) wait_until(last_states_written, now + RELEASE_WAIT_US);
+		}
+	}
+	quiet = wait_until(no_commits, now + COMMIT_WAIT_US);
+	if (!quiet)
+		ereport(LOG, (errmsg("dsched: a run is still being committed, leaving the lease to expire")));
+	else if (cluster_client != NULL)
+	{
+		session_revoke();
+		(void) wait_until(revoked, dsched_boot_now() + REVOKE_WAIT_US);
+	}
+	if (restart_schedulers)
+		stop_schedulers();
+	proc_exit(1);
+}
+
+/* What has no scheduler in that moment has no state to be written. */
+static void
+ask_for_last_states(void)
+{
+	int db;
+	int p;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	for (db = 0; db < dsched_shared->max_databases; db++)
+	{
+		for (p = 0; p < dsched_partitions; p++)
+		{
+			PartitionSlot *slot = &dsched_shared->databases[db].partitions[p];
+
+			if (slot->phase == PARTITION_OWNED || slot->phase == PARTITION_ACTIVE)
+				slot->phase = PARTITION_RELEASING;
+		}
+		dsched_wake_scheduler(db);
+	}
+	LWLockRelease(dsched_shared->control_lock);
+}
+
+static bool
+last_states_written(void)
+{
+	bool written = true;
+	int db;
+	int p;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (db = 0; db < dsched_shared->max_databases; db++)
+	{
+		const DatabaseSlot *slot = &dsched_shared->databases[db];
+
+		if (slot->state != SCHEDULER_RUNNING || slot->scheduler_pid == 0 ||
+			kill(slot->scheduler_pid, 0) != 0)
+			continue;
+		for (p = 0; p < dsched_partitions; p++)
+			if (slot->partitions[p].phase != PARTITION_NONE &&
+				slot->partitions[p].phase != PARTITION_RELEASED)
+				written = false;
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	return written;
+}
+
+static bool
+no_commits(void)
+{
+	return fence_quiet(-1, -1);
+}
+
+static bool
+revoked(void)
+{
+	return !session_revoking();
+}
+
+/*
+ * Waits for a condition, with the loop running.  Latches tell of most changes; others (a process that died) are found by
+ * looking again, as does the lease, which nobody else keeps alive now.
+ */
+static bool
+wait_until(bool (*condition) (void), int64 until)
+{
+	int64 keep_alive_at = 0;
+
+	for (;;)
+	{
+		int64 now = dsched_boot_now();
+
+		if (condition())
+			return true;
+		if (now >= until)
+			return false;
+		if (cluster_client != NULL && condition != revoked && now >= keep_alive_at)
+		{
+			session_keep_alive();
+			keep_alive_at = now + session_ttl_us() / 3;
+		}
+		loop_set_boot_alarm(cluster_loop, cluster_earlier(until, now + FENCE_RECHECK_US));
+		if (loop_wait(cluster_loop) & LOOP_POSTMASTER_DEATH)
+			postmaster_died();
+	}
+}
+
+static void
+stop_schedulers(void)
+{
+	int db;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (db = 0; db < dsched_shared->max_databases; db++)
+		if (dsched_shared->databases[db].scheduler_pid != 0)
+			kill(dsched_shared->databases[db].scheduler_pid, SIGTERM);
+	LWLockRelease(dsched_shared->control_lock);
+}
+
+/* No locks from here on: see the top. */
+static void
+postmaster_died(void)
+{
+	bool gone;
+
+	fence_session();
+	gone = fence_kill_executors(EXECUTOR_KILL_TIMEOUT_MS);
+	if (cluster_client != NULL)
+	{
+		session_stop();
+		membership_stop();
+		/* they leave by themselves, and may be writing a state */
+		(void) wait_until(schedulers_gone, dsched_boot_now() + ORPHAN_WAIT_US);
+		if (gone)
+		{
+			session_revoke();
+			(void) wait_until(revoked, dsched_boot_now() + REVOKE_WAIT_US);
+		}
+	}
+	_exit(1);
+}
+
+static bool
+schedulers_gone(void)
+{
+	int db;
+
+	for (db = 0; db < dsched_shared->max_databases; db++)
+	{
+		pid_t pid = *(volatile pid_t *) &dsched_shared->databases[db].scheduler_pid;
+
+		if (pid != 0 && kill(pid, 0) == 0)
+			return false;
+	}
+	return true;
+}

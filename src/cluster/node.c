@@ -1,0 +1,180 @@
+/*
+ * node.c
+ *	  What an instance says of itself in its node key, and what is made of the others'.
+ *
+ * Runs in the coordinator.  Most of it never changes while the server lives and is looked up once.
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+
+#include "clock.h"
+#include "cluster/node.h"
+#include "compat.h"
+#include "settings.h"
+
+#define DSCHED_VERSION "1.0"
+
+/* tzdata as Debian and others install it; the first line of the first file says "# version 2025b". */
+#define TZDATA_FILE "/usr/share/zoneinfo/tzdata.zi"
+#define TZDATA_PREFIX "# version "
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
+
+static void read_first_line(const char *path, char *line, int size);
+static void describe_place(NodeInfo *info);
+static char *labels_to_json(const char *labels);
+static void labels_to_text(const char *json, char *text, size_t size);
+
+/* ---- our own --------------------------------------------------------------------------------- */
+
+/* "" if the file is not there or empty. */
+static void
+read_first_line(const char *path, char *line, int size)
+{
+	FILE *file = AllocateFile(path, "r");
+
+	line[0] = '\0';
+	if (file == NULL)
+		return;
+	if (fgets(line, size, file) == NULL)
+		line[0] = '\0';
+	line[strcspn(line, "\r\n")] = '\0';
+	FreeFile(file);
+}
+
+/* What tells this data directory on this boot of this machine from all others. */
+static void
+describe_place(NodeInfo *info)
+{
+	struct stat st;
+
+	read_first_line(BOOT_ID_FILE, info->boot_id, sizeof(info->boot_id));
+	if (stat(DataDir, &st) != 0)
+		ereport(ERROR, (errcode_for_file_access(),
+						errmsg("could not stat data directory \"%s\": %m", DataDir)));
+	info->data_dev = (uint64_t) st.st_dev;
+	info->data_ino = (uint64_t) st.st_ino;
+}
+
+static void
+describe_tzdata(NodeInfo *info)
+{
+	char line[64];
+
+	read_first_line(TZDATA_FILE, line, sizeof(line));
+	if (strncmp(line, TZDATA_PREFIX, strlen(TZDATA_PREFIX)) == 0)
+		strlcpy(info->tzdata, line + strlen(TZDATA_PREFIX), sizeof(info->tzdata));
+}
+
+/* "region=eu,disk=ssd" as a JSON object, malloc'd; NULL: no labels. */
+static char *
+labels_to_json(const char *labels)
+{
+	char *copy = pstrdup(labels);
+	char *save = NULL;
+	char *pair;
+	cJSON *object = cJSON_CreateObject();
+	char *json = NULL;
+
+	for (pair = strtok_r(copy, ",", &save); pair != NULL; pair = strtok_r(NULL, ",", &save))
+	{
+		char *value;
+
+		while (*pair == ' ')
+			pair++;
+		value = strchr(pair, '=');
+		if (value != NULL)
+			*value++ = '\0';
+		/* of two labels with one name the first counts */
+		if (*pair != '\0' && !cJSON_HasObjectItem(object, pair))
+			cJSON_AddStringToObject(object, pair, value ? value : "");
+	}
+	if (object != NULL && object->child != NULL)
+		json = cJSON_PrintUnformatted(object);
+	cJSON_Delete(object);
+	pfree(copy);
+	return json;
+}
+
+static void
+describe_once(NodeInfo *info)
+{
+	strlcpy(info->node, dsched_my_node(), sizeof(info->node));
+	if (gethostname(info->host, sizeof(info->host)) != 0)
+		info->host[0] = '\0';
+	info->host[sizeof(info->host) - 1] = '\0';
+	info->port = PostPortNumber;
+	info->labels = labels_to_json(dsched_node_labels ? dsched_node_labels : "");
+	strlcpy(info->version, DSCHED_VERSION, sizeof(info->version));
+	info->server_version_num = PG_VERSION_NUM;
+	info->system_identifier = GetSystemIdentifier();
+	describe_place(info);
+	describe_tzdata(info);
+}
+
+NodeInfo *
+node_describe(int64 lease)
+{
+	static NodeInfo info;
+
+	if (info.node[0] == '\0')
+		describe_once(&info);
+	info.lease = lease;
+	info.timeline = GetWALInsertionTimeLine();
+	info.wall_clock = dsched_wall_now();
+	return &info;
+}
+
+bool
+node_is_here(const NodeInfo *other)
+{
+	const NodeInfo *own = node_describe(0);
+
+	return own->boot_id[0] != '\0' && strcmp(own->boot_id, other->boot_id) == 0 &&
+		   own->data_dev == other->data_dev && own->data_ino == other->data_ino;
+}
+
+/* ---- others ---------------------------------------------------------------------------------- */
+
+/* The reverse of labels_to_json(), for people; what does not fit is left out. */
+static void
+labels_to_text(const char *json, char *text, size_t size)
+{
+	cJSON *object = json ? etcd_json_parse(json, strlen(json)) : NULL;
+	const cJSON *label;
+	size_t used = 0;
+
+	text[0] = '\0';
+	cJSON_ArrayForEach(label, object)
+	{
+		const char *value = cJSON_GetStringValue(label);
+		int n;
+
+		if (!cJSON_IsObject(object) || value == NULL)
+			continue;
+		n = snprintf(text + used, size - used, "%s%s=%s", used > 0 ? "," : "", label->string, value);
+		if (n < 0 || (size_t) n >= size - used)
+		{
+			text[used] = '\0';
+			break;
+		}
+		used += n;
+	}
+	cJSON_Delete(object);
+}
+
+void
+node_to_member(const NodeInfo *info, int64 session, MemberInfo *out)
+{
+	strlcpy(out->host, info->host, sizeof(out->host));
+	out->port = info->port;
+	labels_to_text(info->labels, out->labels, sizeof(out->labels));
+	strlcpy(out->version, info->version, sizeof(out->version));
+	out->session = session;
+	out->joined_wall = info->wall_clock;
+}

@@ -1,0 +1,183 @@
+/*
+ * codec.h
+ *	  The JSON values that dsched keeps in etcd (and, for states, in its tables too).
+ *
+ * The formats, byte for byte, stand in codec.c.  In C every time is in microseconds since
+ * 2000-01-01 UTC, as PostgreSQL counts; in JSON it is in microseconds since 1970-01-01 UTC.
+ *
+ * Strings in these structs are UTF-8 without NUL, whatever the database's encoding is:
+ * callers convert.  What the decoders allocate is malloc'd, and the *_free functions free it.
+ * The encoders' result is malloc'd, NUL-terminated (*len does not count that) and freed with
+ * free().
+ *
+ * Decoders: false means that the text was refused; then err says why, in English, for a log,
+ * and *out is empty (freeing it does no harm).  They never believe anything about the text.
+ * err may be NULL.
+ *
+ * Encoders: NULL means that the decoder would refuse what was to be written, and then the
+ * *_check functions say why; or, if these find nothing, that the whole is longer than
+ * CODEC_MAX_VALUE (escaped, a command or a payload can be twice as long, or more) or that
+ * there is no memory.
+ */
+#ifndef DSCHED_CORE_CODEC_H
+#define DSCHED_CORE_CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The only format that this version writes and reads. */
+#define CODEC_FORMAT 1
+
+/* Largest integer that all users of JSON agree on: integers in JSON are within +-this. */
+#define CODEC_MAX_INT ((INT64_C(1) << 53) - 1)
+
+/* Bounds of what is read and written, in bytes where nothing else is said. */
+#define CODEC_MAX_VALUE (1024 * 1024) /* a whole value */
+#define CODEC_MAX_COMMAND (256 * 1024)
+#define CODEC_MAX_JSON (256 * 1024) /* payload, metadata: each */
+#define CODEC_MAX_ROLE 63
+#define CODEC_MAX_NAME 255 /* jobs, nodes, hosts */
+#define CODEC_MAX_SCHEDULE 4096
+#define CODEC_MAX_TEXT 1024 /* time zone, closed_reason */
+#define CODEC_MAX_LABELS 4096
+#define CODEC_MAX_ENTRIES 2000 /* pending, done: entries in each */
+#define CODEC_MAX_DEPTH 64	   /* levels of nesting */
+#define CODEC_MAX_ITEMS 65536  /* JSON values in a value: bounds the memory of the parser */
+#define CODEC_MAX_NUMBER 63	   /* digits and all; what every version of cJSON reads */
+#define CODEC_MAX_MEMBERS 128  /* members of an object that we interpret */
+
+/* The least and the greatest time that can be written; infinity is not among them. */
+#define CODEC_EPOCH_DIFF INT64_C(946684800000000) /* 1970-01-01 to 2000-01-01 */
+#define CODEC_MIN_TIME (-CODEC_MAX_INT - CODEC_EPOCH_DIFF)
+#define CODEC_MAX_TIME (CODEC_MAX_INT - CODEC_EPOCH_DIFF)
+
+/* job/<pp>/<role>/<name>: a definition */
+typedef struct JobDef
+{
+	int64_t job_id;
+	char *username;
+	char *job_name;
+	char *schedule; /* NULL: a one-shot */
+	int64_t run_at; /* a one-shot's time; else neither written nor read */
+	char *command;
+	char *time_zone; /* or NULL */
+	bool has_starts_at;
+	bool has_expires_at;
+	bool has_last_slot;
+	int64_t starts_at;
+	int64_t expires_at;
+	int64_t last_slot;
+	int32_t max_runs; /* 0: no bound */
+	bool active;
+	char *payload;		 /* JSON text or NULL */
+	char *metadata;		 /* JSON text or NULL */
+	int64_t anchor;		 /* what an interval counts from */
+	int64_t gen;		 /* the generation */
+	int64_t slots_from;	 /* slots at or before it do not exist */
+	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did */
+	int64_t change_id;	 /* by which the publisher knows its own write again */
+	char *node;			 /* who published it */
+	char *closed_reason; /* why it is not active, or NULL */
+	char *extra;		 /* JSON object of the fields that we do not know, or NULL */
+} JobDef;
+
+/* An entry of pending or done; in done only job_id, gen, slot, slot_to and trigger_id matter. */
+typedef struct PendingRun
+{
+	int64_t job_id;
+	int64_t gen;
+	int64_t slot;
+	int64_t slot_to; /* equal to slot, unless the entry is a range of slots */
+	int64_t trigger_id;
+	int32_t attempt;
+	int64_t not_before; /* 0: none */
+	int64_t session;	/* the lease under which it runs; 0: not started */
+	char reason[16];	/* lower-case letters, digits, '_' and '-', or "" */
+} PendingRun;
+
+/* state/any/<pp>: the account of a partition */
+typedef struct PartitionState
+{
+	int64_t format; /* set by decoding; encoding writes CODEC_FORMAT whatever is here */
+	char node[CODEC_MAX_NAME + 1];
+	int64_t epoch;
+	int64_t seq;
+	int64_t jobrev;
+	int64_t watermark;	   /* a due time ... */
+	int64_t watermark_job; /* ... and the last job id at it that counts, 0..CODEC_MAX_INT */
+	int npending;
+	PendingRun *pending;
+	int ndone;
+	PendingRun *done;
+	bool clean; /* whoever wrote it left in order */
+} PartitionState;
+
+/* node/<node>: one session of an instance.  (The key's create_revision is not known inside.) */
+typedef struct NodeInfo
+{
+	char node[CODEC_MAX_NAME + 1];
+	char host[CODEC_MAX_NAME + 1]; /* "": not known */
+	int port;					   /* 0: not known */
+	char *labels;				   /* JSON object or NULL */
+	char version[32];			   /* of dsched */
+	int server_version_num;		   /* of PostgreSQL; 0: not known */
+	int64_t lease;				   /* the session's lease, any value but 0 */
+	uint64_t system_identifier;
+	int64_t timeline;
+	char boot_id[40];
+	uint64_t data_dev; /* device and inode of the data directory */
+	uint64_t data_ino;
+	int64_t wall_clock; /* when this was written, by the instance's clock */
+	char tzdata[32];
+} NodeInfo;
+
+/* config */
+typedef struct ConfigInfo
+{
+	int64_t format; /* as in PartitionState */
+	int partitions;
+	char incarnation[40]; /* letters, digits and '-' */
+} ConfigInfo;
+
+/* trigger/<pp>/<id>: a run to make outside the schedule */
+typedef struct TriggerDef
+{
+	int64_t trigger_id;
+	int64_t job_id;
+	char *username;
+	char *job_name;
+	int64_t requested_at; /* the run's scheduled_for */
+	char *requested_by;	  /* the role that asked */
+	int64_t change_id;
+} TriggerDef;
+
+extern bool codec_job_check(const JobDef *job, char *err, size_t errlen);
+extern bool codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t errlen);
+extern char *codec_job_encode(const JobDef *job, size_t *len);
+extern void codec_job_free(JobDef *job);
+
+extern bool codec_state_check(const PartitionState *state, char *err, size_t errlen);
+extern bool
+codec_state_decode(const char *text, size_t len, PartitionState *out, char *err, size_t errlen);
+extern char *codec_state_encode(const PartitionState *state, size_t *len);
+extern void codec_state_free(PartitionState *state);
+
+extern bool codec_node_check(const NodeInfo *node, char *err, size_t errlen);
+extern bool
+codec_node_decode(const char *text, size_t len, NodeInfo *out, char *err, size_t errlen);
+extern char *codec_node_encode(const NodeInfo *node, size_t *len);
+extern void codec_node_free(NodeInfo *node);
+
+extern bool codec_config_check(const ConfigInfo *config, char *err, size_t errlen);
+extern bool
+codec_config_decode(const char *text, size_t len, ConfigInfo *out, char *err, size_t errlen);
+extern char *codec_config_encode(const ConfigInfo *config, size_t *len);
+
+extern bool codec_trigger_check(const TriggerDef *trigger, char *err, size_t errlen);
+extern bool
+codec_trigger_decode(const char *text, size_t len, TriggerDef *out, char *err, size_t errlen);
+extern char *codec_trigger_encode(const TriggerDef *trigger, size_t *len);
+extern void codec_trigger_free(TriggerDef *trigger);
+
+#endif /* DSCHED_CORE_CODEC_H */

@@ -1,0 +1,103 @@
+/*
+ * keys.h
+ *	  The keys that dsched uses in etcd, and the hash that puts jobs into partitions.
+ *
+ * The scheme, and who may be sure of what, is described in keys.c.  Names are handed over and given
+ * back as they are; the percent-encoding happens here and nowhere else.
+ */
+#ifndef DSCHED_CORE_KEYS_H
+#define DSCHED_CORE_KEYS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Longest name (cluster, database, node, role, job) in a key, before and after encoding. */
+#define KEYS_MAX_NAME 255
+#define KEYS_MAX_ENCODED (3 * KEYS_MAX_NAME)
+
+/* Holds every key and its NUL: the longest has four names, /dsched/C/db/D/job/ppp/R/N. */
+#define KEYS_MAX_LEN (4 * KEYS_MAX_ENCODED + (int) sizeof("/dsched//db//job/ppp//"))
+
+/* <pp> has three digits. */
+#define KEYS_MAX_PARTITIONS 1000
+
+/* Ids in keys are decimal and at most this, as everywhere else where JSON carries them. */
+#define KEYS_MAX_ID ((INT64_C(1) << 53) - 1)
+
+typedef enum KeyKind
+{
+	KEY_CONFIG,	 /* /dsched/<cluster>/config */
+	KEY_NODE,	 /* /dsched/<cluster>/node/<node> */
+	KEY_MEMBER,	 /* /dsched/<cluster>/db/<database>/member/<node> */
+	KEY_JOB,	 /* /dsched/<cluster>/db/<database>/job/<pp>/<role>/<name> */
+	KEY_JOBREV,	 /* /dsched/<cluster>/db/<database>/jobrev/<pp> */
+	KEY_TRIGGER, /* /dsched/<cluster>/db/<database>/trigger/<pp>/<id> */
+	KEY_OWNER,	 /* /dsched/<cluster>/db/<database>/owner/any/<pp> */
+	KEY_STATE	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
+} KeyKind;
+
+/* What keys_parse() finds; what a kind does not have is "", -1 (partition) or 0 (id). */
+typedef struct KeyParts
+{
+	KeyKind kind;
+	char database[KEYS_MAX_NAME + 1];
+	char node[KEYS_MAX_NAME + 1];
+	char role[KEYS_MAX_NAME + 1];
+	char name[KEYS_MAX_NAME + 1];
+	int partition;
+	int64_t id;
+} KeyParts;
+
+/* hashing: fixed for ever, see keys.c */
+extern uint64_t keys_hash(const void *data, size_t len, uint64_t seed);
+extern int keys_partition(const char *role, const char *name, int partitions);
+
+/*
+ * Percent-encoding.  False, with out set to "", if out is too small; keys_decode also if in is not
+ * exactly what keys_encode would have made of some string.
+ */
+extern bool keys_encode(const char *in, char *out, size_t outlen);
+extern bool keys_decode(const char *in, char *out, size_t outlen);
+
+/*
+ * Builders: write a key into out, a buffer of KEYS_MAX_LEN bytes.  False, with out set to "", if a
+ * name is empty or longer than KEYS_MAX_NAME or a number is out of range.
+ */
+extern bool keys_config(char *out, const char *cluster);
+extern bool keys_node(char *out, const char *cluster, const char *node);
+extern bool keys_member(char *out, const char *cluster, const char *database, const char *node);
+extern bool keys_job(char *out, const char *cluster, const char *database, int partition,
+					 const char *role, const char *name);
+extern bool keys_jobrev(char *out, const char *cluster, const char *database, int partition);
+extern bool
+keys_trigger(char *out, const char *cluster, const char *database, int partition, int64_t id);
+extern bool keys_owner(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_state(char *out, const char *cluster, const char *database, int partition);
+
+/* Prefixes, all of them ending in '/'; keys_prefix_end() makes the range_end that goes with one. */
+extern bool keys_node_prefix(char *out, const char *cluster);
+extern bool keys_member_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_job_prefix(char *out, const char *cluster, const char *database);
+extern bool
+keys_job_partition_prefix(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_trigger_prefix(char *out, const char *cluster, const char *database);
+extern bool
+keys_trigger_partition_prefix(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_owner_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_state_prefix(char *out, const char *cluster, const char *database);
+
+/* end, of KEYS_MAX_LEN bytes, becomes the first key after all those that start with prefix. */
+extern bool keys_prefix_end(const char *prefix, char *end);
+
+/* [start, end) holds every job/ and every jobrev/ key of a group and nothing else of ours. */
+extern bool
+keys_definition_range(char *start, char *end, const char *cluster, const char *database);
+
+/*
+ * Takes a key of this cluster apart.  False, with out cleared, for what is not exactly a key that
+ * one of the builders makes for this cluster: keys of others, of later versions, and hostile ones.
+ */
+extern bool keys_parse(const char *cluster, const char *key, KeyParts *out);
+
+#endif /* DSCHED_CORE_KEYS_H */

@@ -1,0 +1,198 @@
+/*
+ * session.c
+ *	  The executor's session: what a run may leave in it, and whether it is still what a new one would be.
+ *
+ * An executor makes many runs in one session, and each must find it as a new connection would be.  That is
+ * DISCARD ALL but for the plans, which its parts here leave alone.  Not reset, as DISCARD ALL does not
+ * either: connections of postgres_fdw and dblink, variables of procedural languages, loaded libraries.
+ *
+ * A session also ages.  ALTER ROLE and ALTER DATABASE count for new sessions only, and an executor with much
+ * to do lives long; so it compares what made its session with what is in the catalogs now, and leaves if they
+ * differ.  Settings of roles and databases (pg_db_role_setting) have no cache and no invalidation callback,
+ * hence the look itself, at a bounded rate.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_db_role_setting.h"
+#include "commands/async.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "replication/origin.h"
+#include "storage/lock.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "session.h"
+
+#define LOOK_INTERVAL_US INT64CONST(100000)
+#define N_SETTING_ROWS 4
+
+/* All that a session takes over when it begins. */
+typedef struct Origin
+{
+	char		rolname[NAMEDATALEN];
+	char		datname[NAMEDATALEN];
+	bool		may_be_here;
+	/* rows of pg_db_role_setting that apply, by version */
+	TransactionId xmin[N_SETTING_ROWS];
+	ItemPointerData tid[N_SETTING_ROWS];
+} Origin;
+
+/* the four answers to "who am I" at the start */
+static Oid	session_user;
+static Oid	outer_user;
+static Oid	set_role;
+static Oid	effective_user;
+
+static Origin origin;
+static int64 next_look = 0;
+
+static void look_at_origin(Origin *out);
+static void look_at_settings(Origin *out);
+static void reset_authorization(void);
+
+void
+executor_session_init(void)
+{
+	session_user = GetSessionUserId();
+	outer_user = GetOuterUserId();
+	set_role = GetCurrentRoleId();
+	effective_user = GetUserId();
+
+	StartTransactionCommand();
+	look_at_origin(&origin);
+	CommitTransactionCommand();
+	next_look = dsched_boot_now() + LOOK_INTERVAL_US;
+}
+
+/* ---- between runs ------------------------------------------------------------------------------ */
+
+void
+executor_session_name_after(const char *job_name)
+{
+	char		name[NAMEDATALEN + 8];
+
+	snprintf(name, sizeof(name), "dsched: %s", job_name);
+	(void) set_config_option("application_name", name, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+}
+
+/*
+ * In the order of DISCARD ALL.  Every part costs next to nothing when there is nothing to do, so that they
+ * are all called after every run.
+ */
+bool
+executor_session_reset(void)
+{
+	/* there is no way back from this one that is worth its while */
+	if (replorigin_session_origin != InvalidRepOriginId)
+		return false;
+
+	StartTransactionCommand();
+	PortalHashTableDeleteAll();
+	reset_authorization();
+	ResetAllOptions();
+	DropAllPreparedStatements();
+	Async_UnlistenAll();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	ResetTempTableNamespace();
+	ResetSequenceCaches();
+	CommitTransactionCommand();
+	return true;
+}
+
+static void
+reset_authorization(void)
+{
+	if (GetSessionUserId() == session_user && GetOuterUserId() == outer_user &&
+		GetCurrentRoleId() == set_role && GetUserId() == effective_user)
+		return;
+	SetPGVariable("session_authorization", NIL, false);
+	SetPGVariable("role", NIL, false);
+}
+
+/* ---- ageing ------------------------------------------------------------------------------------ */
+
+bool
+executor_session_outdated(void)
+{
+	Origin		now;
+
+	if (dsched_boot_now() < next_look)
+		return false;
+	StartTransactionCommand();
+	look_at_origin(&now);
+	CommitTransactionCommand();
+	next_look = dsched_boot_now() + LOOK_INTERVAL_US;
+	return memcmp(&now, &origin, sizeof(Origin)) != 0;
+}
+
+static void
+look_at_origin(Origin *out)
+{
+	HeapTuple	role = SearchSysCache1(AUTHOID, ObjectIdGetDatum(session_user));
+	HeapTuple	database = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+
+	/* compared byte by byte */
+	memset(out, 0, sizeof(*out));
+	if (HeapTupleIsValid(role) && HeapTupleIsValid(database))
+	{
+		Form_pg_authid authid = (Form_pg_authid) GETSTRUCT(role);
+		Form_pg_database db = (Form_pg_database) GETSTRUCT(database);
+
+		strlcpy(out->rolname, NameStr(authid->rolname), NAMEDATALEN);
+		strlcpy(out->datname, NameStr(db->datname), NAMEDATALEN);
+		out->may_be_here = authid->rolcanlogin && db->datallowconn && compat_may_connect(MyDatabaseId, session_user);
+	}
+	if (HeapTupleIsValid(role))
+		ReleaseSysCache(role);
+	if (HeapTupleIsValid(database))
+		ReleaseSysCache(database);
+	look_at_settings(out);
+}
+
+static void
+look_at_settings(Origin *out)
+{
+	const struct
+	{
+		Oid			database;
+		Oid			role;
+	}			rows[N_SETTING_ROWS] = {
+		{MyDatabaseId, session_user}, {InvalidOid, session_user}, {MyDatabaseId, InvalidOid}, {InvalidOid, InvalidOid}
+	};
+	Relation	rel = table_open(DbRoleSettingRelationId, AccessShareLock);
+
+	for (int i = 0; i < N_SETTING_ROWS; i++)
+	{
+		ScanKeyData keys[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&keys[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(rows[i].database));
+		ScanKeyInit(&keys[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(rows[i].role));
+		scan = systable_beginscan(rel, DbRoleSettingDatidRolidIndexId, true, NULL, 2, keys);
+		tuple = systable_getnext(scan);
+		if (HeapTupleIsValid(tuple))
+		{
+			out->xmin[i] = HeapTupleHeaderGetRawXmin(tuple->t_data);
+			out->tid[i] = tuple->t_self;
+		}
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+}

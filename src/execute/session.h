@@ -1,0 +1,26 @@
+/*
+ * session.h
+ *	  The executor's session: what a run may leave in it, and whether it is still what a new one would be.
+ */
+#ifndef DSCHED_SESSION_H
+#define DSCHED_SESSION_H
+
+/* Once, after the connection to the database was made. */
+extern void executor_session_init(void);
+
+/* application_name of a run; executor_session_reset() takes it back. In a transaction. */
+extern void executor_session_name_after(const char *job_name);
+
+/*
+ * Makes the session as good as new, in transactions of its own; outside a transaction.  False: it cannot be,
+ * the process must end.
+ */
+extern bool executor_session_reset(void);
+
+/*
+ * Would a new session of this role differ: other settings (ALTER ROLE ... SET), another name, no right to be
+ * here? Outside a transaction; looks at most every 100 ms.
+ */
+extern bool executor_session_outdated(void);
+
+#endif /* DSCHED_SESSION_H */

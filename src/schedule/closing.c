@@ -1,0 +1,142 @@
+/*
+ * closing.c
+ *	  Rows of dsched.run for slots that end without an executor: skipped, missed, lost, impossible to start.
+ *
+ * They are collected during a turn and written together at its end, before any state that counts on them: a
+ * watermark that says "accounted for" must not reach the disk, or etcd, before the row that accounts for it.
+ * If they cannot be written (a full disk) they stay here and the states wait.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "schedule/scheduler.h"
+
+#define RETRY_WRITE_US INT64CONST(1000000)
+
+static List *closed_slots = NIL;
+static int64 retry_at = 0;
+
+static void write_rows(void *arg);
+static bool extend_last(const ClosedSlot *slot);
+static void lookup(void *arg);
+
+typedef struct Lookup
+{
+	RunKey		key;
+	RunStatus	status;
+} Lookup;
+
+/* A row for several slots of one job: the last one added goes on where this one begins. */
+static bool
+extend_last(const ClosedSlot *slot)
+{
+	ClosedSlot *last = closed_slots == NIL ? NULL : llast(closed_slots);
+
+	if (last == NULL || slot->status != RUN_SKIPPED || last->status != RUN_SKIPPED ||
+		last->key.job_id != slot->key.job_id || last->gen != slot->gen || last->reason_text != slot->reason_text ||
+		last->key.trigger_id != 0 || slot->key.trigger_id != 0 || last->key.attempt != slot->key.attempt ||
+		slot->key.scheduled_for <= last->key.scheduled_for)
+		return false;
+	last->last_slot = slot->key.scheduled_for;
+	last->slots++;
+	return true;
+}
+
+void
+closing_add(const ClosedSlot *slot)
+{
+	MemoryContext old;
+	ClosedSlot *copy;
+
+	scheduler.ran = true;
+	if (extend_last(slot))
+		return;
+	old = MemoryContextSwitchTo(scheduler.context);
+	copy = palloc(sizeof(ClosedSlot));
+	*copy = *slot;
+	closed_slots = lappend(closed_slots, copy);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+closing_empty(void)
+{
+	return closed_slots == NIL;
+}
+
+static void
+write_rows(void *arg)
+{
+	ListCell   *lc;
+
+	foreach(lc, closed_slots)
+	{
+		ClosedSlot *slot = lfirst(lc);
+		RunRow		row = {0};
+
+		row.key = slot->key;
+		row.job_name = slot->job_name;
+		row.username = slot->username;
+		row.gen = slot->gen;
+		row.reason = slot->reason;
+		row.reason_text = slot->reason_text;
+		row.status = slot->status;
+		row.last_slot = slot->last_slot;
+		row.slots = slot->slots;
+		row.started_at = slot->started_at;
+		row.finished_at = dsched_wall_now();
+		row.epoch = (int64) slot->epoch;
+		row.pid = slot->pid;
+		row.rows = -1;
+		row.sqlstate = slot->sqlstate[0] ? slot->sqlstate : NULL;
+		row.message = slot->message[0] ? slot->message : NULL;
+		/* one that was written before a crash is the same statement about the same slot */
+		if (slot->replaces && run_update(&row))
+			continue;
+		(void) run_insert(&row, true);
+		CommandCounterIncrement();
+	}
+}
+
+bool
+closing_flush(void)
+{
+	if (closed_slots == NIL)
+		return true;
+	if (retry_at > scheduler.boot)
+		return false;
+	if (!scheduler_transaction(write_rows, NULL, "recording slots"))
+	{
+		retry_at = scheduler.boot + RETRY_WRITE_US;
+		scheduler_wake_at(retry_at);
+		return false;
+	}
+	retry_at = 0;
+	list_free_deep(closed_slots);
+	closed_slots = NIL;
+	return true;
+}
+
+static void
+lookup(void *arg)
+{
+	Lookup	   *question = arg;
+
+	question->status = run_lookup(&question->key);
+}
+
+RunStatus
+run_lookup_in_transaction(const RunKey *key)
+{
+	Lookup		question = {*key, RUN_RUNNING};
+
+	if (IsTransactionState())
+		return run_lookup(key);
+	if (!scheduler_transaction(lookup, &question, "looking up a run"))
+		return RUN_RUNNING;
+	return question.status;
+}

@@ -1,0 +1,735 @@
+/*
+ * dispatch.c
+ *	  From a slot that is due to a run that is accounted for.
+ *
+ * A slot that comes due becomes an open run, or is closed at once (skipped because its job is running, missed
+ * because it is too late).  Open runs of one job run one after another, oldest first; the first of them goes into the
+ * shared queue.  An executor's finished entry closes its open run, or opens it again with the
+ * next attempt when the attempt was lost.
+ *
+ * Overlap.  A slot that comes due while a run of its job is running is skipped.  Three things are not "running":
+ * a run that still waits in the queue (the new slot waits behind it); a run that is finished but not yet
+ * collected; and a run of a backlog, one that was opened late because nobody was there to open it in time: what comes due
+ * while a backlog is worked off is run after it, so that a take-over loses nothing.
+ *
+ * Lateness.  Of the slots that are opened later than MISFIRE_GRACE_US the newest is run (reason catch_up) and the
+ * others are closed by one row with status missed.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "schedule/scheduler.h"
+#include "settings.h"
+
+#define FINISHED_BATCH 64
+#define RETRY_SOON_US INT64CONST(50000)
+#define RETRY_LATER_US INT64CONST(1000000)
+#define LATE_OPENING_US INT64CONST(1000000)
+/* How long a recovered run is alone: what kills a server does it soon, and long runs must not hold up the others. */
+#define CAREFUL_ALONE_US INT64CONST(500000)
+
+static bool job_is_running(Job *job);
+static void open_slot(Job *job, TimestampTz slot);
+static void close_skipped(Job *job, TimestampTz slot, const char *reason);
+static void close_missed(Job *job, TimestampTz first, TimestampTz last, int32 n);
+static bool already_open(Job *job, TimestampTz slot);
+static OpenRun *find_open_run(const RunEntry *entry);
+static void finish_run(OpenRun *run, const RunEntry *entry);
+static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
+static void requeue(OpenRun *run, int64 delay);
+static bool may_dispatch(OpenRun *run);
+static bool resolve_role(Job *job);
+static void push_run(OpenRun *run);
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+bool
+run_is_running(const OpenRun *run)
+{
+	const RunEntry *entry;
+	bool		running;
+
+	if (!run->queued || run->entry < 0)
+		return false;
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	entry = &dsched_shared->entries[run->entry];
+	running = entry->state == ENTRY_RUNNING && entry->key.job_id == run->key.job_id &&
+		entry->key.scheduled_for == run->key.scheduled_for;
+	LWLockRelease(dsched_shared->queue_lock);
+	return running;
+}
+
+/* Only the first of a job's open runs can be with an executor. */
+static bool
+job_is_running(Job *job)
+{
+	OpenRun    *first;
+
+	if (dlist_is_empty(&job->open))
+		return false;
+	first = dlist_head_element(OpenRun, in_job, &job->open);
+	return !first->backlog && run_is_running(first);
+}
+
+OpenRun *
+open_run(Job *job, const RunKey *key, RunReason reason)
+{
+	Partition  *partition = &scheduler.partitions[job->partition];
+	OpenRun    *run = MemoryContextAllocZero(scheduler.context, sizeof(OpenRun));
+
+	run->job = job;
+	run->partition = job->partition;
+	run->key = *key;
+	run->gen = job->gen;
+	run->reason = reason;
+	run->entry = -1;
+	dlist_push_tail(&job->open, &run->in_job);
+	dlist_push_tail(&partition->open, &run->in_partition);
+	partition->nopen++;
+	scheduler.waiting++;
+	partition_touch(partition);
+	return run;
+}
+
+void
+close_run(OpenRun *run)
+{
+	Partition  *partition = &scheduler.partitions[run->partition];
+
+	if (!run->queued)
+		scheduler.waiting--;
+	else if (run->careful)
+		scheduler.careful_running--;
+	if (run->key.trigger_id != 0)
+	{
+		if (scheduler.etcd == NULL)
+			sync_trigger_done(run->key.trigger_id);
+		else
+		{
+			MemoryContext old = MemoryContextSwitchTo(scheduler.context);
+			int64	   *id = palloc(sizeof(int64));
+
+			*id = run->key.trigger_id;
+			partition->done_triggers = lappend(partition->done_triggers, id);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	else if (run->job != NULL && run->job->rule.one_shot && run->gen == run->job->gen)
+		sync_retire(run->key.job_id);
+	if (run->job != NULL)
+		dlist_delete(&run->in_job);
+	dlist_delete(&run->in_partition);
+	partition->nopen--;
+	partition_touch(partition);
+	pfree(run);
+}
+
+void
+drop_runs(Partition *partition)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &partition->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+
+		if (run->queued)
+			(void) dsched_queue_withdraw(scheduler.db, &run->key);
+		if (!run->queued)
+			scheduler.waiting--;
+		else if (run->careful)
+			scheduler.careful_running--;
+		if (run->job != NULL)
+			dlist_delete(&run->in_job);
+		dlist_delete(&run->in_partition);
+		pfree(run);
+	}
+	partition->nopen = 0;
+}
+
+static void
+describe_slot(ClosedSlot *closed, Job *job, TimestampTz slot)
+{
+	memset(closed, 0, sizeof(*closed));
+	closed->key.scheduled_for = slot;
+	closed->key.job_id = job->job_id;
+	closed->key.attempt = 1;
+	closed->slots = 1;
+	strlcpy(closed->job_name, job->job_name, sizeof(closed->job_name));
+	strlcpy(closed->username, job->username, sizeof(closed->username));
+	closed->gen = job->gen;
+	closed->reason = RUN_SCHEDULE;
+	closed->epoch = scheduler.partitions[job->partition].epoch;
+}
+
+static void
+close_skipped(Job *job, TimestampTz slot, const char *reason)
+{
+	ClosedSlot	closed;
+
+	describe_slot(&closed, job, slot);
+	closed.status = RUN_SKIPPED;
+	closed.reason_text = reason;
+	closing_add(&closed);
+	partition_touch(&scheduler.partitions[job->partition]);
+}
+
+static void
+close_missed(Job *job, TimestampTz first, TimestampTz last, int32 n)
+{
+	ClosedSlot	closed;
+
+	describe_slot(&closed, job, first);
+	closed.status = RUN_MISSED;
+	closed.reason_text = "late";
+	closed.slots = n;
+	closed.last_slot = n > 1 ? last : 0;
+	closing_add(&closed);
+	partition_touch(&scheduler.partitions[job->partition]);
+}
+
+static bool
+already_open(Job *job, TimestampTz slot)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &job->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+
+		if (run->key.trigger_id == 0 && run->key.scheduled_for == slot && run->gen == job->gen)
+			return true;
+	}
+	return false;
+}
+
+static void
+open_slot(Job *job, TimestampTz slot)
+{
+	RunKey		key = {slot, job->job_id, 0, 1};
+	OpenRun    *run;
+
+	if (job_is_running(job))
+	{
+		close_skipped(job, slot, "overlap");
+		if (job->rule.one_shot)
+			sync_retire(job->job_id);
+		return;
+	}
+	run = open_run(job, &key, RUN_SCHEDULE);
+	run->backlog = scheduler.now - slot > LATE_OPENING_US;
+	if (slot > scheduler.now)
+		run->not_before = slot;
+}
+
+/*
+ * Opens or closes the job's slots from 'slot' up to 'limit', and plans the next.  closed(), if given, knows which of
+ * them have their outcome already (recovery).
+ */
+void
+dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit, bool (*closed) (Job *job, TimestampTz slot))
+{
+	TimestampTz cutoff = scheduler.now - MISFIRE_GRACE_US;
+	TimestampTz first = 0,
+				last = 0,
+				before_last = 0;
+	int32		n = 0;
+
+	/* a one-shot is never too late: it was promised once */
+	for (; slot != 0 && slot <= limit && slot < cutoff && !job->rule.one_shot; slot = slot_next(&job->rule, slot))
+	{
+		if (already_open(job, slot) || (closed && closed(job, slot)))
+			continue;
+		if (n++ == 0)
+			first = slot;
+		before_last = last;
+		last = slot;
+	}
+	if (n > 1)
+		close_missed(job, first, before_last, n - 1);
+	if (n > 0)
+	{
+		RunKey		key = {last, job->job_id, 0, 1};
+
+		open_run(job, &key, RUN_CATCH_UP)->backlog = true;
+	}
+	for (; slot != 0 && slot <= limit; slot = slot_next(&job->rule, slot))
+		if (!already_open(job, slot) && !(closed && closed(job, slot)))
+			open_slot(job, slot);
+
+	if (slot == 0)
+		minheap_remove(timetable_heap(), &job->next);
+	else
+		minheap_update(timetable_heap(), &job->next, slot, job->job_id);
+}
+
+/* The partition holds as many open runs as it may: its later slots stay closed up until some are done. */
+static void
+suspend_opening(Partition *partition, const HeapNode *first_unopened)
+{
+	if (!partition->full)
+	{
+		partition->full = true;
+		partition->watermark = first_unopened->time;
+		partition->watermark_job = first_unopened->id - 1;
+		partition_touch(partition);
+	}
+}
+
+static void
+plan_after_watermark(Job *job, void *arg)
+{
+	Partition  *partition = arg;
+
+	if (job->next.index < 0)
+		timetable_plan(job, job->job_id <= partition->watermark_job ? partition->watermark : partition->watermark - 1);
+}
+
+static void
+resume_opening(void)
+{
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		if (!partition->full || partition->nopen > MAX_OPEN_RUNS / 2 || partition->step != STEP_ACTIVE)
+			continue;
+		partition->full = false;
+		timetable_each(i, plan_after_watermark, partition);
+	}
+}
+
+void
+dispatch_due_slots(void)
+{
+	HeapNode   *node;
+
+	if (pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0)
+		return;
+	resume_opening();
+	while ((node = minheap_peek(timetable_heap())) != NULL)
+	{
+		Job		   *job = (Job *) ((char *) node - offsetof(Job, next));
+		Partition  *partition = &scheduler.partitions[job->partition];
+		TimestampTz limit = scheduler.now;
+
+		/* a clock that is behind the former owner's: its watermark says that these slots are accounted for */
+		if (!partition->full && partition->watermark > limit)
+			limit = partition->watermark;
+		if (node->time > limit)
+			break;
+		if (partition->nopen >= MAX_OPEN_RUNS)
+		{
+			suspend_opening(partition, node);
+			minheap_remove(timetable_heap(), node);
+			continue;
+		}
+		dispatch_job_until(job, node->time, limit, NULL);
+		if (!partition->full && partition->watermark < scheduler.now)
+		{
+			partition->watermark = scheduler.now;
+			partition->watermark_job = KEYS_MAX_ID;
+		}
+		partition_touch(partition);
+	}
+}
+
+void
+open_trigger(Partition *partition, const TriggerDef *trigger)
+{
+	RunKey		key = {trigger->requested_at, trigger->job_id, trigger->trigger_id, 1};
+	Job		   *job = timetable_find(trigger->job_id);
+	dlist_iter	iter;
+	RunStatus	status;
+
+	dlist_foreach(iter, &partition->open)
+		if (dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == trigger->trigger_id)
+			return;
+	if (job == NULL)
+	{
+		ClosedSlot	closed = {0};
+
+		closed.key = key;
+		closed.slots = 1;
+		strlcpy(closed.job_name, trigger->job_name, sizeof(closed.job_name));
+		strlcpy(closed.username, trigger->username, sizeof(closed.username));
+		closed.reason = RUN_MANUAL;
+		closed.reason_text = "unscheduled";
+		closed.status = RUN_SKIPPED;
+		closed.epoch = partition->epoch;
+		closing_add(&closed);
+		if (scheduler.etcd == NULL)
+			sync_trigger_done(trigger->trigger_id);
+		return;
+	}
+	/* the latest attempt that this instance made of it decides */
+	for (;;)
+	{
+		status = run_lookup_in_transaction(&key);
+		if (status != RUN_LOST && status != RUN_RUNNING)
+			break;
+		key.attempt++;
+	}
+	if (status == RUN_STATUS_NONE)
+	{
+		OpenRun    *run = open_run(job, &key, key.attempt > 1 ? RUN_RECOVERY : RUN_MANUAL);
+
+		run->careful = key.attempt > 1;
+	}
+	else
+		close_run(open_run(job, &key, RUN_MANUAL));
+}
+
+void
+end_generation(Job *job, const char *reason)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &job->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+		ClosedSlot	closed;
+
+		/* a request to run it now does not depend on the schedule, unless the job is gone */
+		if (run->key.trigger_id != 0 && strcmp(reason, "unscheduled") != 0)
+			continue;
+		if (run->queued && !dsched_queue_withdraw(scheduler.db, &run->key))
+			continue;			/* started: it goes on */
+		describe_slot(&closed, job, run->key.scheduled_for);
+		closed.key = run->key;
+		closed.gen = run->gen;
+		closed.status = RUN_SKIPPED;
+		closed.reason_text = reason;
+		closing_add(&closed);
+		run->gen = 0;			/* a one-shot that was replaced is not done with */
+		close_run(run);
+	}
+}
+
+/* ---- finished runs --------------------------------------------------------------------------- */
+
+static OpenRun *
+find_open_run(const RunEntry *entry)
+{
+	Partition  *partition = &scheduler.partitions[entry->token.partition];
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &partition->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+
+		if (run->queued && run->key.job_id == entry->key.job_id &&
+			run->key.scheduled_for == entry->key.scheduled_for &&
+			run->key.trigger_id == entry->key.trigger_id && run->key.attempt == entry->key.attempt)
+			return run;
+	}
+	return NULL;
+}
+
+/* Back to waiting, for the same attempt. */
+static void
+requeue(OpenRun *run, int64 delay)
+{
+	run->queued = false;
+	run->entry = -1;
+	scheduler.waiting++;
+	if (run->careful)
+		scheduler.careful_running--;
+	run->retry_at = delay == 0 ? 0 : scheduler.boot + delay;
+	if (run->retry_at != 0)
+		scheduler_wake_at(run->retry_at);
+}
+
+/*
+ * An attempt ended with its process or its ownership.  A row says so, and the next attempt is opened; after
+ * MAX_LOST the job is paused, as it may be what kills its server.
+ */
+void
+lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid)
+{
+	ClosedSlot	closed = {0};
+
+	closed.key = run->key;
+	closed.slots = 1;
+	if (run->job != NULL)
+	{
+		strlcpy(closed.job_name, run->job->job_name, sizeof(closed.job_name));
+		strlcpy(closed.username, run->job->username, sizeof(closed.username));
+	}
+	closed.gen = run->gen;
+	closed.reason = run->reason;
+	closed.status = RUN_LOST;
+	closed.started_at = started_at;
+	closed.pid = pid;
+	closed.epoch = scheduler.partitions[run->partition].epoch;
+	closed.replaces = true;
+	strlcpy(closed.sqlstate, sqlstate && sqlstate[0] ? sqlstate : "57P01", sizeof(closed.sqlstate));
+	strlcpy(closed.message, message && message[0] ? message : "the process that ran it ended before it committed",
+			sizeof(closed.message));
+	closing_add(&closed);
+	partition_touch(&scheduler.partitions[run->partition]);
+
+	if (run->job == NULL || run->key.attempt >= MAX_LOST)
+	{
+		if (run->job != NULL)
+			sync_pause(run->job->job_id,
+					   "paused: its runs ended three times in a row with the death of their process");
+		run->gen = 0;
+		close_run(run);
+		return;
+	}
+	run->key.attempt++;
+	run->reason = RUN_RECOVERY;
+	run->careful = true;
+	run->backlog = true;
+}
+
+static void
+settle_unrecorded(OpenRun *run, const RunEntry *entry)
+{
+	RunStatus	status = run_lookup_in_transaction(&entry->key);
+
+	if (status != RUN_STATUS_NONE && status != RUN_RUNNING && status != RUN_LOST)
+	{
+		close_run(run);
+		return;
+	}
+	if (entry->started_at == 0 && status == RUN_STATUS_NONE)
+	{
+		requeue(run, RETRY_SOON_US);
+		return;
+	}
+	requeue(run, RETRY_SOON_US);
+	lose_run(run, entry->sqlstate, entry->message, entry->started_at, entry->pid);
+}
+
+static void
+fail_unstartable(OpenRun *run, const RunEntry *entry)
+{
+	ClosedSlot	closed = {0};
+
+	closed.key = run->key;
+	closed.slots = 1;
+	if (run->job != NULL)
+	{
+		strlcpy(closed.job_name, run->job->job_name, sizeof(closed.job_name));
+		strlcpy(closed.username, run->job->username, sizeof(closed.username));
+	}
+	closed.gen = run->gen;
+	closed.reason = run->reason;
+	closed.status = RUN_FAILED;
+	closed.epoch = scheduler.partitions[run->partition].epoch;
+	closed.replaces = true;
+	strlcpy(closed.sqlstate, entry->sqlstate[0] ? entry->sqlstate : "08000", sizeof(closed.sqlstate));
+	strlcpy(closed.message, entry->message[0] ? entry->message : "no executor could be started for its role",
+			sizeof(closed.message));
+	closing_add(&closed);
+	close_run(run);
+}
+
+static void
+finish_run(OpenRun *run, const RunEntry *entry)
+{
+	Partition  *partition = &scheduler.partitions[run->partition];
+
+	if (entry->cannot_start)
+		fail_unstartable(run, entry);
+	else if (entry->not_applicable)
+	{
+		/* the row is older or newer than our timetable: what brings them together wakes us too */
+		requeue(run, RETRY_LATER_US);
+		scheduler.slot->check_again = true;
+	}
+	else if (entry->status == RUN_STATUS_NONE)
+		settle_unrecorded(run, entry);
+	else if (entry->status == RUN_LOST)
+	{
+		requeue(run, 0);
+		if (run->job == NULL)
+			close_run(run);
+		else
+		{
+			/* fenced: the executor has written its row; not a death of a process */
+			run->key.attempt++;
+			run->reason = RUN_RECOVERY;
+			run->backlog = true;
+		}
+	}
+	else
+	{
+		if (entry->commit_lsn > partition->flush_to)
+			partition->flush_to = entry->commit_lsn;
+		scheduler.ran = true;
+		close_run(run);
+	}
+}
+
+void
+dispatch_finished(void)
+{
+	static RunEntry *batch = NULL;
+	int			n;
+
+	if (scheduler.slot->finished_head < 0)
+		return;
+	if (batch == NULL)
+		batch = MemoryContextAlloc(scheduler.context, sizeof(RunEntry) * FINISHED_BATCH);
+	do
+	{
+		n = dsched_queue_take_finished(scheduler.db, batch, FINISHED_BATCH);
+		for (int i = 0; i < n; i++)
+		{
+			OpenRun    *run = find_open_run(&batch[i]);
+
+			if (run != NULL)
+				finish_run(run, &batch[i]);
+		}
+	} while (n == FINISHED_BATCH);
+}
+
+/* ---- queueing -------------------------------------------------------------------------------- */
+
+/* Finds the OID of the job's role, again after any change of roles.  False: there is none. */
+static void
+lookup_role(void *arg)
+{
+	Job		   *job = arg;
+
+	job->roleoid = get_role_oid(job->username, true);
+}
+
+static bool
+resolve_role(Job *job)
+{
+	char	   *problem;
+
+	if (job->role_checked == scheduler.roles_changed)
+		return OidIsValid(job->roleoid);
+	if (!scheduler_transaction(lookup_role, job, "looking up a role"))
+		job->roleoid = InvalidOid;
+	if (OidIsValid(job->roleoid))
+	{
+		job->role_checked = scheduler.roles_changed;
+		if (job->role_problem)
+			sync_problem(job->job_id, NULL);
+		job->role_problem = false;
+		return true;
+	}
+	if (!job->role_problem)
+	{
+		problem = psprintf("role \"%s\" does not exist", job->username);
+		sync_problem(job->job_id, problem);
+		pfree(problem);
+	}
+	job->role_problem = true;
+	return false;
+}
+
+static bool
+may_dispatch(OpenRun *run)
+{
+	Partition  *partition = &scheduler.partitions[run->partition];
+
+	if (run->queued || run->job == NULL || partition->step != STEP_ACTIVE)
+		return false;
+	if (&run->in_job != dlist_head_node(&run->job->open))
+		return false;
+	if (run->retry_at > scheduler.boot)
+	{
+		scheduler_wake_at(run->retry_at);
+		return false;
+	}
+	if (run->not_before > scheduler.now)
+	{
+		scheduler_wake_at(scheduler.boot + (run->not_before - scheduler.now));
+		return false;
+	}
+	if (!run->job->applied)
+		return false;
+	if (run->careful && scheduler.unclean && scheduler.careful_running > 0 &&
+		scheduler.careful_until > scheduler.boot)
+	{
+		scheduler_wake_at(scheduler.careful_until);
+		return false;
+	}
+	return true;
+}
+
+static void
+push_run(OpenRun *run)
+{
+	Partition  *partition = &scheduler.partitions[run->partition];
+	RunEntry	entry = {0};
+
+	entry.key = run->key;
+	entry.token.session = partition->session;
+	entry.token.epoch = partition->epoch;
+	entry.token.db = scheduler.db;
+	entry.token.partition = run->partition;
+	entry.gen = run->gen;
+	entry.reason = run->reason;
+	entry.start_row = run->careful;
+	entry.queued_at = scheduler.now;
+	if (!dsched_token_holds(&entry.token))
+		return;
+	run->entry = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid);
+	if (run->entry < 0)
+		return;
+	run->queued = true;
+	scheduler.waiting--;
+	if (run->careful)
+	{
+		scheduler.careful_running++;
+		scheduler.careful_until = scheduler.boot + CAREFUL_ALONE_US;
+	}
+}
+
+void
+dispatch_waiting(void)
+{
+	if (scheduler.waiting > 0 && pg_atomic_read_u32(&dsched_shared->clock_suspect) == 0)
+	{
+		for (int i = 0; i < dsched_partitions; i++)
+		{
+			Partition  *partition = &scheduler.partitions[i];
+			dlist_mutable_iter iter;
+
+			if (partition->step != STEP_ACTIVE)
+				continue;
+			dlist_foreach_modify(iter, &partition->open)
+			{
+				OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+				RunEntry	nobody = {0};
+
+				if (!may_dispatch(run))
+					continue;
+				if (resolve_role(run->job))
+				{
+					push_run(run);
+					continue;
+				}
+				strlcpy(nobody.sqlstate, "42704", sizeof(nobody.sqlstate));
+				snprintf(nobody.message, sizeof(nobody.message), "role \"%s\" does not exist", run->job->username);
+				fail_unstartable(run, &nobody);
+			}
+		}
+	}
+	scheduler.slot->wake_on_finish = scheduler.waiting > 0 || scheduler.stopping;
+}
+
+int
+dispatch_open_runs(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < dsched_partitions; i++)
+		n += scheduler.partitions[i].nopen;
+	return n;
+}

@@ -1,0 +1,513 @@
+/*
+ * partition.c
+ *	  The life of a partition in its owner's scheduler.
+ *
+ *	  NONE --OWNED--> READING --> (BEHIND) --> CLAIMING --> ACTIVE --RELEASING--> DRAINING --> FINAL --> NONE
+ *	  standalone: NONE --OWNED--> ACTIVE, and DRAINING --> FINAL only when the server stops
+ *
+ * The coordinator moves the phases in shared memory (OWNED, RELEASING, NONE), this file answers with ACTIVE and
+ * RELEASED.  Ownership that ends without asking (a lost lease, a failed comparison) goes straight to NONE:
+ * everything known about the partition is forgotten, its queued runs are withdrawn, and its running ones cannot
+ * commit because their epoch is void.
+ *
+ * A hand-over stops opening and starting, lets running jobs end for dsched.drain_timeout, clears the epoch so
+ * that nothing can commit any more, and only then writes the last state.  A job that runs longer puts the hand-over
+ * off: the partition goes back to ACTIVE and the coordinator asks again.  When the server stops, running jobs
+ * are cancelled instead.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "schedule/scheduler.h"
+#include "settings.h"
+
+#define LOCAL_STATE_INTERVAL_US INT64CONST(5000000)
+#define RETRY_TAKE_OVER_US INT64CONST(1000000)
+/* A quiet partition's watermark is written along with others when it is older than this: see checkpoint_etcd(). */
+#define QUIET_WATERMARK_US INT64CONST(600000000)
+
+static int64 local_state_at = 0;
+
+static void set_phase(Partition *partition, PartitionPhase phase);
+static void forget(Partition *partition);
+static void begin_drain(Partition *partition);
+static void continue_drain(Partition *partition);
+static void return_to_active(Partition *partition);
+static void write_last_state(Partition *partition);
+static void follow_phases(const PartitionPhase *phases, const uint64 *epochs);
+static void take_over(Partition **partitions, int n);
+static bool checkpoint_local(bool now);
+static void checkpoint_etcd(void);
+
+void
+partitions_init(void)
+{
+	for (int i = 0; i < DSCHED_MAX_PARTITIONS; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		memset(partition, 0, sizeof(*partition));
+		partition->number = i;
+		dlist_init(&partition->open);
+		dlist_init(&partition->jobs);
+	}
+}
+
+bool
+partition_is_active(int number)
+{
+	PartitionStep step = scheduler.partitions[number].step;
+
+	return step == STEP_ACTIVE || step == STEP_CLAIMING;
+}
+
+void
+partition_touch(Partition *partition)
+{
+	partition->dirty = true;
+	partition->local_dirty = true;
+	if (scheduler.checkpoint_at == 0)
+		scheduler.checkpoint_at = scheduler.boot + dsched_checkpoint_interval * INT64CONST(1000);
+	if (local_state_at == 0)
+		local_state_at = scheduler.boot + LOCAL_STATE_INTERVAL_US;
+}
+
+static void
+set_phase(Partition *partition, PartitionPhase phase)
+{
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	scheduler.slot->partitions[partition->number].phase = phase;
+	LWLockRelease(dsched_shared->control_lock);
+	dsched_wake_coordinator();
+}
+
+static void
+unplan(Job *job, void *arg)
+{
+	minheap_remove(timetable_heap(), &job->next);
+}
+
+static void
+forget(Partition *partition)
+{
+	partition->step = STEP_NONE;
+	timetable_each(partition->number, unplan, NULL);
+	drop_runs(partition);
+	codec_state_free(&partition->taken);
+	list_free_deep(partition->done_triggers);
+	partition->done_triggers = NIL;
+	partition->taken_triggers = NIL;
+	partition->dirty = partition->full = partition->writing = false;
+	partition->epoch = 0;
+	partition->seq = partition->state_mod = partition->jobrev = 0;
+	partition->retry_at = 0;
+	partition->flush_to = 0;
+}
+
+void
+partition_lost(Partition *partition, const char *why)
+{
+	PartitionSlot *slot = &scheduler.slot->partitions[partition->number];
+
+	if (partition->step == STEP_NONE)
+		return;
+	ereport(DEBUG1,
+			(errmsg_internal("dsched: partition %d of database \"%s\" is not ours any more: %s",
+							 partition->number, scheduler.dbname, why)));
+	/* clear the epoch only if the coordinator has not got a new one meanwhile */
+	{
+		uint64		expected = partition->epoch;
+
+		if (pg_atomic_compare_exchange_u64(&slot->epoch, &expected, 0))
+		{
+			pg_memory_barrier();
+			dsched_cancel_runs(scheduler.db, partition->number);
+			set_phase(partition, PARTITION_NONE);
+		}
+	}
+	forget(partition);
+}
+
+/* ---- taking over ------------------------------------------------------------------------------ */
+
+static void
+take_over(Partition **partitions, int n)
+{
+	if (scheduler.etcd != NULL)
+	{
+		state_etcd_take_over(partitions, n);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		state_local_take_over(partitions[i]);
+	if (recovery_open(partitions, n))
+		for (int i = 0; i < n; i++)
+			partition_activate(partitions[i]);
+	else
+		for (int i = 0; i < n; i++)
+		{
+			forget(partitions[i]);
+			partitions[i]->retry_at = scheduler.boot + RETRY_TAKE_OVER_US;
+			scheduler_wake_at(partitions[i]->retry_at);
+		}
+}
+
+void
+partition_activate(Partition *partition)
+{
+	partition->step = STEP_ACTIVE;
+	codec_state_free(&partition->taken);
+	partition->taken_triggers = NIL;
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	if (scheduler.slot->partitions[partition->number].phase == PARTITION_OWNED)
+		scheduler.slot->partitions[partition->number].phase = PARTITION_ACTIVE;
+	LWLockRelease(dsched_shared->control_lock);
+	partition_touch(partition);
+	scheduler_wake_at(scheduler.boot);
+}
+
+/* ---- handing over ----------------------------------------------------------------------------- */
+
+static void
+withdraw_queued(Partition *partition)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &partition->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+
+		if (!run->queued || !dsched_queue_withdraw(scheduler.db, &run->key))
+			continue;
+		run->queued = false;
+		run->entry = -1;
+		scheduler.waiting++;
+		if (run->careful)
+			scheduler.careful_running--;
+	}
+}
+
+static void
+begin_drain(Partition *partition)
+{
+	int64		patience = scheduler.stopping ? INT64CONST(2000000) : dsched_drain_timeout * INT64CONST(1000);
+
+	partition->step = STEP_DRAINING;
+	partition->drain_until = scheduler.boot + patience;
+	if (!partition->full && watermark_may_move())
+	{
+		partition->watermark = Max(partition->watermark, scheduler.now);
+		partition->watermark_job = KEYS_MAX_ID;
+	}
+	timetable_each(partition->number, unplan, NULL);
+	withdraw_queued(partition);
+	if (scheduler.stopping)
+	{
+		/* fenced first, so that they end as lost, to be made again, and not as cancelled by somebody */
+		pg_atomic_write_u64(&scheduler.slot->partitions[partition->number].epoch, 0);
+		pg_memory_barrier();
+		dsched_cancel_runs(scheduler.db, partition->number);
+	}
+}
+
+static bool
+has_queued_runs(Partition *partition)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &partition->open)
+		if (dlist_container(OpenRun, in_partition, iter.cur)->queued)
+			return true;
+	return false;
+}
+
+static void
+plan_again(Job *job, void *arg)
+{
+	Partition  *partition = arg;
+
+	timetable_plan(job, job->job_id <= partition->watermark_job ? partition->watermark : partition->watermark - 1);
+}
+
+static void
+return_to_active(Partition *partition)
+{
+	partition->step = STEP_ACTIVE;
+	timetable_each(partition->number, plan_again, partition);
+	set_phase(partition, PARTITION_ACTIVE);
+}
+
+static void
+continue_drain(Partition *partition)
+{
+	scheduler.slot->wake_on_finish = true;
+	if (has_queued_runs(partition))
+	{
+		if (scheduler.boot < partition->drain_until)
+		{
+			scheduler_wake_at(partition->drain_until);
+			return;
+		}
+		if (!scheduler.stopping)
+		{
+			return_to_active(partition);
+			return;
+		}
+	}
+	/* from here on nothing of this partition can commit on this instance */
+	pg_atomic_write_u64(&scheduler.slot->partitions[partition->number].epoch, 0);
+	pg_memory_barrier();
+	if (dsched_committing(scheduler.db, partition->number))
+	{
+		scheduler_wake_at(scheduler.boot + 1000);
+		return;
+	}
+	dispatch_finished();
+	partition->step = STEP_FINAL;
+	partition->dirty = true;
+}
+
+/* The last state is safe, or cannot be written. */
+void
+partition_released(Partition *partition)
+{
+	forget(partition);
+	set_phase(partition, PARTITION_RELEASED);
+}
+
+static void
+write_last_state(Partition *partition)
+{
+	if (partition->writing)
+		return;
+	if (!partition->dirty || scheduler.etcd == NULL || scheduler.boot > partition->drain_until + INT64CONST(5000000))
+	{
+		if (scheduler.etcd != NULL)
+			partition_released(partition);
+		return;
+	}
+	if (partition->retry_at > scheduler.boot)
+	{
+		scheduler_wake_at(partition->retry_at);
+		return;
+	}
+	if (closing_flush())
+		state_etcd_write(&partition, 1, true);
+}
+
+/* ---- each turn --------------------------------------------------------------------------------- */
+
+static void
+follow_phases(const PartitionPhase *phases, const uint64 *epochs)
+{
+	Partition  *taken[DSCHED_MAX_PARTITIONS];
+	int			n = 0;
+	int			lost = 0;
+
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+		bool		ours = phases[i] == PARTITION_OWNED || phases[i] == PARTITION_ACTIVE;
+
+		if (partition->step != STEP_NONE && partition->step != STEP_FINAL && partition->step != STEP_DRAINING &&
+			(phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
+		{
+			partition_lost(partition, "its lease or its owner key ended");
+			lost++;
+		}
+		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING) && phases[i] == PARTITION_NONE)
+			forget(partition);
+
+		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && scheduler.ready &&
+			partition->retry_at <= scheduler.boot)
+		{
+			partition->epoch = epochs[i];
+			partition->session = pg_atomic_read_u64(&dsched_shared->session);
+			partition->step = STEP_READING;
+			taken[n++] = partition;
+		}
+		if (partition->step == STEP_NONE && phases[i] == PARTITION_RELEASING)
+		{
+			pg_atomic_write_u64(&scheduler.slot->partitions[i].epoch, 0);
+			set_phase(partition, PARTITION_RELEASED);
+		}
+		if (scheduler.stopping || phases[i] == PARTITION_RELEASING)
+		{
+			if (partition->step == STEP_ACTIVE)
+				begin_drain(partition);
+			else if (partition->step == STEP_READING || partition->step == STEP_BEHIND ||
+					 partition->step == STEP_CLAIMING)
+			{
+				/* what is in etcd is still the former owner's account, and right */
+				pg_atomic_write_u64(&scheduler.slot->partitions[i].epoch, 0);
+				partition_released(partition);
+			}
+		}
+		if (partition->step == STEP_DRAINING)
+			continue_drain(partition);
+		if (partition->step == STEP_FINAL)
+			write_last_state(partition);
+	}
+	if (lost > 0)
+		ereport(LOG,
+				(errmsg("dsched: %d partitions of database \"%s\" are not ours any more", lost, scheduler.dbname)));
+	if (n > 0)
+		take_over(taken, n);
+}
+
+void
+partitions_turn(void)
+{
+	PartitionPhase phases[DSCHED_MAX_PARTITIONS];
+	uint64		epochs[DSCHED_MAX_PARTITIONS];
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		phases[i] = scheduler.slot->partitions[i].phase;
+		epochs[i] = pg_atomic_read_u64(&scheduler.slot->partitions[i].epoch);
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	follow_phases(phases, epochs);
+}
+
+bool
+partitions_idle(void)
+{
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		if (partition->step == STEP_NONE)
+			continue;
+		if (partition->step != STEP_ACTIVE || partition->writing || (scheduler.etcd != NULL && partition->dirty))
+			return false;
+	}
+	return true;
+}
+
+/* ---- the account -------------------------------------------------------------------------------- */
+
+void
+partition_describe(Partition *partition, bool clean, PartitionState *out)
+{
+	dlist_iter	iter;
+
+	memset(out, 0, sizeof(*out));
+	strlcpy(out->node, dsched_my_node(), sizeof(out->node));
+	out->epoch = (int64) partition->epoch;
+	out->seq = partition->seq;
+	out->jobrev = partition->jobrev;
+	out->watermark = partition->watermark;
+	out->watermark_job = partition->watermark_job;
+	out->clean = clean;
+	out->pending = palloc(sizeof(PendingRun) * Max(partition->nopen, 1));
+	dlist_foreach(iter, &partition->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+		PendingRun *pending = &out->pending[out->npending];
+
+		if (out->npending >= CODEC_MAX_ENTRIES)
+			break;
+		memset(pending, 0, sizeof(*pending));
+		pending->job_id = run->key.job_id;
+		pending->gen = run->gen;
+		pending->slot = pending->slot_to = run->key.scheduled_for;
+		pending->trigger_id = run->key.trigger_id;
+		pending->attempt = run->key.attempt;
+		pending->not_before = run->not_before;
+		pending->session = run_is_running(run) ? (int64) partition->session : 0;
+		strlcpy(pending->reason, run_reason_name(run->reason), sizeof(pending->reason));
+		out->npending++;
+	}
+}
+
+/* Writes the table's copy when it is due. */
+static bool
+checkpoint_local(bool now)
+{
+	bool		written;
+
+	if (local_state_at == 0 || (!now && local_state_at > scheduler.boot))
+	{
+		if (local_state_at != 0)
+			scheduler_wake_at(local_state_at);
+		return true;
+	}
+	written = state_local_write(now && scheduler.stopping);
+	local_state_at = written ? 0 : scheduler.boot + LOCAL_STATE_INTERVAL_US;
+	if (local_state_at != 0)
+		scheduler_wake_at(local_state_at);
+	return written;
+}
+
+/* Were all slots up to now looked at in this turn? */
+bool
+watermark_may_move(void)
+{
+	return !scheduler.held && pg_atomic_read_u32(&dsched_shared->clock_suspect) == 0;
+}
+
+/*
+ * Writes what changed.  Partitions in which nothing came due for long go along with it: a recent watermark means that
+ * little has to be looked back at when they are taken over.
+ */
+static void
+checkpoint_etcd(void)
+{
+	Partition  *dirty[DSCHED_MAX_PARTITIONS];
+	int			n = 0;
+
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		if (partition->step == STEP_ACTIVE && !partition->full && !partition->dirty && watermark_may_move() &&
+			scheduler.now - partition->watermark > QUIET_WATERMARK_US)
+		{
+			partition->watermark = scheduler.now;
+			partition->watermark_job = KEYS_MAX_ID;
+			partition->dirty = true;
+		}
+	}
+
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		if ((partition->step != STEP_ACTIVE && partition->step != STEP_DRAINING && partition->step != STEP_CLAIMING) ||
+			!partition->dirty ||
+			partition->writing)
+			continue;
+		if (partition->retry_at > scheduler.boot)
+		{
+			scheduler_wake_at(partition->retry_at);
+			continue;
+		}
+		dirty[n++] = partition;
+	}
+	if (n > 0)
+		state_etcd_write(dirty, n, false);
+}
+
+void
+partitions_checkpoint(bool now)
+{
+	bool		due = now || (scheduler.checkpoint_at != 0 && scheduler.checkpoint_at <= scheduler.boot);
+
+	/* rows first: a state must not know more than the table */
+	if (!closing_flush())
+		return;
+	(void) checkpoint_local(now);
+	if (due)
+	{
+		scheduler.checkpoint_at = 0;
+		if (scheduler.etcd != NULL)
+			checkpoint_etcd();
+	}
+	else if (scheduler.checkpoint_at != 0)
+		scheduler_wake_at(scheduler.checkpoint_at);
+}

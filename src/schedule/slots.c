@@ -1,0 +1,169 @@
+/*
+ * slots.c
+ *	  The slots of a job: the calendar joined to the server's time zones and to the bounds of a job.
+ *
+ * The calendar of src/core counts whole Unix seconds and knows zones only as a function; here TimestampTz
+ * is turned into such seconds and back, pg_tz is made such a function, and the bounds of a job are kept:
+ * slots_from (exclusive), starts_at (inclusive), expires_at (exclusive) and last_slot (inclusive).
+ *
+ * Failure cases: a schedule that this version cannot read and a zone that this server does not have are
+ * reported as a sentence, never as an ERROR, because a definition may come from another instance.  A
+ * schedule with no slot left gives 0.
+ */
+#include "postgres.h"
+
+#include "core/calendar.h"
+#include "schedule/slots.h"
+#include "utils/timestamp.h"
+
+/* Unix time of TimestampTz 0, in seconds. */
+#define EPOCH_SHIFT ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
+
+/* A zone whose next change the server does not tell is asked again after this time. */
+#define UNKNOWN_CHANGE_S (30 * SECS_PER_DAY)
+
+/* The Unix second that a moment lies in. */
+static int64
+to_unix(TimestampTz at)
+{
+	int64		seconds = at / USECS_PER_SEC;
+
+	if (at % USECS_PER_SEC < 0)
+		seconds--;
+	return seconds + EPOCH_SHIFT;
+}
+
+static TimestampTz
+from_unix(int64 seconds)
+{
+	return (seconds - EPOCH_SHIFT) * USECS_PER_SEC;
+}
+
+/*
+ * CalZone.offset_at for a pg_tz.  The offset comes from pg_localtime(), which also decides what people see;
+ * pg_next_dst_boundary() only says how long it lasts: before a zone's first rule the two can differ.
+ */
+static int32_t
+zone_offset_at(void *arg, int64_t t, int64_t *until)
+{
+	pg_tz	   *tz = arg;
+	pg_time_t	at = t;
+	pg_time_t	boundary = 0;
+	long int	before_offset,
+				after_offset;
+	int			before_dst,
+				after_dst;
+	int			changes;
+	struct pg_tm *tm = pg_localtime(&at, tz);
+
+	changes = pg_next_dst_boundary(&at, &before_offset, &before_dst, &boundary,
+								   &after_offset, &after_dst, tz);
+	if (changes == 0)
+		*until = PG_INT64_MAX;
+	else if (changes > 0 && boundary > t)
+		*until = boundary;
+	else
+		*until = t + UNKNOWN_CHANGE_S;
+
+	return tm == NULL ? 0 : (int32_t) tm->tm_gmtoff;
+}
+
+static CalZone
+zone_of(const SlotRule *rule)
+{
+	CalZone		zone;
+
+	zone.arg = rule->tz;
+	zone.offset_at = zone_offset_at;
+	return zone;
+}
+
+/* Is a slot before the end of the rule? */
+static bool
+before_end(const SlotRule *rule, TimestampTz slot)
+{
+	return (rule->expires_at == 0 || slot < rule->expires_at) &&
+		(rule->last_slot == 0 || slot <= rule->last_slot);
+}
+
+/* The latest moment up to which no slot counts. */
+static TimestampTz
+lower_bound(const SlotRule *rule, TimestampTz after)
+{
+	if (after < rule->slots_from)
+		after = rule->slots_from;
+	if (rule->starts_at != 0 && after < rule->starts_at - 1)
+		after = rule->starts_at - 1;
+	return after;
+}
+
+bool
+slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
+{
+	const char *zone = row->time_zone;
+	CronError	error;
+
+	memset(rule, 0, sizeof(*rule));
+	rule->one_shot = row->schedule == NULL;
+	rule->run_at = row->run_at;
+	rule->anchor = row->anchor;
+	rule->slots_from = row->slots_from;
+	rule->starts_at = row->starts_at;
+	rule->expires_at = row->expires_at;
+	rule->last_slot = row->last_slot;
+	if (rule->one_shot)
+		return true;
+
+	if (!cron_parse(row->schedule, &rule->cron, &error))
+	{
+		*problem = psprintf("schedule \"%s\" cannot be read: %s", row->schedule, error.message);
+		return false;
+	}
+	if (rule->cron.zone[0] != '\0')
+		zone = rule->cron.zone;
+	rule->tz = pg_tzset(zone);
+	if (rule->tz == NULL || !pg_tz_acceptable(rule->tz))
+	{
+		*problem = psprintf("time zone \"%s\" is not known to this server", zone);
+		return false;
+	}
+	return true;
+}
+
+TimestampTz
+slot_next(const SlotRule *rule, TimestampTz after)
+{
+	CalZone		zone = zone_of(rule);
+	TimestampTz slot;
+	int64_t		seconds;
+
+	/* A one-shot's time is its own: neither the definition's time nor any bound moves it. */
+	if (rule->one_shot)
+		return rule->run_at > after ? rule->run_at : 0;
+
+	after = lower_bound(rule, after);
+	if (rule->cron.kind == CRON_REBOOT)
+		slot = PgStartTime > after ? PgStartTime : 0;
+	else if (calendar_next(&rule->cron, &zone, to_unix(rule->anchor), to_unix(after), &seconds))
+		slot = from_unix(seconds);
+	else
+		slot = 0;
+	return slot != 0 && before_end(rule, slot) ? slot : 0;
+}
+
+TimestampTz
+slot_nth(const SlotRule *rule, int32 n)
+{
+	CalZone		zone = zone_of(rule);
+	TimestampTz from = lower_bound(rule, rule->slots_from);
+	TimestampTz slot;
+	int64_t		seconds;
+
+	if (rule->one_shot)
+		return n == 1 ? rule->run_at : 0;
+	if (rule->cron.kind == CRON_REBOOT ||
+		!calendar_nth(&rule->cron, &zone, to_unix(rule->anchor), to_unix(from), n, &seconds))
+		return 0;
+	slot = from_unix(seconds);
+	return before_end(rule, slot) ? slot : 0;
+}

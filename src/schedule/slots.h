@@ -1,0 +1,38 @@
+/*
+ * slots.h
+ *	  The slots of a job: the calendar of src/core joined to the server's time zones and a job's bounds.
+ */
+#ifndef DSCHED_SLOTS_H
+#define DSCHED_SLOTS_H
+
+#include "core/cron.h"
+#include "pgtime.h"
+#include "catalog/catalog.h"
+
+/* All that decides which slots a job has.  A pure value: same rule, same slots, on every instance. */
+typedef struct SlotRule
+{
+	bool		one_shot;
+	TimestampTz run_at;			/* one_shot */
+	CronSchedule cron;			/* else */
+	pg_tz	   *tz;
+	TimestampTz anchor;			/* what an interval counts from */
+	TimestampTz slots_from;		/* slots at or before it do not exist (but a one-shot's, which is due on arrival) */
+	TimestampTz starts_at;		/* first possible slot; 0: none */
+	TimestampTz expires_at;		/* slots before it only; 0: none */
+	TimestampTz last_slot;		/* slots at or before it only; 0: none */
+} SlotRule;
+
+/*
+ * Parses what a row says.  False: *problem is a palloc'd sentence (a definition of a newer version, or a zone that this
+ * server does not have).  A zone prefix in the schedule (TZ=...) wins over the row's time_zone.
+ */
+extern bool slot_rule_make(const JobRow *row, SlotRule *rule, char **problem);
+
+/* The first slot after 'after' that exists by the rule; 0 if there is none. @reboot: PgStartTime if later than both. */
+extern TimestampTz slot_next(const SlotRule *rule, TimestampTz after);
+
+/* The slot number n (from 1) after slots_from, within the bounds; 0 if there are fewer. For max_runs. */
+extern TimestampTz slot_nth(const SlotRule *rule, int32 n);
+
+#endif /* DSCHED_SLOTS_H */

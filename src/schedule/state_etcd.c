@@ -1,0 +1,430 @@
+/*
+ * state_etcd.c
+ *	  The account of the partitions in etcd: read at a take-over, written at checkpoints.
+ *
+ * Fencing.  Every transaction compares the create_revision of the partition's owner key with our epoch, so whoever
+ * lost the partition can write nothing; and the mod_revision of the state with the one that we last read or wrote, so a
+ * write of ours that was delayed on the way cannot come after a later one and roll the watermark back.
+ * At most one write is in flight for a partition.
+ *
+ * Ambiguity.  A write whose answer is lost may have been applied, or be applied later.  We only write again: if the first
+ * one was applied in between, the comparison fails, and the state that is read back carries our epoch and a
+ * lower seq: ours.  Its revision is taken and the newer account written.
+ *
+ * Many partitions go in one request, each in a transaction nested in it with its own comparisons, so that one lost
+ * partition does not fail the others.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "core/backoff.h"
+#include "schedule/scheduler.h"
+#include "settings.h"
+
+#define TAKE_OVER_BATCH 16
+#define WRITE_BATCH 24
+#define WRITE_BYTES (1024 * 1024)
+#define TRIGGERS_PER_WRITE 16
+#define REQUEST_TIMEOUT_MS 2000
+#define RETRY_BASE_US INT64CONST(100000)
+#define RETRY_MAX_US INT64CONST(2000000)
+#define HELD_RETRY_US INT64CONST(5000000)
+
+/* What a request was about; palloc'd in scheduler.context, freed by its callback. */
+typedef struct Batch
+{
+	int			n;
+	int			numbers[WRITE_BATCH];
+	uint64		epochs[WRITE_BATCH];
+	int64		seqs[WRITE_BATCH];
+	int			triggers[WRITE_BATCH];	/* done_triggers that it deletes */
+} Batch;
+
+static int	failures = 0;		/* requests in a row, for the back-off */
+
+static Partition *still_ours(const Batch *batch, int i);
+static void retry_later(Partition *partition, int64 delay);
+static int64 backoff(void);
+static EtcdTxn *read_one(Partition *partition);
+static void taken(void *arg, const EtcdResponse *response);
+static bool take_state(Partition *partition, const cJSON *nested);
+static void take_triggers(Partition *partition, const cJSON *range);
+static void claim(Partition **partitions, int n);
+static EtcdTxn *write_one(Partition *partition, bool final, Batch *batch);
+static void written(void *arg, const EtcdResponse *response);
+static void write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *nested, int64 revision);
+static void write_refused(Partition *partition, const Batch *batch, int i, const cJSON *nested);
+
+static Partition *
+still_ours(const Batch *batch, int i)
+{
+	Partition  *partition = &scheduler.partitions[batch->numbers[i]];
+
+	return partition->step != STEP_NONE && partition->epoch == batch->epochs[i] ? partition : NULL;
+}
+
+static int64
+backoff(void)
+{
+	return backoff_delay(failures, RETRY_BASE_US, RETRY_MAX_US, pg_prng_uint64(&pg_global_prng_state));
+}
+
+/* ---- taking over ------------------------------------------------------------------------------- */
+
+/* Back to the beginning of a take-over, after a while. */
+static void
+retry_later(Partition *partition, int64 delay)
+{
+	codec_state_free(&partition->taken);
+	partition->step = STEP_NONE;
+	partition->retry_at = scheduler.boot + delay;
+	scheduler_wake_at(partition->retry_at);
+}
+
+static EtcdTxn *
+read_one(Partition *partition)
+{
+	EtcdTxn    *txn = etcd_txn_begin();
+	char		key[KEYS_MAX_LEN];
+	char		end[KEYS_MAX_LEN];
+
+	keys_owner(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	etcd_txn_if_create(txn, key, (int64) partition->epoch);
+	keys_state(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	etcd_txn_get(txn, key, NULL);
+	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	etcd_txn_get(txn, key, NULL);
+	keys_trigger_partition_prefix(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	keys_prefix_end(key, end);
+	etcd_txn_get(txn, key, end);
+	return txn;
+}
+
+void
+state_etcd_take_over(Partition **partitions, int n)
+{
+	for (int first = 0; first < n; first += TAKE_OVER_BATCH)
+	{
+		EtcdTxn    *txn = etcd_txn_begin();
+		Batch	   *batch = MemoryContextAllocZero(scheduler.context, sizeof(Batch));
+
+		for (int i = first; i < Min(n, first + TAKE_OVER_BATCH); i++)
+		{
+			etcd_txn_nest(txn, read_one(partitions[i]));
+			batch->numbers[batch->n] = partitions[i]->number;
+			batch->epochs[batch->n++] = partitions[i]->epoch;
+		}
+		if (etcd_call(scheduler.etcd, "/v3/kv/txn", etcd_txn_end(txn), ETCD_READ, REQUEST_TIMEOUT_MS, taken,
+					  batch) == NULL)
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	}
+}
+
+static void
+take_triggers(Partition *partition, const cJSON *range)
+{
+	const cJSON *item;
+	MemoryContext old = MemoryContextSwitchTo(scheduler.context);
+
+	partition->taken_triggers = NIL;
+	cJSON_ArrayForEach(item, etcd_kvs(range))
+	{
+		TriggerDef *trigger = palloc0(sizeof(TriggerDef));
+		EtcdKv		kv;
+		char		problem[256];
+
+		if (!etcd_kv_read(item, &kv))
+			continue;
+		if (codec_trigger_decode(kv.value, kv.value_len, trigger, problem, sizeof(problem)))
+			partition->taken_triggers = lappend(partition->taken_triggers, trigger);
+		else
+			ereport(WARNING,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("a trigger in etcd cannot be read and is left alone: %s", problem),
+					 errdetail("Its key is \"%s\".", kv.key)));
+		etcd_kv_free(&kv);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Takes in what was read about one partition; false: not now. */
+static bool
+take_state(Partition *partition, const cJSON *nested)
+{
+	EtcdKv		kv;
+	char		problem[256];
+
+	memset(&partition->taken, 0, sizeof(partition->taken));
+	partition->taken.watermark = CODEC_MIN_TIME;
+	partition->state_mod = 0;
+	if (etcd_kv_at(etcd_txn_response(nested, 0), 0, &kv))
+	{
+		bool		good = codec_state_decode(kv.value, kv.value_len, &partition->taken, problem, sizeof(problem));
+
+		partition->state_mod = kv.mod_revision;
+		etcd_kv_free(&kv);
+		if (!good)
+		{
+			char	   *text = psprintf("the state of partition %d in etcd cannot be read: %s", partition->number,
+										problem);
+
+			if (scheduler.slot->problem[0] == '\0')
+				ereport(WARNING, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("%s", text)));
+			dsched_set_problem(scheduler.db, text, "Upgrade dsched, if a newer version wrote it; its slots stay open.");
+			pfree(text);
+			return false;
+		}
+	}
+	partition->jobrev = 0;
+	if (etcd_kv_at(etcd_txn_response(nested, 1), 0, &kv))
+	{
+		partition->jobrev = kv.mod_revision;
+		etcd_kv_free(&kv);
+	}
+	take_triggers(partition, etcd_txn_response(nested, 2));
+	partition->seq = (uint64) partition->taken.epoch == partition->epoch ? partition->taken.seq : 0;
+	return true;
+}
+
+static void
+taken(void *arg, const EtcdResponse *response)
+{
+	Batch	   *batch = arg;
+	Partition  *ready[TAKE_OVER_BATCH];
+	int			nready = 0;
+
+	scheduler_refresh_time();
+	failures = response->ok ? 0 : failures + 1;
+	for (int i = 0; i < batch->n; i++)
+	{
+		Partition  *partition = still_ours(batch, i);
+		const cJSON *nested = etcd_txn_response(response->body, i);
+
+		if (partition == NULL || partition->step != STEP_READING)
+			continue;
+		if (!response->ok)
+			retry_later(partition, backoff());
+		else if (!etcd_txn_succeeded(nested))
+			partition_lost(partition, "its owner key in etcd is another one");
+		else if (!take_state(partition, nested))
+			retry_later(partition, HELD_RETRY_US);
+		else if (partition->jobrev > sync_revision())
+		{
+			partition->step = STEP_BEHIND;
+			sync_expect(partition->jobrev);
+		}
+		else
+			ready[nready++] = partition;
+	}
+	pfree(batch);
+	if (nready > 0)
+		claim(ready, nready);
+}
+
+void
+state_etcd_definitions_arrived(void)
+{
+	Partition  *ready[DSCHED_MAX_PARTITIONS];
+	int			n = 0;
+
+	for (int i = 0; i < dsched_partitions; i++)
+		if (scheduler.partitions[i].step == STEP_BEHIND && scheduler.partitions[i].jobrev <= sync_revision())
+			ready[n++] = &scheduler.partitions[i];
+	if (n > 0)
+		claim(ready, n);
+}
+
+/* All is known: opens what is open and writes the first account under the new epoch. */
+static void
+claim(Partition **partitions, int n)
+{
+	scheduler_refresh_time();
+	for (int i = 0; i < n; i++)
+	{
+		partitions[i]->step = STEP_CLAIMING;
+		if (!partitions[i]->taken.clean && strcmp(partitions[i]->taken.node, dsched_my_node()) == 0)
+			scheduler.unclean = true;
+	}
+	if (!recovery_open(partitions, n) || !closing_flush())
+	{
+		for (int i = 0; i < n; i++)
+		{
+			drop_runs(partitions[i]);
+			retry_later(partitions[i], RETRY_MAX_US);
+		}
+		return;
+	}
+	state_etcd_write(partitions, n, false);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------ */
+
+static EtcdTxn *
+write_one(Partition *partition, bool final, Batch *batch)
+{
+	EtcdTxn    *txn = etcd_txn_begin();
+	char		owner[KEYS_MAX_LEN];
+	char		key[KEYS_MAX_LEN];
+	PartitionState state;
+	char	   *text;
+	size_t		length;
+	ListCell   *lc;
+
+	partition->seq++;
+	partition->jobrev = sync_revision();
+	partition_describe(partition, final, &state);
+	text = codec_state_encode(&state, &length);
+	pfree(state.pending);
+	if (text == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not encode a partition's state")));
+
+	keys_owner(owner, dsched_cluster_name, scheduler.dbname, partition->number);
+	etcd_txn_if_create(txn, owner, (int64) partition->epoch);
+	keys_state(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	etcd_txn_if_mod(txn, key, partition->state_mod);
+	etcd_txn_put(txn, key, text, length, 0);
+	free(text);
+	etcd_txn_else_get(txn, owner, NULL);
+	etcd_txn_else_get(txn, key, NULL);
+	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	etcd_txn_get(txn, key, NULL);
+
+	batch->triggers[batch->n] = 0;
+	foreach(lc, partition->done_triggers)
+	{
+		if (batch->triggers[batch->n] == TRIGGERS_PER_WRITE)
+			break;
+		keys_trigger(key, dsched_cluster_name, scheduler.dbname, partition->number, *(int64 *) lfirst(lc));
+		etcd_txn_delete(txn, key);
+		batch->triggers[batch->n]++;
+	}
+	batch->numbers[batch->n] = partition->number;
+	batch->epochs[batch->n] = partition->epoch;
+	batch->seqs[batch->n] = partition->seq;
+	batch->n++;
+	partition->writing = true;
+	partition->dirty = false;
+	return txn;
+}
+
+void
+state_etcd_write(Partition **partitions, int n, bool final)
+{
+	int			next = 0;
+
+	while (next < n)
+	{
+		EtcdTxn    *txn = etcd_txn_begin();
+		Batch	   *batch = MemoryContextAllocZero(scheduler.context, sizeof(Batch));
+
+		for (; next < n && batch->n < WRITE_BATCH && etcd_txn_bytes(txn) < WRITE_BYTES; next++)
+		{
+			/* what is reported as done must survive a loss of power here */
+			if (partitions[next]->flush_to != InvalidXLogRecPtr)
+				XLogFlush(partitions[next]->flush_to);
+			partitions[next]->flush_to = InvalidXLogRecPtr;
+			etcd_txn_nest(txn, write_one(partitions[next], final, batch));
+		}
+		if (etcd_call(scheduler.etcd, "/v3/kv/txn", etcd_txn_end(txn), ETCD_WRITE, REQUEST_TIMEOUT_MS, written,
+					  batch) == NULL)
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	}
+}
+
+static void
+write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *nested, int64 revision)
+{
+	EtcdKv		jobrev;
+
+	partition->state_mod = revision;
+	partition->retry_at = 0;
+	for (int k = 0; k < batch->triggers[i]; k++)
+	{
+		pfree(linitial(partition->done_triggers));
+		partition->done_triggers = list_delete_first(partition->done_triggers);
+	}
+	if (partition->done_triggers != NIL)
+		partition_touch(partition);
+	/* the answers to the put and the get stand in the order of the operations */
+	if (nested != NULL && etcd_kv_at(etcd_txn_response(nested, 1), 0, &jobrev))
+	{
+		sync_expect(jobrev.mod_revision);
+		etcd_kv_free(&jobrev);
+	}
+	if (partition->step == STEP_CLAIMING)
+		partition_activate(partition);
+	else if (partition->step == STEP_FINAL && !partition->dirty)
+		partition_released(partition);
+}
+
+/* The comparison failed: not the owner any more, or an earlier write of ours was applied after all. */
+static void
+write_refused(Partition *partition, const Batch *batch, int i, const cJSON *nested)
+{
+	EtcdKv		owner = {0};
+	EtcdKv		kv = {0};
+	PartitionState state;
+	char		problem[256];
+
+	if (!etcd_kv_at(etcd_txn_response(nested, 0), 0, &owner) || owner.create_revision != (int64) partition->epoch)
+	{
+		etcd_kv_free(&owner);
+		partition_lost(partition, "its owner key in etcd is another one");
+		return;
+	}
+	etcd_kv_free(&owner);
+	partition_touch(partition);
+	if (!etcd_kv_at(etcd_txn_response(nested, 1), 0, &kv))
+	{
+		partition->state_mod = 0;	/* somebody deleted it; the account here is whole */
+		return;
+	}
+	if (!codec_state_decode(kv.value, kv.value_len, &state, problem, sizeof(problem)))
+		partition_lost(partition, "its state in etcd was overwritten by something unreadable");
+	else
+	{
+		if (state.epoch > (int64) partition->epoch ||
+			(state.epoch == (int64) partition->epoch && state.seq > batch->seqs[i]))
+			partition_lost(partition, "its state in etcd was written by a later owner");
+		else
+			partition->state_mod = kv.mod_revision;
+		codec_state_free(&state);
+	}
+	etcd_kv_free(&kv);
+}
+
+static void
+written(void *arg, const EtcdResponse *response)
+{
+	Batch	   *batch = arg;
+
+	scheduler_refresh_time();
+	if (!response->ok && failures == 0)
+		ereport(LOG, (errmsg("dsched: could not write partition states to etcd: %s", response->message)));
+	failures = response->ok ? 0 : failures + 1;
+	for (int i = 0; i < batch->n; i++)
+	{
+		Partition  *partition = still_ours(batch, i);
+		const cJSON *nested = etcd_txn_response(response->body, i);
+
+		if (partition == NULL || !partition->writing)
+			continue;
+		partition->writing = false;
+		if (response->ok && etcd_txn_succeeded(nested))
+			write_succeeded(partition, batch, i, nested, response->revision);
+		else if (response->ok)
+			write_refused(partition, batch, i, nested);
+		else
+		{
+			partition->retry_at = scheduler.boot + backoff();
+			partition_touch(partition);
+			scheduler_wake_at(partition->retry_at);
+		}
+	}
+	pfree(batch);
+}

@@ -1,0 +1,111 @@
+/*
+ * state_local.c
+ *	  The account of the partitions in dsched.partition_state.
+ *
+ * Standalone it is the truth: with it and the rows of dsched.run a scheduler knows after a crash which slots are
+ * open.  The rows are exact, so the state only bounds how far back they are looked at, and it is
+ * written every few seconds, without waiting for the disk.  In a cluster it is a copy of what etcd has.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/guc.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "schedule/scheduler.h"
+#include "settings.h"
+
+#define PLACE_ANY "any"
+/* A quiet partition's watermark is written too when it is older than this, so that little is looked back at. */
+#define QUIET_STATE_AGE_US INT64CONST(60000000)
+
+static void read_state(void *arg);
+static void write_states(void *arg);
+
+static void
+read_state(void *arg)
+{
+	Partition  *partition = arg;
+	char	   *text = state_read(PLACE_ANY, partition->number);
+	char		problem[256];
+
+	memset(&partition->taken, 0, sizeof(partition->taken));
+	partition->taken.watermark = CODEC_MIN_TIME;
+	partition->taken.clean = true;
+	if (text == NULL)
+		return;
+	if (codec_state_decode(text, strlen(text), &partition->taken, problem, sizeof(problem)))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("the stored state of partition %d cannot be read: %s", partition->number, problem),
+			 errdetail("Slots before now are taken as done.")));
+	partition->taken.watermark = scheduler.now;
+	partition->taken.clean = true;
+}
+
+void
+state_local_take_over(Partition *partition)
+{
+	if (!scheduler_transaction(read_state, partition, "reading a partition's state"))
+	{
+		memset(&partition->taken, 0, sizeof(partition->taken));
+		partition->taken.watermark = CODEC_MIN_TIME;
+	}
+	if (!partition->taken.clean)
+		scheduler.unclean = true;
+	partition->seq = partition->taken.seq;
+}
+
+static void
+write_states(void *arg)
+{
+	bool		clean = *(bool *) arg;
+
+	(void) set_config_option("synchronous_commit", clean ? "local" : "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+		PartitionState state;
+		char	   *text;
+		size_t		length;
+
+		if (partition->step != STEP_ACTIVE && partition->step != STEP_DRAINING && partition->step != STEP_FINAL)
+			continue;
+		if (partition->step == STEP_ACTIVE && !partition->full && scheduler.etcd == NULL && watermark_may_move() &&
+			partition->watermark < scheduler.now)
+		{
+			/* all that is due was opened in this turn */
+			partition->watermark = scheduler.now;
+			partition->watermark_job = KEYS_MAX_ID;
+		}
+		if (!partition->local_dirty && !clean && partition->watermark - partition->local_watermark < QUIET_STATE_AGE_US)
+			continue;
+		if (scheduler.etcd == NULL)
+			partition->seq++;
+		partition_describe(partition, clean, &state);
+		text = codec_state_encode(&state, &length);
+		if (text == NULL)
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not encode a partition's state")));
+		state_write(PLACE_ANY, i, text);
+		free(text);
+		partition->local_watermark = partition->watermark;
+	}
+	sync_save_revisions();
+}
+
+bool
+state_local_write(bool clean)
+{
+	if (!scheduler_transaction(write_states, &clean, "writing the partitions' states"))
+		return false;
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		scheduler.partitions[i].local_dirty = false;
+		if (scheduler.etcd == NULL)
+			scheduler.partitions[i].dirty = false;
+	}
+	return true;
+}

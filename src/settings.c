@@ -1,0 +1,330 @@
+/*
+ * settings.c
+ *	  The configuration settings of dsched.
+ *
+ * One variable each, with what it means above its definition call, in the order of their names.  Those that
+ * size shared memory or decide what is registered at server start are PGC_POSTMASTER and can be defined only
+ * while shared_preload_libraries is processed; a library loaded later (pg_upgrade, pg_restore) defines none.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "etcd/client.h"
+#include "settings.h"
+#include "shared.h"
+
+int			dsched_allow_superuser_jobs = SUPERUSER_JOBS_AUTO;
+int			dsched_checkpoint_interval = 250;
+char	   *dsched_cluster_name = NULL;
+int			dsched_drain_timeout = 30000;
+char	   *dsched_etcd_endpoints = NULL;
+int			dsched_executor_idle_timeout = 60000;
+int			dsched_lease_ttl = 10;
+int			dsched_max_clock_skew = 2000;
+int			dsched_max_databases = 16;
+int			dsched_max_executors = 4;
+char	   *dsched_node_labels = NULL;
+char	   *dsched_node_name = NULL;
+int			dsched_partitions = 64;
+int			dsched_queue_size = 1024;
+int			dsched_run_retention = 7 * 24 * 3600;
+bool		dsched_test_clock = false;
+char	   *dsched_timezone = NULL;
+
+static const struct config_enum_entry superuser_jobs_options[] = {
+	{"auto", SUPERUSER_JOBS_AUTO, false},
+	{"on", SUPERUSER_JOBS_ON, false},
+	{"off", SUPERUSER_JOBS_OFF, false},
+	{NULL, 0, false}
+};
+
+static bool check_endpoints(char **newval, void **extra, GucSource source);
+static bool check_name(char **newval, void **extra, GucSource source);
+static bool check_cluster_name(char **newval, void **extra, GucSource source);
+static bool check_timezone_name(char **newval, void **extra, GucSource source);
+static void define_cluster_settings(void);
+static void define_execution_settings(void);
+static void define_schedule_settings(void);
+
+void
+dsched_define_settings(void)
+{
+	define_cluster_settings();
+	define_execution_settings();
+	define_schedule_settings();
+	MarkGUCPrefixReserved("dsched");
+}
+
+/* Who this instance is and where the others are. */
+static void
+define_cluster_settings(void)
+{
+	/* Instances with one name and one etcd share their jobs.  Part of every key in etcd. */
+	DefineCustomStringVariable("dsched.cluster_name",
+							   "Name of the cluster of instances that share jobs through etcd.",
+							   NULL,
+							   &dsched_cluster_name,
+							   "main",
+							   PGC_POSTMASTER,
+							   0,
+							   check_cluster_name, NULL, NULL);
+
+	/* How long a hand-over waits for the runs of a partition before it is put off. */
+	DefineCustomIntVariable("dsched.drain_timeout",
+							"Time that a hand-over of a partition waits for its running jobs.",
+							NULL,
+							&dsched_drain_timeout,
+							30000, 0, 3600000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	/*
+	 * "http://host:port", several separated by commas; empty: standalone.  A reload takes over another list; the
+	 * background workers restart themselves for it.
+	 */
+	DefineCustomStringVariable("dsched.etcd_endpoints",
+							   "Addresses of etcd's members; empty for an instance that runs alone.",
+							   NULL,
+							   &dsched_etcd_endpoints,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   check_endpoints, NULL, NULL);
+
+	/*
+	 * An instance that is lost without a goodbye is replaced this long after its last sign of life.  etcd
+	 * raises it to 1.5 times its election timeout: 2 s by default.
+	 */
+	DefineCustomIntVariable("dsched.lease_ttl",
+							"Time after which an instance that gives no sign of life loses its partitions.",
+							NULL,
+							&dsched_lease_ttl,
+							10, 2, 3600,
+							PGC_POSTMASTER,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	/* A clock that is further off than this starts nothing. */
+	DefineCustomIntVariable("dsched.max_clock_skew",
+							"Largest difference to etcd's clock at which jobs are still started.",
+							NULL,
+							&dsched_max_clock_skew,
+							2000, 100, 3600000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	/* Shown in the view nodes; "key=value,key=value". */
+	DefineCustomStringVariable("dsched.node_labels",
+							   "Labels of this instance, shown to all members.",
+							   NULL,
+							   &dsched_node_labels,
+							   "",
+							   PGC_POSTMASTER,
+							   0,
+							   NULL, NULL, NULL);
+
+	/* Must differ between the instances of a cluster. */
+	DefineCustomStringVariable("dsched.node_name",
+							   "Name of this instance in its cluster; empty for host name and port.",
+							   NULL,
+							   &dsched_node_name,
+							   "",
+							   PGC_POSTMASTER,
+							   0,
+							   check_name, NULL, NULL);
+
+	/* The first instance of a cluster writes it into etcd; all must agree. */
+	DefineCustomIntVariable("dsched.partitions",
+							"Number of partitions that the jobs of a database group are divided into.",
+							NULL,
+							&dsched_partitions,
+							64, 1, DSCHED_MAX_PARTITIONS,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+}
+
+/* The workers that run jobs. */
+static void
+define_execution_settings(void)
+{
+	/*
+	 * Whoever can write to etcd can write definitions, so a cluster runs no superuser's job unless it is told to.
+	 */
+	DefineCustomEnumVariable("dsched.allow_superuser_jobs",
+							 "Whether jobs of superusers run: auto means on an instance that runs alone only.",
+							 NULL,
+							 &dsched_allow_superuser_jobs,
+							 SUPERUSER_JOBS_AUTO,
+							 superuser_jobs_options,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+
+	/* A process start costs milliseconds, so executors wait for more work. */
+	DefineCustomIntVariable("dsched.executor_idle_timeout",
+							"Time after which an executor without work leaves.",
+							NULL,
+							&dsched_executor_idle_timeout,
+							60000, 0, 86400000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("dsched.max_databases",
+							"Largest number of databases of this instance that have jobs.",
+							NULL,
+							&dsched_max_databases,
+							16, 1, 1024,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+
+	/* Each is a background worker: see max_worker_processes. */
+	DefineCustomIntVariable("dsched.max_executors",
+							"Largest number of jobs that run at the same time on this instance.",
+							NULL,
+							&dsched_max_executors,
+							4, 1, 256,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+
+	/* Runs beyond it wait in their scheduler's memory. */
+	DefineCustomIntVariable("dsched.queue_size",
+							"Number of runs in shared memory, waiting or running.",
+							NULL,
+							&dsched_queue_size,
+							1024, 16, 1048576,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+
+	/* Rows of dsched.run older than this go; the newest row of each job stays. */
+	DefineCustomIntVariable("dsched.run_retention",
+							"Time that the rows of finished runs are kept; -1 keeps them for ever.",
+							NULL,
+							&dsched_run_retention,
+							7 * 24 * 3600, -1, INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+}
+
+/* When jobs run, and how that is remembered. */
+static void
+define_schedule_settings(void)
+{
+	/* Also the longest time in which a run that was committed could be repeated elsewhere after a crash. */
+	DefineCustomIntVariable("dsched.checkpoint_interval",
+							"Shortest time between two reports of a partition's state to etcd.",
+							NULL,
+							&dsched_checkpoint_interval,
+							250, 10, 60000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	/* For the tests of dsched: wall time stands still and is moved by SQL. */
+	DefineCustomBoolVariable("dsched.test_clock",
+							 "Takes the wall time from shared memory; for tests only.",
+							 NULL,
+							 &dsched_test_clock,
+							 false,
+							 PGC_POSTMASTER,
+							 GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							 NULL, NULL, NULL);
+
+	/* Frozen into a job when it is defined: a later change does not move its slots. */
+	DefineCustomStringVariable("dsched.timezone",
+							   "Time zone of jobs defined without one; empty for the server's TimeZone.",
+							   NULL,
+							   &dsched_timezone,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   check_timezone_name, NULL, NULL);
+}
+
+static bool
+check_endpoints(char **newval, void **extra, GucSource source)
+{
+	char		reason[256];
+
+	if (etcd_endpoints_valid(*newval, reason, sizeof(reason)))
+		return true;
+	GUC_check_errdetail("%s", reason);
+	GUC_check_errhint("Use a list such as \"http://10.0.0.1:2379,http://10.0.0.2:2379\".");
+	return false;
+}
+
+static bool
+check_name(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) >= DSCHED_MAX_NODE_NAME)
+	{
+		GUC_check_errdetail("The name is longer than %d bytes.", DSCHED_MAX_NODE_NAME - 1);
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_cluster_name(char **newval, void **extra, GucSource source)
+{
+	if (**newval == '\0')
+	{
+		GUC_check_errdetail("The name must not be empty.");
+		return false;
+	}
+	return check_name(newval, extra, source);
+}
+
+static bool
+check_timezone_name(char **newval, void **extra, GucSource source)
+{
+	if (**newval == '\0' || pg_tzset(*newval) != NULL)
+		return true;
+	GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
+	return false;
+}
+
+bool
+dsched_clustered(void)
+{
+	return dsched_etcd_endpoints != NULL && dsched_etcd_endpoints[0] != '\0';
+}
+
+const char *
+dsched_my_node(void)
+{
+	static char name[DSCHED_MAX_NODE_NAME];
+	char		host[DSCHED_MAX_NODE_NAME - 8];
+
+	if (dsched_node_name != NULL && dsched_node_name[0] != '\0')
+		return dsched_node_name;
+	if (name[0] == '\0')
+	{
+		if (gethostname(host, sizeof(host)) != 0)
+			strlcpy(host, "localhost", sizeof(host));
+		host[sizeof(host) - 1] = '\0';
+		snprintf(name, sizeof(name), "%s:%d", host, PostPortNumber);
+	}
+	return name;
+}
+
+bool
+dsched_superuser_jobs_allowed(void)
+{
+	if (dsched_allow_superuser_jobs == SUPERUSER_JOBS_AUTO)
+		return !dsched_clustered();
+	return dsched_allow_superuser_jobs == SUPERUSER_JOBS_ON;
+}

@@ -1,0 +1,45 @@
+/*
+ * settings.h
+ *	  The configuration settings of dsched; each is described where it is defined, in settings.c.
+ */
+#ifndef DSCHED_SETTINGS_H
+#define DSCHED_SETTINGS_H
+
+/* values of dsched.allow_superuser_jobs */
+typedef enum SuperuserJobs
+{
+	SUPERUSER_JOBS_AUTO,		/* standalone: yes; in a cluster: no */
+	SUPERUSER_JOBS_ON,
+	SUPERUSER_JOBS_OFF
+} SuperuserJobs;
+
+extern int	dsched_allow_superuser_jobs;	/* a SuperuserJobs */
+extern int	dsched_checkpoint_interval; /* ms */
+extern char *dsched_cluster_name;
+extern int	dsched_drain_timeout;	/* ms */
+extern char *dsched_etcd_endpoints; /* "" is standalone mode */
+extern int	dsched_executor_idle_timeout;	/* ms */
+extern int	dsched_lease_ttl;	/* s */
+extern int	dsched_max_clock_skew;	/* ms */
+extern int	dsched_max_databases;
+extern int	dsched_max_executors;
+extern char *dsched_node_labels;
+extern char *dsched_node_name;	/* "" means <host name>:<port>; see dsched_my_node() */
+extern int	dsched_partitions;
+extern int	dsched_queue_size;
+extern int	dsched_run_retention;	/* s, -1 keeps all */
+extern bool dsched_test_clock;
+extern char *dsched_timezone;
+
+extern void dsched_define_settings(void);
+
+/* Is an etcd cluster configured? */
+extern bool dsched_clustered(void);
+
+/* The name of this instance: dsched.node_name, else "<host name>:<port>". */
+extern const char *dsched_my_node(void);
+
+/* May jobs of superusers run, by dsched.allow_superuser_jobs and the mode? */
+extern bool dsched_superuser_jobs_allowed(void);
+
+#endif /* DSCHED_SETTINGS_H */

@@ -1,0 +1,398 @@
+/*
+ * shared.h
+ *	  What the processes of dsched share: sessions, ownership, the run queue, executors, members.
+ *
+ * All of it lies in one structure of fixed size in the main shared memory segment, sized by settings that
+ * need a restart.  It is lost with a crash-restart and rebuilt from the catalogs and etcd.
+ *
+ * Locking.  There are two LWLocks:
+ *	  control_lock	 databases[], members[], strings of the coordinator
+ *	  queue_lock	 entries[], lanes[], executors[], and the lists that link them
+ * control_lock before queue_lock when both are needed.  Neither is held across I/O, catalog access or a wait.
+ *
+ * Ownership (session, deadline, each partition's epoch) is atomic and read without a lock, so that the
+ * check before a commit costs nothing.  The protocol, as an executor and a fencer see it:
+ *
+ *	  executor: committing := 1; full barrier; check session, epoch, deadline; commit; committing := 0;
+ *				and sets the coordinator's latch if fence_waiters > 0
+ *	  fencer:	epoch (or session) := 0; full barrier; wait until no executor with committing = 1 has a run
+ *				of what was fenced; only then delete the owner key or revoke the lease
+ *
+ * One of the two sees the other's write.  In standalone mode session is 1, every epoch is 1 and the
+ * deadline is never.
+ */
+#ifndef DSCHED_SHARED_H
+#define DSCHED_SHARED_H
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+
+#define DSCHED_MAX_PARTITIONS 256
+#define DSCHED_MAX_NODES 64
+#define DSCHED_MAX_NODE_NAME 128	/* bytes, with the NUL */
+#define DSCHED_MAX_JOB_NAME 255 /* bytes, without a NUL */
+#define DSCHED_MAX_COMMAND (256 * 1024) /* bytes; payload and metadata too */
+#define DSCHED_PROBLEM_LEN 512
+#define DSCHED_STANDALONE_TOKEN 1	/* session and epochs in standalone mode */
+#define DSCHED_NEVER PG_INT64_MAX
+
+/* ---- runs and the queue ------------------------------------------------------------------- */
+
+typedef enum RunReason
+{
+	RUN_SCHEDULE,				/* its slot came due */
+	RUN_CATCH_UP,				/* the newest of the slots that were missed */
+	RUN_MANUAL,					/* run_now() */
+	RUN_RECOVERY				/* an attempt before it was lost */
+} RunReason;
+
+typedef enum RunStatus
+{
+	RUN_STATUS_NONE,			/* not over, or its row was not written */
+	RUN_RUNNING,				/* only in start rows */
+	RUN_SUCCEEDED,
+	RUN_FAILED,
+	RUN_TIMED_OUT,
+	RUN_CANCELLED,
+	RUN_LOST,
+	RUN_SKIPPED,
+	RUN_MISSED
+} RunStatus;
+
+extern const char *run_reason_name(RunReason reason);
+extern const char *run_status_name(RunStatus status);
+
+/* The primary key of dsched.run. */
+typedef struct RunKey
+{
+	TimestampTz scheduled_for;
+	int64		job_id;
+	int64		trigger_id;		/* 0: the schedule itself */
+	int32		attempt;		/* from 1 */
+} RunKey;
+
+/* The right under which a run was started; all three must still hold when it commits. */
+typedef struct RunToken
+{
+	uint64		session;
+	uint64		epoch;
+	int			db;				/* index into databases[] */
+	int			partition;
+} RunToken;
+
+typedef enum EntryState
+{
+	ENTRY_FREE,					/* in the free list */
+	ENTRY_QUEUED,				/* in its lane's list */
+	ENTRY_RUNNING,				/* an executor has it */
+	ENTRY_FINISHED				/* in its database's finished list, for the scheduler to take */
+} EntryState;
+
+/*
+ * One run between "decided" and "accounted for".  The scheduler fills an entry and takes it back; an
+ * executor that has it RUNNING alone writes the fields of the outcome.  State and links change under
+ * queue_lock.
+ */
+typedef struct RunEntry
+{
+	EntryState	state;
+	int			next;			/* index of the next in the list that it is in; -1 ends */
+	int			lane;
+	/* set by the scheduler */
+	RunKey		key;
+	RunToken	token;
+	int64		gen;
+	RunReason	reason;
+	bool		start_row;		/* commit a row with status running before it starts (recovery) */
+	TimestampTz queued_at;
+	/* set by the executor */
+	int			executor;		/* index into executors[]; -1 */
+	int			pid;
+	TimestampTz started_at;		/* 0: not started */
+	RunStatus	status;			/* NONE: not recorded, the scheduler must look for the row */
+	bool		not_applicable; /* the table's row has another generation, or none: not started, try later */
+	XLogRecPtr	commit_lsn;		/* end of the recording commit; report only what is flushed */
+	bool		cannot_start;	/* no executor comes up for its role; sqlstate and message say why */
+	char		sqlstate[6];	/* of an outcome that could not be recorded by the executor */
+	char		message[256];
+} RunEntry;
+
+/* The queue of one (database, role): what executors bound to it take from. */
+typedef struct Lane
+{
+	Oid			dboid;			/* InvalidOid: free */
+	Oid			roleoid;
+	int			db;
+	int			head,
+				tail;			/* entries, oldest first; -1 */
+	int			queued;			/* length of the list */
+	int			executors;		/* bound to it, whatever they are doing */
+	int			idle;			/* of those, waiting for work */
+	int			failed_starts;	/* in a row; reset by an executor that comes up */
+	int64		retry_at;		/* boot time before which no new executor is started for it */
+	char		last_error[256];	/* why the last executor could not start; "" */
+	char		last_sqlstate[6];
+} Lane;
+
+/* ---- executors ---------------------------------------------------------------------------- */
+
+typedef enum ExecutorState
+{
+	EXECUTOR_FREE,
+	EXECUTOR_STARTING,			/* registered, not yet in its main loop */
+	EXECUTOR_IDLE,
+	EXECUTOR_BUSY
+} ExecutorState;
+
+typedef struct ExecutorSlot
+{
+	ExecutorState state;
+	bool		called;			/* IDLE, but told that there is work */
+	uint64		generation;		/* of this use of the slot; passed to the worker, checked by it */
+	pid_t		pid;
+	PGPROC	   *proc;			/* for its latch; NULL before it is up */
+	int			lane;
+	Oid			dboid,
+				roleoid;
+	int			entry;			/* what it runs; -1 */
+	int64		started_at;		/* boot time of registration: a start that hangs is noticed */
+	bool		retire;			/* asked to leave when its run ends */
+	bool		fenced;			/* its run was cancelled by us: the attempt is lost, nobody wanted it to end */
+	pg_atomic_uint32 committing;	/* between its last check and the end of its commit */
+} ExecutorSlot;
+
+/* ---- databases, partitions ---------------------------------------------------------------- */
+
+typedef enum SchedulerState
+{
+	SCHEDULER_NONE,				/* slot free */
+	SCHEDULER_WANTED,			/* the coordinator is to start one */
+	SCHEDULER_STARTING,
+	SCHEDULER_RUNNING,
+	SCHEDULER_STOPPED,			/* died; the coordinator restarts it at restart_at */
+	SCHEDULER_ABSENT			/* looked: no extension in that database; the slot may be reused */
+} SchedulerState;
+
+/* Who moves a partition: C the coordinator, S the database's scheduler; under control_lock. */
+typedef enum PartitionPhase
+{
+	PARTITION_NONE,				/* not ours */
+	PARTITION_OWNED,			/* C: owner key is ours; S is to take over (or begin, standalone) */
+	PARTITION_ACTIVE,			/* S: taken over, slots are dispatched */
+	PARTITION_RELEASING,		/* C: S is to drain it and write its last state */
+	PARTITION_RELEASED			/* S: drained, epoch already cleared; C deletes the owner key */
+} PartitionPhase;
+
+typedef struct PartitionSlot
+{
+	PartitionPhase phase;
+	pg_atomic_uint64 epoch;		/* 0: not ours; C sets, whoever fences clears */
+	char		owner[DSCHED_MAX_NODE_NAME];	/* who has the owner key, as the watch says; for people */
+	uint64		owner_epoch;
+} PartitionSlot;
+
+typedef struct DatabaseSlot
+{
+	SchedulerState state;
+	Oid			dboid;
+	char		dbname[NAMEDATALEN];
+	uint64		generation;		/* of this use of the slot */
+	pid_t		scheduler_pid;
+	PGPROC	   *scheduler_proc; /* for its latch; NULL: not up */
+	int64		restart_at;		/* boot time */
+	int			restarts;		/* deaths in a row, for the back-off */
+	int			stay_away;		/* commands under way that need the database empty */
+	bool		check_again;	/* an extension may have appeared while the last candidate looked */
+	bool		member_wanted;	/* S: loaded and healthy, would take partitions */
+	bool		member;			/* C: its member key is in etcd */
+	bool		wake_on_finish; /* S: wake me for every finished run (a queued one waits) */
+	int			finished_head;	/* entries that ended, for the scheduler to take; queue_lock */
+	/* coordinator asks, scheduler answers: a scheduler that hangs is found */
+	pg_atomic_uint32 asked;
+	pg_atomic_uint32 answered;
+	/* what the identity row says; empty before a scheduler looked */
+	bool		identity_known;
+	char		incarnation[40];	/* "" standalone or none yet */
+	int64		max_revision;	/* highest etcd revision that this database has seen */
+	/* for people and tests */
+	char		problem[DSCHED_PROBLEM_LEN];	/* "" when all is well */
+	char		hint[DSCHED_PROBLEM_LEN];
+	int			unpublished;	/* changes waiting for etcd */
+	int			broken_jobs;
+	int			open_runs;		/* slots that came due and are not accounted for */
+	TimestampTz processed_until;	/* all slots up to this time were looked at */
+	uint64		idle_serial;	/* test clock: the scheduler's last complete look, see shared.c */
+	uint64		wakeups;
+	PartitionSlot partitions[DSCHED_MAX_PARTITIONS];
+} DatabaseSlot;
+
+/* ---- the coordinator ---------------------------------------------------------------------- */
+
+typedef enum SessionState
+{
+	SESSION_STANDALONE,
+	SESSION_NONE,				/* no lease: connecting, or waiting for an old one to end */
+	SESSION_VALID,				/* proven; deadline says until when */
+	SESSION_LAPSED,				/* the deadline passed; the lease may live, to be validated */
+	SESSION_REFUSED				/* wrong partition count, replaced etcd, name in use: stays out */
+} SessionState;
+
+typedef struct MemberInfo
+{
+	char		name[DSCHED_MAX_NODE_NAME];
+	char		host[DSCHED_MAX_NODE_NAME];
+	int			port;
+	char		labels[256];
+	char		version[32];
+	int64		session;		/* create_revision of its node key */
+	TimestampTz joined_wall;	/* its wall clock when it last said so */
+	int64		skew_ms;		/* its wall clock against ours, when last heard; 0 unknown */
+} MemberInfo;
+
+typedef struct DschedShared
+{
+	LWLock	   *control_lock;
+	LWLock	   *queue_lock;
+
+	/* ownership; written by the coordinator */
+	pg_atomic_uint64 session;	/* 0: none. The create_revision of the node key */
+	pg_atomic_uint64 deadline;	/* boot time in us; DSCHED_NEVER standalone */
+	pg_atomic_uint32 fence_waiters;
+	ConditionVariable changed;	/* a worker came, went or finished a round; for those who wait for that */
+	pg_atomic_uint32 clock_suspect; /* 1: wall time is not to be trusted, start nothing */
+
+	/* coordinator; control_lock */
+	pid_t		coordinator_pid;
+	PGPROC	   *coordinator_proc;
+	SessionState session_state;
+	int64		lease_id;
+	char		incarnation[40];	/* of the cluster we are in; "" none or standalone */
+	char		problem[DSCHED_PROBLEM_LEN];
+	char		hint[DSCHED_PROBLEM_LEN];
+	char		endpoint[256];	/* that answered last */
+	int64		last_heartbeat; /* boot time of the last proven one; 0 */
+	int64		clock_skew_ms;	/* ours against etcd's Date; 0 unknown */
+	int64		max_revision;	/* highest seen */
+	bool		launcher_done;	/* all databases were looked at once since the start */
+	bool		scan_wanted;	/* look through pg_database again */
+	int			lost_registrations; /* workers that could not be registered; max_worker_processes */
+	uint64		coordinator_wakeups;
+	int			nmembers;
+	MemberInfo	members[DSCHED_MAX_NODES];
+
+	/* the test clock */
+	pg_atomic_uint64 test_clock;	/* TimestampTz */
+	pg_atomic_uint64 test_serial;	/* of the last move */
+
+	uint64		generation;		/* source of generations; control_lock */
+	int			free_head;		/* free entries; queue_lock */
+	int			max_databases,
+				max_executors,
+				queue_size;
+	/* arrays follow in the same segment */
+	DatabaseSlot *databases;
+	ExecutorSlot *executors;
+	Lane	   *lanes;			/* queue_size of them */
+	RunEntry   *entries;
+} DschedShared;
+
+extern DschedShared *dsched_shared; /* NULL: not preloaded */
+
+/* ---- set-up --------------------------------------------------------------------------------- */
+
+extern void dsched_shared_init(void);	/* from _PG_init: hooks for size and start-up */
+
+/* ERROR 55000 with a hint if dsched is not in shared_preload_libraries. */
+extern void dsched_require_preload(void);
+
+/* ---- wake-ups ------------------------------------------------------------------------------- */
+
+extern void dsched_wake_coordinator(void);
+extern void dsched_wake_scheduler(int db);
+
+/*
+ * For backends: at commit of the current transaction wake this database's scheduler (starting one if
+ * there is none).  ERROR 0A000 if the transaction is then prepared instead (nobody would wake).
+ */
+extern void dsched_wake_at_commit(void);
+
+/* For backends: at commit look through the databases again (CREATE DATABASE). */
+extern void dsched_scan_at_commit(void);
+
+/* ---- databases ------------------------------------------------------------------------------ */
+
+/* Index of the slot of a database, or -1. Caller holds control_lock or lives in that database. */
+extern int	dsched_find_database(Oid dboid);
+
+/* Finds or makes a slot and marks it WANTED; -1 if all are taken (dsched.max_databases). Takes control_lock. */
+extern int	dsched_want_scheduler(Oid dboid, const char *dbname);
+
+/* Says what is wrong in a database, for status(); NULL: nothing. Takes control_lock. */
+extern void dsched_set_problem(int db, const char *problem, const char *hint);
+
+/*
+ * Makes the workers of a database leave and stay away until it is let back; waits, bounded, until they are gone.
+ * dropped: there is no such database any more.
+ */
+extern void dsched_clear_database(Oid dboid);
+extern void dsched_let_back(Oid dboid, bool dropped);
+
+/* ---- fencing -------------------------------------------------------------------------------- */
+
+/* May a run with this token go on (start, commit)? No lock. */
+extern bool dsched_token_holds(const RunToken *token);
+
+/* Is any executor inside a commit of a run of this partition (partition -1: of this database; db -1: at all)? */
+extern bool dsched_committing(int db, int partition);
+
+/* Sends a query cancel to executors with runs of this partition (-1: of the database; db -1: all). */
+extern void dsched_cancel_runs(int db, int partition);
+
+/* ---- the queue ------------------------------------------------------------------------------ */
+
+/*
+ * Scheduler: queues a run and calls an idle executor of its lane.  Returns the index of its entry, or -1 if the queue is
+ * full (then the next finished run wakes the scheduler).
+ */
+extern int	dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid);
+
+/* Scheduler: takes all finished entries of its database, copies up to max into out, frees them; returns how many. */
+extern int	dsched_queue_take_finished(int db, RunEntry *out, int max);
+
+/* Scheduler: takes back a queued entry that no executor has yet. False: it is running, finished or gone. */
+extern bool dsched_queue_withdraw(int db, const RunKey *key);
+
+/*
+ * Scheduler: starts executors for lanes of this database that have work and none, asks idle ones of other lanes to
+ * retire when the pool is full, fails runs whose executors cannot start.  Returns the boot time at which it wants to be
+ * called again, or 0.
+ */
+extern int64 dsched_pool_manage(int db);
+
+/* Executor: takes the oldest run of its lane; -1: none. Marks it RUNNING. */
+extern int	dsched_queue_take(int executor);
+
+/* Executor: hands a run back as finished and wakes its scheduler if that waits for it. */
+extern void dsched_queue_finish(int executor);
+
+/* Executor: should it leave, because it was asked to or others wait for its place? */
+extern bool dsched_executor_should_retire(int executor);
+
+/* Executor: claims the slot that it was started for, or exits quietly. Registers the exit callback. */
+extern void dsched_executor_attach(int executor, uint64 generation);
+
+/* ---- the test clock ------------------------------------------------------------------------- */
+
+extern TimestampTz dsched_test_clock_read(void);
+
+/* Moves it and wakes everybody. */
+extern void dsched_test_clock_move(TimestampTz to);
+
+/* Waits until all schedulers have looked at all that was committed before and nothing is queued or running. */
+extern bool dsched_test_quiesce_wait(int timeout_ms);
+
+#endif /* DSCHED_SHARED_H */

@@ -1,0 +1,777 @@
+/*
+ * follow.c
+ *	  Following etcd: which etcd it is, full compares, the watch. What is heard is taken in by intake.c.
+ *
+ * THE STEPS
+ *
+ *	  WAITING -> CHECKING -> (JOINING) -> (LISTING -> LISTING_TRIGGERS -> CONFIRMING) -> CONNECTING -> WATCHING
+ *
+ * and from anywhere back to WAITING when a request fails or the watch is lost, or to HELD, which is the end.
+ *
+ * CHECKING reads the key config.  JOINING marks every row of dsched.job as new to the cluster, once in the life of a database
+ * in a cluster.  LISTING is a full compare: all definitions as of one revision, page by page; it is made when there is no revision to
+ * resume from, when etcd has compacted the history since, or when rows with unpublished changes hide what was
+ * published before them.  Else the watch goes on where the last one, perhaps that of a former process, ended.
+ *
+ * WHICH ETCD
+ *
+ * An etcd that was wiped, or restored from a backup, or is another one, must never make us delete or overwrite anything.  Before
+ * each watch and each full compare the incarnation in config is compared with the one that this database has joined, and the
+ * revision of each linearizable answer with the highest one that was known when the question was sent.  What does not fit
+ * ends in HELD: nothing is followed, published or run until somebody decides.  Rows that a full compare does not find are
+ * deleted only after config was read once more behind it.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "etcd/watch.h"
+#include "settings.h"
+#include "sync/sync_internal.h"
+
+#define REQUEST_TIMEOUT_MS 5000
+#define RETRY_BASE_US INT64CONST(200000)
+#define RETRY_MAX_US INT64CONST(5000000)
+/* The coordinator has not come to etcd yet; it is asked in shared memory, which is cheap. */
+#define COORDINATOR_BASE_US INT64CONST(50000)
+#define COORDINATOR_MAX_US INT64CONST(1000000)
+#define DEAF_US INT64CONST(3000000)
+
+/* Pages of a full compare: the number of keys follows their size. */
+#define PAGE_FIRST 200
+#define PAGE_MAX 5000
+#define PAGE_BYTES (4 * 1024 * 1024)
+
+typedef enum FollowStep
+{
+	FOLLOW_OFF,					/* standalone, or not started */
+	FOLLOW_WAITING,				/* nothing is under way */
+	FOLLOW_CHECKING,			/* config is being read */
+	FOLLOW_JOINING,				/* rows are being marked as new to the cluster */
+	FOLLOW_LISTING,				/* definitions are being read */
+	FOLLOW_LISTING_TRIGGERS,
+	FOLLOW_CONFIRMING,			/* config is being read again */
+	FOLLOW_CONNECTING,			/* a watch is being created */
+	FOLLOW_WATCHING,
+	FOLLOW_HELD					/* etcd is not the one that we know */
+} FollowStep;
+
+static struct
+{
+	FollowStep	step;
+	Retry		retry;
+	Retry		coordinator;
+	EtcdRequest *request;
+	EtcdWatch  *watch;
+	bool		compare;		/* the next connection begins with a full compare */
+	bool		complained;		/* of this outage */
+	char	   *config;			/* value of the config key; malloc'd */
+	size_t		config_len;
+	int64		highest;		/* revision that etcd has certainly reached */
+	int64		floor;			/* the same, when the request was sent */
+	int64		revision;		/* all definitions up to it have been delivered */
+	int64		trigger_next;	/* triggers are followed from here on */
+	int64		expected;		/* a revision that somebody saw in jobrev */
+	int64		expected_since;
+	bool		deaf;			/* this has been logged */
+	int64		saved_highest;
+	int64		saved_applied;
+	/* a full compare */
+	int64		listing_at;		/* its revision; 0: not known yet */
+	char	   *listed;			/* the key after which the next page begins; palloc'd in scheduler.context */
+	int			page;			/* keys in a page */
+	char		problem[DSCHED_PROBLEM_LEN];	/* HELD */
+} follow;
+
+static char config_key[KEYS_MAX_LEN];
+static char definition_key[KEYS_MAX_LEN];
+static char definition_end[KEYS_MAX_LEN];
+static char trigger_key[KEYS_MAX_LEN];
+static char trigger_end[KEYS_MAX_LEN];
+
+
+static void disconnect(void);
+static void try_again(const char *why);
+static void hold(const char *problem);
+static void ask(cJSON *body, EtcdCallback callback);
+static void config_read(void *arg, const EtcdResponse *response);
+static void join(void);
+static void proceed(void);
+static void list_definitions(void);
+static void definitions_listed(void *arg, const EtcdResponse *response);
+static void list_triggers(void);
+static void triggers_listed(void *arg, const EtcdResponse *response);
+static void config_confirmed(void *arg, const EtcdResponse *response);
+static void finish_compare(void);
+static void connect_watch(void);
+static void watch_started(void *arg, int64 header_revision);
+static void watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision);
+static void watch_progress(void *arg, int64 header_revision);
+static void watch_lost(void *arg, EtcdWatchLoss why, const char *message);
+
+static const EtcdWatchHandler watch_handler = {watch_started, watch_events, watch_progress, watch_lost};
+
+/* ---- asked by others ---------------------------------------------------------------------------- */
+
+int64
+sync_revision(void)
+{
+	return follow.revision;
+}
+
+bool
+sync_following(void)
+{
+	return follow.step == FOLLOW_WATCHING;
+}
+
+bool
+sync_follow_held(void)
+{
+	return follow.step == FOLLOW_HELD;
+}
+
+const char *
+sync_config_value(size_t *len)
+{
+	*len = follow.config_len;
+	return follow.config;
+}
+
+int64
+sync_highest_revision(void)
+{
+	return follow.highest;
+}
+
+bool
+sync_check_revision(int64 revision, int64 floor)
+{
+	if (revision < floor)
+	{
+		hold(psprintf("etcd was replaced or restored: it is at revision " INT64_FORMAT ", and was at " INT64_FORMAT " before",
+					  revision, floor));
+		return false;
+	}
+	follow.highest = Max(follow.highest, revision);
+	return true;
+}
+
+void
+sync_expect(int64 jobrev)
+{
+	if (jobrev <= follow.revision || jobrev <= follow.expected)
+		return;
+	if (follow.expected <= follow.revision)
+		follow.expected_since = scheduler.boot;
+	follow.expected = jobrev;
+	scheduler_wake_at(follow.expected_since + DEAF_US);
+}
+
+/* ---- starting, stopping, failing ---------------------------------------------------------------- */
+
+void
+sync_follow_start(bool compare)
+{
+	if (!keys_config(config_key, dsched_cluster_name) ||
+		!keys_definition_range(definition_key, definition_end, dsched_cluster_name, scheduler.dbname) ||
+		!keys_trigger_prefix(trigger_key, dsched_cluster_name, scheduler.dbname) ||
+		!keys_prefix_end(trigger_key, trigger_end))
+		elog(ERROR, "the keys of database \"%s\" cannot be made", scheduler.dbname);
+
+	follow.compare = compare;
+	follow.highest = scheduler.identity.max_revision;
+	follow.revision = scheduler.identity.applied_revision;
+	follow.trigger_next = follow.revision + 1;
+	follow.saved_highest = scheduler.identity.max_revision;
+	follow.saved_applied = scheduler.identity.applied_revision;
+	follow.page = PAGE_FIRST;
+	follow.step = FOLLOW_WAITING;
+	scheduler_wake_at(scheduler.boot);
+}
+
+/* Ends what is under way, and keeps where to go on from. */
+static void
+disconnect(void)
+{
+	if (follow.request != NULL)
+		etcd_cancel(follow.request);
+	follow.request = NULL;
+	if (follow.watch == NULL)
+		return;
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, 1));
+	etcd_watch_stop(follow.watch);
+	follow.watch = NULL;
+}
+
+static void
+try_again(const char *why)
+{
+	if (!follow.complained)
+		ereport(LOG,
+				(errmsg("dsched: cannot follow the definitions of database \"%s\" in etcd: %s", scheduler.dbname, why)));
+	follow.complained = true;
+	disconnect();
+	follow.step = FOLLOW_WAITING;
+	sync_retry_later(&follow.retry, RETRY_BASE_US, RETRY_MAX_US);
+}
+
+void
+sync_follow_again(void)
+{
+	if (follow.step == FOLLOW_HELD)
+		return;
+	disconnect();
+	follow.step = FOLLOW_WAITING;
+	scheduler_wake_at(scheduler.boot);
+}
+
+static void
+hold(const char *problem)
+{
+	if (follow.step == FOLLOW_HELD)
+		return;
+	strlcpy(follow.problem, problem, sizeof(follow.problem));
+	ereport(WARNING,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("dsched: no job of database \"%s\" runs: %s", scheduler.dbname, follow.problem),
+			 errdetail("Nothing is applied to this database or deleted from it.")));
+	disconnect();
+	follow.step = FOLLOW_HELD;
+	sync_follow_hold_again();
+}
+
+void
+sync_follow_hold_again(void)
+{
+	scheduler.held = true;
+	dsched_set_problem(scheduler.db, follow.problem,
+					   "Check dsched.etcd_endpoints. If this etcd is the right one, dsched.adopt() publishes the jobs of this database to it.");
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	scheduler.slot->member_wanted = false;
+	LWLockRelease(dsched_shared->control_lock);
+	dsched_wake_coordinator();
+}
+
+static void
+ask(cJSON *body, EtcdCallback callback)
+{
+	follow.floor = follow.highest;
+	follow.request = etcd_call(scheduler.etcd, ETCD_PATH_RANGE, body, ETCD_READ, REQUEST_TIMEOUT_MS, callback, NULL);
+	if (follow.request == NULL)
+		try_again("out of memory");
+}
+
+/* For the callbacks of ask(): is it an answer to go on with? */
+static bool
+is_answer(const EtcdResponse *response)
+{
+	scheduler_refresh_time();
+	follow.request = NULL;
+	if (!response->ok || response->revision <= 0)
+	{
+		try_again(response->ok ? "an answer without a revision" : response->message);
+		return false;
+	}
+	return sync_check_revision(response->revision, follow.floor);
+}
+
+/* ---- config ------------------------------------------------------------------------------------- */
+
+/* The incarnation that the coordinator has found to be ours; false: not yet. */
+static bool
+coordinator_incarnation(char *incarnation, size_t size)
+{
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	strlcpy(incarnation, dsched_shared->incarnation, size);
+	LWLockRelease(dsched_shared->control_lock);
+	return incarnation[0] != '\0';
+}
+
+static void
+check_config(void)
+{
+	char		incarnation[sizeof(dsched_shared->incarnation)];
+
+	if (!coordinator_incarnation(incarnation, sizeof(incarnation)))
+	{
+		sync_retry_later(&follow.coordinator, COORDINATOR_BASE_US, COORDINATOR_MAX_US);
+		return;
+	}
+	sync_retry_reset(&follow.coordinator);
+	follow.step = FOLLOW_CHECKING;
+	ask(etcd_range(config_key, NULL, 0, false), config_read);
+}
+
+static bool
+has_joined(void)
+{
+	return scheduler.identity.incarnation[0] != '\0';
+}
+
+/* Judges the value of config, and keeps it if it is that of our cluster.  Else says why, and what to do has been done. */
+static bool
+judge_config(const EtcdKv *kv)
+{
+	ConfigInfo	config;
+	char		incarnation[sizeof(config.incarnation)];
+	char		problem[256];
+	char	   *copy;
+
+	if (!codec_config_decode(kv->value, kv->value_len, &config, problem, sizeof(problem)))
+		try_again(psprintf("the cluster's config cannot be read: %s", problem));
+	else if (has_joined() && strcmp(config.incarnation, scheduler.identity.incarnation) != 0)
+		hold(psprintf("etcd was replaced or restored: its cluster \"%s\" is another one than this database has joined",
+					  dsched_cluster_name));
+	else if (config.partitions != dsched_partitions)
+		try_again(psprintf("the cluster has %d partitions, dsched.partitions is %d", config.partitions, dsched_partitions));
+	else if (!coordinator_incarnation(incarnation, sizeof(incarnation)) || strcmp(incarnation, config.incarnation) != 0)
+		try_again("the coordinator has not seen this config yet");
+	else if ((copy = malloc(kv->value_len + 1)) == NULL)
+		try_again("out of memory");
+	else
+	{
+		memcpy(copy, kv->value, kv->value_len + 1);
+		free(follow.config);
+		follow.config = copy;
+		follow.config_len = kv->value_len;
+		return true;
+	}
+	return false;
+}
+
+/* The config key of an answer, judged. */
+static bool
+config_is_ours(const EtcdResponse *response)
+{
+	EtcdKv		kv;
+	bool		ours;
+
+	if (!etcd_kv_at(response->body, 0, &kv))
+	{
+		if (has_joined())
+			hold(psprintf("etcd was replaced or restored: it has no cluster \"%s\" any more", dsched_cluster_name));
+		else
+			try_again("the cluster's config is not there yet");
+		return false;
+	}
+	ours = judge_config(&kv);
+	etcd_kv_free(&kv);
+	return ours;
+}
+
+static void
+config_read(void *arg, const EtcdResponse *response)
+{
+	if (!is_answer(response) || !config_is_ours(response))
+		return;
+	if (has_joined())
+		proceed();
+	else
+	{
+		follow.step = FOLLOW_JOINING;
+		scheduler_wake_at(scheduler.boot);
+	}
+}
+
+/* ---- joining a cluster -------------------------------------------------------------------------- */
+
+/* A row as one that no cluster has seen; its slots of the past stay in the past. */
+static void
+mark_new(JobRow *row)
+{
+	row->mod_revision = 0;
+	row->gen_rev = 0;
+	row->slots_from = Max(row->slots_from, scheduler.now);
+	row->changed = list_make1("all");
+	row->change_id = sync_random_id();
+	job_update(row);
+}
+
+typedef struct Joining
+{
+	char		incarnation[sizeof(scheduler.identity.incarnation)];
+	bool		complete;
+} Joining;
+
+/*
+ * Marks all rows.  Those that somebody has locked are left for the next time, and so is the identity, which says that all are
+ * marked.
+ */
+static void
+join_rows(void *arg)
+{
+	Joining    *joining = arg;
+	Identity	identity;
+	ListCell   *lc;
+
+	joining->complete = true;
+	foreach(lc, job_read_all())
+	{
+		JobRow	   *row = lfirst(lc);
+		int			locked;
+
+		CHECK_FOR_INTERRUPTS();
+		if (row->mod_revision == 0 && row->gen_rev == 0 && sync_is_changed(row, "all"))
+			continue;
+		locked = job_try_lock(row->job_id);
+		if (locked > 0 && job_read(row->job_id, row))
+			mark_new(row);
+		else if (locked < 0)
+			joining->complete = false;
+	}
+	if (!joining->complete)
+		return;
+
+	identity_read(&identity);
+	strlcpy(identity.cluster, dsched_cluster_name, sizeof(identity.cluster));
+	strlcpy(identity.incarnation, joining->incarnation, sizeof(identity.incarnation));
+	identity.max_revision = follow.highest;
+	identity.applied_revision = 0;
+	identity_write(&identity);
+}
+
+static void
+join(void)
+{
+	Joining		joining;
+	ConfigInfo	config;
+
+	if (!codec_config_decode(follow.config, follow.config_len, &config, NULL, 0))
+		elog(ERROR, "the cluster's config has changed in memory");
+	strlcpy(joining.incarnation, config.incarnation, sizeof(joining.incarnation));
+	if (!scheduler_transaction(join_rows, &joining, "joining the cluster") || !joining.complete)
+	{
+		sync_retry_later(&follow.retry, RETRY_BASE_US, RETRY_MAX_US);
+		return;
+	}
+	strlcpy(scheduler.identity.cluster, dsched_cluster_name, sizeof(scheduler.identity.cluster));
+	strlcpy(scheduler.identity.incarnation, config.incarnation, sizeof(scheduler.identity.incarnation));
+	scheduler.identity.max_revision = follow.highest;
+	scheduler.identity.applied_revision = 0;
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	strlcpy(scheduler.slot->incarnation, config.incarnation, sizeof(scheduler.slot->incarnation));
+	scheduler.slot->max_revision = follow.highest;
+	LWLockRelease(dsched_shared->control_lock);
+
+	ereport(LOG,
+			(errmsg("dsched: database \"%s\" has joined the cluster \"%s\"", scheduler.dbname, dsched_cluster_name)));
+	follow.compare = true;
+	follow.revision = follow.saved_applied = 0;
+	follow.saved_highest = follow.highest;
+	sync_retry_reset(&follow.retry);
+	proceed();
+}
+
+static void
+proceed(void)
+{
+	if (follow.compare)
+		list_definitions();
+	else
+		connect_watch();
+}
+
+/* ---- the full compare --------------------------------------------------------------------------- */
+
+/* Where the next page begins: behind the last key that was read.  (No key of ours has a byte below '-'.) */
+static void
+remember_listed(const EtcdKv *kv)
+{
+	if (follow.listed != NULL)
+		pfree(follow.listed);
+	follow.listed = MemoryContextAlloc(scheduler.context, strlen(kv->key) + 2);
+	strcpy(follow.listed, kv->key);
+	strcat(follow.listed, "\001");
+}
+
+static void
+forget_listed(void)
+{
+	if (follow.listed != NULL)
+		pfree(follow.listed);
+	follow.listed = NULL;
+}
+
+static void
+ask_page(const char *key, const char *end, EtcdCallback callback)
+{
+	ask(etcd_range_at(follow.listed ? follow.listed : key, end, follow.page, false, follow.listing_at), callback);
+}
+
+static void
+list_definitions(void)
+{
+	follow.step = FOLLOW_LISTING;
+	follow.listing_at = 0;
+	forget_listed();
+	sync_compare_begins();
+	ask_page(definition_key, definition_end, definitions_listed);
+}
+
+/* Takes in a page; true: there are more. */
+static bool
+take_page(const EtcdResponse *response, void (*take) (const EtcdKv *kv))
+{
+	const cJSON *item;
+	int64		bytes = 0;
+	int			n = 0;
+
+	if (follow.listing_at == 0)
+		follow.listing_at = response->revision;
+	cJSON_ArrayForEach(item, etcd_kvs(response->body))
+	{
+		EtcdKv		kv;
+
+		if (!etcd_kv_read(item, &kv))
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("a page of definitions is malformed, or out of memory")));
+		take(&kv);
+		remember_listed(&kv);
+		bytes += kv.key_len + kv.value_len;
+		n++;
+		etcd_kv_free(&kv);
+	}
+	if (n > 0)
+		follow.page = (int) Min(Max(PAGE_BYTES / (bytes / n + 100), 1), PAGE_MAX);
+	return n > 0 && etcd_range_more(response->body);
+}
+
+/* An answer to a request for a page?  One that failed may have been too big. */
+static bool
+is_page(const EtcdResponse *response)
+{
+	if (is_answer(response))
+		return true;
+	follow.page = Max(follow.page / 4, 1);
+	return false;
+}
+
+static void
+take_listed_definition(const EtcdKv *kv)
+{
+	sync_definition_put(kv, true);
+}
+
+static void
+definitions_listed(void *arg, const EtcdResponse *response)
+{
+	if (!is_page(response))
+		return;
+	if (take_page(response, take_listed_definition))
+		ask_page(definition_key, definition_end, definitions_listed);
+	else
+		list_triggers();
+}
+
+static void
+list_triggers(void)
+{
+	follow.step = FOLLOW_LISTING_TRIGGERS;
+	forget_listed();
+	ask_page(trigger_key, trigger_end, triggers_listed);
+}
+
+static void
+triggers_listed(void *arg, const EtcdResponse *response)
+{
+	if (!is_page(response))
+		return;
+	if (take_page(response, sync_trigger_put))
+	{
+		ask_page(trigger_key, trigger_end, triggers_listed);
+		return;
+	}
+	forget_listed();
+	follow.step = FOLLOW_CONFIRMING;
+	ask(etcd_range(config_key, NULL, 0, false), config_confirmed);
+}
+
+static void
+config_confirmed(void *arg, const EtcdResponse *response)
+{
+	if (is_answer(response) && config_is_ours(response))
+		finish_compare();
+}
+
+static void
+finish_compare(void)
+{
+	sync_compare_ends(follow.listing_at);
+	follow.compare = false;
+	follow.revision = follow.listing_at;
+	follow.trigger_next = follow.listing_at + 1;
+	ereport(LOG,
+			(errmsg("dsched: read the definitions of database \"%s\" at revision " INT64_FORMAT ": %d jobs",
+					scheduler.dbname, follow.revision, timetable_count())));
+	state_etcd_definitions_arrived();
+	sync_open_triggers();
+	connect_watch();
+}
+
+/* ---- the watch ---------------------------------------------------------------------------------- */
+
+static void
+connect_watch(void)
+{
+	EtcdWatchRange ranges[2] = {
+		{definition_key, definition_end, follow.revision + 1},
+		{trigger_key, trigger_end, follow.trigger_next}
+	};
+
+	follow.step = FOLLOW_CONNECTING;
+	follow.watch = etcd_watch_start(scheduler.etcd, ranges, 2, 0, &watch_handler, NULL);
+	if (follow.watch == NULL)
+		try_again("out of memory");
+}
+
+static void
+watch_started(void *arg, int64 header_revision)
+{
+	scheduler_refresh_time();
+	follow.step = FOLLOW_WATCHING;
+	sync_retry_reset(&follow.retry);
+	if (follow.complained || !scheduler.ready)
+		ereport(LOG,
+				(errmsg("dsched: following the definitions of database \"%s\" in etcd from revision " INT64_FORMAT,
+						scheduler.dbname, follow.revision + 1)));
+	follow.complained = false;
+	scheduler.ready = true;
+	/* patience begins anew */
+	follow.expected_since = scheduler.boot;
+}
+
+/* All definitions up to this revision have been delivered. */
+static void
+advance(int64 revision)
+{
+	follow.highest = Max(follow.highest, revision);
+	if (revision <= follow.revision)
+		return;
+	follow.revision = revision;
+	if (follow.expected <= revision)
+		follow.deaf = false;
+	state_etcd_definitions_arrived();
+}
+
+static void
+watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision)
+{
+	scheduler_refresh_time();
+	for (int i = 0; i < n; i++)
+	{
+		if (range_index == 0 && events[i].is_delete)
+			sync_definition_deleted(&events[i].kv);
+		else if (range_index == 0)
+			sync_definition_put(&events[i].kv, false);
+		else if (!events[i].is_delete)
+			sync_trigger_put(&events[i].kv);
+	}
+	if (range_index == 0 && n > 0)
+		advance(events[n - 1].kv.mod_revision);
+	sync_open_triggers();
+}
+
+static void
+watch_progress(void *arg, int64 header_revision)
+{
+	scheduler_refresh_time();
+	advance(header_revision);
+	sync_open_triggers();
+}
+
+static void
+watch_lost(void *arg, EtcdWatchLoss why, const char *message)
+{
+	scheduler_refresh_time();
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, 1));
+	follow.watch = NULL;		/* its handle is void */
+	switch (why)
+	{
+		case ETCD_WATCH_COMPACTED:
+		case ETCD_WATCH_TOO_BIG:
+			ereport(LOG,
+					(errmsg("dsched: reading all definitions of database \"%s\" anew: %s", scheduler.dbname, message)));
+			follow.compare = true;
+			sync_follow_again();
+			break;
+		case ETCD_WATCH_DISCONNECTED:
+		case ETCD_WATCH_BEHIND: /* the revision of config's answer tells if etcd went back */
+		case ETCD_WATCH_REFUSED:
+		case ETCD_WATCH_PROTOCOL:
+			try_again(message);
+			break;
+	}
+}
+
+/* A connection that somebody on the way has forgotten looks just like one on which nothing happens. */
+static void
+check_hearing(void)
+{
+	if (follow.expected <= follow.revision)
+		return;
+	if (scheduler.boot < follow.expected_since + DEAF_US)
+	{
+		scheduler_wake_at(follow.expected_since + DEAF_US);
+		return;
+	}
+	if (!follow.deaf)
+		ereport(LOG,
+				(errmsg("dsched: the watch of the definitions of database \"%s\" has not delivered revision " INT64_FORMAT
+						" and is started again", scheduler.dbname, follow.expected)));
+	follow.deaf = true;
+	sync_follow_again();
+}
+
+void
+sync_follow_turn(void)
+{
+	switch (follow.step)
+	{
+		case FOLLOW_WAITING:
+			if (sync_retry_due(&follow.retry) && sync_retry_due(&follow.coordinator))
+				check_config();
+			break;
+		case FOLLOW_JOINING:
+			if (sync_retry_due(&follow.retry))
+				join();
+			break;
+		case FOLLOW_WATCHING:
+			check_hearing();
+			break;
+		default:
+			break;
+	}
+	sync_open_triggers();
+}
+
+/* ---- what is remembered ------------------------------------------------------------------------- */
+
+void
+sync_save_revisions(void)
+{
+	Identity	identity;
+	int64		applied;
+
+	if (follow.step == FOLLOW_OFF || follow.step == FOLLOW_HELD || !has_joined())
+		return;
+	applied = Min(sync_applied_revision(follow.revision), sync_lowest_broken() - 1);
+	if (applied == follow.saved_applied && follow.highest == follow.saved_highest)
+		return;
+	identity_read(&identity);
+	/* adopt() may have been here, and we do not know of it yet */
+	if (!identity.found || strcmp(identity.incarnation, scheduler.identity.incarnation) != 0)
+		return;
+	identity.applied_revision = applied;
+	identity.max_revision = follow.highest;
+	identity_write(&identity);
+
+	follow.saved_applied = applied;
+	follow.saved_highest = follow.highest;
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	scheduler.slot->max_revision = follow.highest;
+	LWLockRelease(dsched_shared->control_lock);
+}

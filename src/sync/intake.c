@@ -1,0 +1,441 @@
+/*
+ * intake.c
+ *	  What is heard from etcd: keys of definitions into the timetable, keys of triggers to open runs.
+ *
+ * DEFINITIONS
+ *
+ * A version goes into the timetable at once, and from there into the table when that can be (apply.c).  One that cannot be read is
+ * logged once, counted, and holds its job: its slots are neither run nor passed over until a good version comes.  The revision that is
+ * stored as applied stays below it, so that a restart meets it again.
+ *
+ * Nothing here believes what stands in etcd: a definition must stand under its own key, and sizes are bounded by the decoder.
+ *
+ * TRIGGERS
+ *
+ * Each transaction that publishes something also puts jobrev/<pp>, which lies in the range of the definitions; so when the
+ * revision of a trigger's key is reached there, the definition that it was published after is known.  The watch does not order
+ * its two ranges among themselves, so a trigger waits for that.  It also waits while its partition is being taken over, as it may have
+ * been put after the take-over has read the triggers.  Those of other instances' partitions are not ours.
+ */
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "settings.h"
+#include "sync/sync_internal.h"
+
+/* A key as what it is compared by: two hashes with random seeds, as keys come from others. */
+typedef struct KeyDigest
+{
+	uint64		a;
+	uint64		b;
+} KeyDigest;
+
+/* A definition that cannot be read. */
+typedef struct Broken
+{
+	KeyDigest	key;			/* hash key */
+	int64		revision;
+	uint32		compare;		/* number of the full compare that saw it last */
+} Broken;
+
+/* A trigger that waits for its definition or for the take-over of its partition. */
+typedef struct WaitingTrigger
+{
+	dlist_node	node;
+	int			partition;
+	int64		revision;
+	TriggerDef	def;
+} WaitingTrigger;
+
+/* What one event of the definition range is about; in scratch. */
+typedef struct Incoming
+{
+	const EtcdKv *kv;
+	KeyParts	parts;
+	char	   *username;		/* in the server's encoding; NULL: cannot be */
+	char	   *job_name;
+	JobRow		row;
+	bool		good;
+	char		problem[256];
+} Incoming;
+
+static HTAB *broken = NULL;
+static uint64 digest_seeds[2];
+static uint32 compares = 0;		/* full compares so far */
+static MemoryContext scratch = NULL;	/* reset for each key */
+static int64 jobrevs[DSCHED_MAX_PARTITIONS];
+static dlist_head waiting_triggers = DLIST_STATIC_INIT(waiting_triggers);
+
+void
+sync_intake_init(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(KeyDigest);
+	ctl.entrysize = sizeof(Broken);
+	ctl.hcxt = scheduler.context;
+	broken = hash_create("dsched broken definitions", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	if (!pg_strong_random(digest_seeds, sizeof(digest_seeds)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate a random number")));
+	scratch = AllocSetContextCreate(scheduler.context, "dsched definition", ALLOCSET_DEFAULT_SIZES);
+}
+
+int64
+sync_jobrev(int partition)
+{
+	return jobrevs[partition];
+}
+
+void
+sync_note_jobrev(int partition, int64 revision)
+{
+	jobrevs[partition] = Max(jobrevs[partition], revision);
+}
+
+/* ---- definitions that cannot be read ------------------------------------------------------------ */
+
+static void
+digest(const EtcdKv *kv, KeyDigest *out)
+{
+	out->a = keys_hash(kv->key, kv->key_len, digest_seeds[0]);
+	out->b = keys_hash(kv->key, kv->key_len, digest_seeds[1]);
+}
+
+static void
+show_broken(void)
+{
+	scheduler.slot->broken_jobs = (int) hash_get_num_entries(broken);
+}
+
+static void
+not_broken(const EtcdKv *kv)
+{
+	KeyDigest	key;
+
+	if (hash_get_num_entries(broken) == 0)
+		return;
+	digest(kv, &key);
+	(void) hash_search(broken, &key, HASH_REMOVE, NULL);
+	show_broken();
+}
+
+static void
+note_broken(const Incoming *in)
+{
+	KeyDigest	key;
+	Broken	   *entry;
+	bool		found;
+	char		shown[256];
+
+	digest(in->kv, &key);
+	entry = hash_search(broken, &key, HASH_ENTER, &found);
+	entry->compare = compares;
+	if (found && entry->revision == in->kv->mod_revision)
+		return;
+	entry->revision = in->kv->mod_revision;
+	show_broken();
+	etcd_clean_text(shown, sizeof(shown), in->kv->key, in->kv->key_len);
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("dsched: a definition in etcd cannot be read and its job is held: %s", in->problem),
+			 errdetail("Its key is \"%s\".", shown)));
+}
+
+/* The lowest revision of a definition that could not be read. */
+int64
+sync_lowest_broken(void)
+{
+	HASH_SEQ_STATUS status;
+	Broken	   *entry;
+	int64		lowest = PG_INT64_MAX;
+
+	hash_seq_init(&status, broken);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		lowest = Min(lowest, entry->revision);
+	return lowest;
+}
+
+/* ---- definitions --------------------------------------------------------------------------------- */
+
+static bool
+parse_key(const EtcdKv *kv, KeyParts *parts)
+{
+	return strlen(kv->key) == kv->key_len && keys_parse(dsched_cluster_name, kv->key, parts) &&
+		parts->partition < dsched_partitions;
+}
+
+static void
+convert_names(void *arg)
+{
+	Incoming   *in = arg;
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+
+	in->username = sync_from_utf8(in->parts.role);
+	in->job_name = sync_from_utf8(in->parts.name);
+	MemoryContextSwitchTo(old);
+}
+
+/* Is it a key under which a job of this database can stand? */
+static bool
+is_job_key(const Incoming *in)
+{
+	return in->username != NULL && strlen(in->username) < NAMEDATALEN &&
+		in->job_name != NULL && strlen(in->job_name) <= DSCHED_MAX_JOB_NAME &&
+		in->parts.partition == keys_partition(in->parts.role, in->parts.name, dsched_partitions);
+}
+
+static Job *
+find_job(const Incoming *in)
+{
+	return is_job_key(in) ? timetable_find_name(in->username, in->job_name) : NULL;
+}
+
+static void
+decode_definition(void *arg)
+{
+	Incoming   *in = arg;
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+
+	in->good = sync_decode_row(in->kv->value, in->kv->value_len, in->kv->mod_revision, &in->row, in->problem,
+							   sizeof(in->problem));
+	if (in->good && (!is_job_key(in) || strcmp(in->row.username, in->username) != 0 ||
+					 strcmp(in->row.job_name, in->job_name) != 0))
+	{
+		strlcpy(in->problem, "it stands under the key of another job", sizeof(in->problem));
+		in->good = false;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Its job does not run, and its slots stay open, until a version comes that can be read. */
+static void
+definition_broken(const Incoming *in)
+{
+	Job		   *job = find_job(in);
+
+	note_broken(in);
+	if (job == NULL)
+		return;
+	job->seen = true;
+	if (job->usable)
+	{
+		job->usable = false;
+		job->held_since = scheduler.now;
+	}
+	minheap_remove(timetable_heap(), &job->next);
+	sync_apply_forget(in->username, in->job_name);
+	sync_problem(job->job_id, psprintf("definition in etcd does not parse: %s", in->problem));
+}
+
+static void
+definition_good(const Incoming *in, bool comparing)
+{
+	Job		   *job;
+
+	not_broken(in->kv);
+	job = timetable_put(&in->row, false);
+	job->seen = true;
+	sync_apply_put(&in->row, in->kv->value, in->kv->value_len, comparing);
+}
+
+static void
+take_definition(Incoming *in, bool comparing)
+{
+	Job		   *job;
+
+	if (!sync_convert(convert_names, in))
+		in->username = in->job_name = NULL;
+	job = find_job(in);
+	/* a watch that was resumed may repeat what is known; a full compare finds mostly that */
+	if (job != NULL && (job->mod_revision > in->kv->mod_revision ||
+						(job->mod_revision == in->kv->mod_revision && job->usable)))
+	{
+		job->seen = true;
+		return;
+	}
+	strlcpy(in->problem, "it cannot be converted", sizeof(in->problem));
+	if (sync_convert(decode_definition, in) && in->good)
+		definition_good(in, comparing);
+	else
+		definition_broken(in);
+}
+
+void
+sync_definition_put(const EtcdKv *kv, bool comparing)
+{
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	Incoming   *in;
+
+	MemoryContextReset(scratch);
+	in = palloc0(sizeof(Incoming));
+	in->kv = kv;
+	if (!parse_key(kv, &in->parts))
+		ereport(DEBUG1, (errmsg_internal("dsched: a key among the definitions in etcd is none of ours")));
+	else if (in->parts.kind == KEY_JOBREV)
+		sync_note_jobrev(in->parts.partition, kv->mod_revision);
+	else if (in->parts.kind == KEY_JOB)
+		take_definition(in, comparing);
+	MemoryContextSwitchTo(old);
+}
+
+void
+sync_definition_deleted(const EtcdKv *kv)
+{
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	Incoming   *in;
+	Job		   *job;
+
+	MemoryContextReset(scratch);
+	in = palloc0(sizeof(Incoming));
+	in->kv = kv;
+	if (parse_key(kv, &in->parts) && in->parts.kind == KEY_JOB)
+	{
+		not_broken(kv);
+		if (!sync_convert(convert_names, in))
+			in->username = in->job_name = NULL;
+		job = find_job(in);
+		if (job != NULL && job->mod_revision < kv->mod_revision)
+		{
+			timetable_remove(job->job_id);
+			job = NULL;
+		}
+		if (job == NULL && is_job_key(in))
+			sync_apply_delete(in->username, in->job_name, kv->mod_revision, false);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- full compares ------------------------------------------------------------------------------ */
+
+static void
+clear_seen(Job *job, void *arg)
+{
+	job->seen = false;
+}
+
+void
+sync_compare_begins(void)
+{
+	compares++;
+	timetable_each(-1, clear_seen, NULL);
+}
+
+static void
+remove_unseen(Job *job, void *arg)
+{
+	char		username[NAMEDATALEN];
+	char		job_name[DSCHED_MAX_JOB_NAME + 1];
+
+	if (job->seen)
+		return;
+	strlcpy(username, job->username, sizeof(username));
+	strlcpy(job_name, job->job_name, sizeof(job_name));
+	timetable_remove(job->job_id);
+	sync_apply_delete(username, job_name, *(int64 *) arg, true);
+}
+
+/* Broken definitions that are gone. */
+static void
+forget_unseen_broken(void)
+{
+	HASH_SEQ_STATUS status;
+	Broken	   *entry;
+
+	hash_seq_init(&status, broken);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		if (entry->compare != compares)
+			hash_search(broken, &entry->key, HASH_REMOVE, NULL);
+	show_broken();
+}
+
+void
+sync_compare_ends(int64 revision)
+{
+	timetable_each(-1, remove_unseen, &revision);
+	forget_unseen_broken();
+}
+
+/* ---- triggers ----------------------------------------------------------------------------------- */
+
+void
+sync_trigger_put(const EtcdKv *kv)
+{
+	KeyParts	parts;
+	TriggerDef	def;
+	char		problem[256];
+	char		shown[256];
+
+	if (!parse_key(kv, &parts) || parts.kind != KEY_TRIGGER)
+		return;
+	if (!codec_trigger_decode(kv->value, kv->value_len, &def, problem, sizeof(problem)))
+		memset(&def, 0, sizeof(def));
+	else if (def.trigger_id != parts.id ||
+			 parts.partition != keys_partition(def.username, def.job_name, dsched_partitions))
+	{
+		strlcpy(problem, "it stands under the key of another one", sizeof(problem));
+		codec_trigger_free(&def);
+	}
+	if (def.trigger_id == 0)
+	{
+		etcd_clean_text(shown, sizeof(shown), kv->key, kv->key_len);
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("dsched: a trigger in etcd cannot be read and is left alone: %s", problem),
+				 errdetail("Its key is \"%s\".", shown)));
+		return;
+	}
+	sync_trigger_seen(def.trigger_id);
+	sync_add_trigger(parts.partition, &def, kv->mod_revision);
+}
+
+void
+sync_add_trigger(int partition, TriggerDef *def, int64 revision)
+{
+	WaitingTrigger *trigger = MemoryContextAlloc(scheduler.context, sizeof(WaitingTrigger));
+
+	trigger->partition = partition;
+	trigger->revision = revision;
+	trigger->def = *def;
+	dlist_push_tail(&waiting_triggers, &trigger->node);
+}
+
+/* Is this trigger somebody else's to run?  Whoever takes over a partition reads its triggers then. */
+static bool
+is_not_ours(const WaitingTrigger *trigger)
+{
+	PartitionStep step = scheduler.partitions[trigger->partition].step;
+
+	return scheduler.etcd != NULL && (step == STEP_NONE || step == STEP_DRAINING || step == STEP_FINAL);
+}
+
+void
+sync_open_triggers(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &waiting_triggers)
+	{
+		WaitingTrigger *trigger = dlist_container(WaitingTrigger, node, iter.cur);
+
+		if (!is_not_ours(trigger))
+		{
+			if (!partition_is_active(trigger->partition) || trigger->revision > sync_revision())
+				continue;
+			open_trigger(&scheduler.partitions[trigger->partition], &trigger->def);
+		}
+		dlist_delete(&trigger->node);
+		codec_trigger_free(&trigger->def);
+		pfree(trigger);
+	}
+}
+
+bool
+sync_triggers_waiting(void)
+{
+	return !dlist_is_empty(&waiting_triggers);
+}

@@ -1,0 +1,236 @@
+/*
+ * sync_internal.h
+ *	  What the files of src/sync share: definitions between dsched.job, the timetable and etcd.
+ *
+ *	  sync.c	the scheduler's side: load, standalone mode, requests to pause, retire and the like
+ *	  follow.c	following etcd: config, full compare, watch
+ *	  intake.c	what is heard from etcd into the timetable
+ *	  apply.c	etcd to dsched.job: row by row what follow.c has put into the timetable
+ *	  publish.c	dsched.job and dsched.outbox to etcd
+ *	  convert.c	rows to the values in etcd and back
+ *	  work.c	lists of small works on the tables, for apply.c and sync.c
+ *
+ * All of it runs in the scheduler process, in its turns and in callbacks of the etcd client; nothing waits.
+ */
+#ifndef DSCHED_SYNC_INTERNAL_H
+#define DSCHED_SYNC_INTERNAL_H
+
+#include "schedule/scheduler.h"
+
+/* ---- work.c ------------------------------------------------------------------------------------- */
+
+/* When something that failed is tried again. All zero: at once. */
+typedef struct Retry
+{
+	int			failures;		/* in a row */
+	int64		at;				/* boot time; 0: now */
+} Retry;
+
+/* After a failure: waits from about base up to max microseconds, longer with each failure in a row. */
+extern void sync_retry_later(Retry *retry, int64 base, int64 max);
+extern void sync_retry_reset(Retry *retry);
+
+/* Is it time?  If not, sees to it that there is a turn when it is. */
+extern bool sync_retry_due(const Retry *retry);
+
+/* scheduler_transaction(), or just the call if there is nothing in it that needs a transaction. */
+extern bool sync_convert(void (*callback) (void *arg), void *arg);
+
+/* Random, 1 .. 2^53 - 1. */
+extern int64 sync_random_id(void);
+
+typedef enum WorkOutcome
+{
+	WORK_DONE,
+	WORK_LOCKED,				/* somebody holds the row: again soon */
+	WORK_WAITS					/* until sync_work_release() */
+} WorkOutcome;
+
+/* To be the first member of a larger structure. */
+typedef struct WorkItem
+{
+	dlist_node	node;
+	Retry		retry;
+	WorkOutcome outcome;
+} WorkItem;
+
+typedef struct WorkList
+{
+	const char *what;			/* for the log */
+	WorkOutcome (*perform) (WorkItem *item);	/* in a transaction, which others share; may fail */
+	void		(*finished) (WorkItem *item);	/* it is committed; frees the item */
+	dlist_head	ready;
+	dlist_head	later;			/* until their retry.at */
+	dlist_head	waiting;		/* until they are released */
+	int64		later_at;		/* the earliest of later */
+	int			alone;			/* so many are done in a transaction each, after one failed */
+} WorkList;
+
+extern void sync_work_init(WorkList *list);
+extern void sync_work_add(WorkList *list, WorkItem *item);
+extern void sync_work_remove(WorkItem *item);	/* takes it out; does not free it */
+extern void sync_work_turn(WorkList *list);
+extern void sync_work_release(WorkList *list);
+extern bool sync_work_empty(const WorkList *list);
+
+/* ---- convert.c ---------------------------------------------------------------------------------- */
+
+/* Between the server's encoding and UTF-8; NULL: cannot be. In a transaction, if sync_convert() makes one. */
+extern char *sync_to_utf8(const char *text);
+extern char *sync_from_utf8(const char *text);
+
+/* What the files of src/sync need a transaction for when the server's encoding is not UTF-8. */
+extern bool sync_needs_transaction(void);
+
+/* The value for etcd of a row, malloc'd; NULL: it cannot be published, and why. */
+extern char *sync_encode_row(const JobRow *row, size_t *len, char *problem, size_t size);
+
+/* A definition and its mod_revision as a published row, palloc'd; false: it cannot be one here, and why. */
+extern bool sync_decode_row(const char *value, size_t len, int64 mod_revision, JobRow *row, char *problem, size_t size);
+
+/* The key of a definition; out has KEYS_MAX_LEN bytes. False: its names cannot be in a key. */
+extern bool sync_job_key(const char *username, const char *job_name, char *out, int *partition);
+
+/* The columns of a row in which two definitions differ are those of its slots (generation), or of anything. */
+extern bool sync_same_slots(const JobRow *a, const JobRow *b);
+extern bool sync_same_definition(const JobRow *a, const JobRow *b);
+
+/* Lays the column over another row; false: no column that is published has this name. */
+extern bool sync_copy_column(JobRow *to, const JobRow *from, const char *column);
+
+/* Is this column, or "all", among the changed ones? */
+extern bool sync_is_changed(const JobRow *row, const char *column);
+
+/* A generation begins when it is published: moves slots_from to now, and last_slot so that max_runs holds. */
+extern void sync_begin_generation(JobRow *row, TimestampTz now);
+
+/* ---- follow.c ----------------------------------------------------------------------------------- */
+
+extern void sync_follow_start(bool compare);
+extern void sync_follow_turn(void);
+
+/* Is etcd the one that we know, as far as we know, and are we connected to it? */
+extern bool sync_following(void);
+
+/* Has it been found to be another one?  Nothing runs then. */
+extern bool sync_follow_held(void);
+extern void sync_follow_hold_again(void);
+
+/* The value of the config key that every transaction that writes has to compare with. */
+extern const char *sync_config_value(size_t *len);
+
+/*
+ * Every answer to a linearizable request: floor is what sync_highest_revision() was when it was sent.  False: etcd went back; it
+ * is not followed any more.
+ */
+extern int64 sync_highest_revision(void);
+extern bool sync_check_revision(int64 revision, int64 floor);
+
+/* Look at config again before anything else is done: it is not what it was. */
+extern void sync_follow_again(void);
+
+/* ---- intake.c ----------------------------------------------------------------------------------- */
+
+extern void sync_intake_init(void);
+
+/* Keys of the definition range as they are found, or put, or deleted; comparing: by a full compare. */
+extern void sync_definition_put(const EtcdKv *kv, bool comparing);
+extern void sync_definition_deleted(const EtcdKv *kv);
+
+/* A full compare: what is not put between these two is removed. */
+extern void sync_compare_begins(void);
+extern void sync_compare_ends(int64 revision);
+
+/* The lowest revision of a definition that could not be read; PG_INT64_MAX: none. */
+extern int64 sync_lowest_broken(void);
+
+/* A key of the trigger range. */
+extern void sync_trigger_put(const EtcdKv *kv);
+
+/* The mod_revision of jobrev/<pp> as last heard of; and that it is at least this. */
+extern int64 sync_jobrev(int partition);
+extern void sync_note_jobrev(int partition, int64 revision);
+
+/* A request for a run; takes over what def points to (malloc'd). revision: of its key, 0 standalone. */
+extern void sync_add_trigger(int partition, TriggerDef *def, int64 revision);
+extern void sync_open_triggers(void);
+extern bool sync_triggers_waiting(void);
+
+/* ---- apply.c ------------------------------------------------------------------------------------ */
+
+extern void sync_apply_init(void);
+
+/*
+ * Queues a version of a definition, or its end, for the table; replaces what is queued for that name.  compared: it was found by a
+ * full compare, not as an event.
+ */
+extern void sync_apply_put(const JobRow *row, const char *value, size_t len, bool compared);
+extern void sync_apply_delete(const char *username, const char *job_name, int64 revision, bool compared);
+extern void sync_apply_forget(const char *username, const char *job_name);
+extern void sync_apply_turn(void);
+
+/* Rows were published, so that what waited for that may go on. */
+extern void sync_apply_published(void);
+extern bool sync_apply_idle(void);
+
+/* The revision up to which all is in the table, if all up to 'delivered' is in the timetable or the queue. */
+extern int64 sync_applied_revision(int64 delivered);
+
+/* ---- publish.c ---------------------------------------------------------------------------------- */
+
+extern void sync_publish_init(void);
+extern void sync_publish_changes(void);
+extern void sync_publish_turn(void);
+extern bool sync_publish_idle(void);
+
+/* The watch has shown this trigger's key. */
+extern void sync_trigger_seen(int64 trigger_id);
+
+/* What is sent to etcd under one key. */
+typedef enum ChangeKind
+{
+	CHANGE_DEFINITION,
+	CHANGE_DELETION,
+	CHANGE_TRIGGER
+} ChangeKind;
+
+/* What happened to an change's key. */
+typedef enum ChangeAnswer
+{
+	ANSWER_DONE,				/* the comparison held */
+	ANSWER_OTHER,				/* there is another version: old_value, old_revision */
+	ANSWER_ABSENT				/* there is none */
+} ChangeAnswer;
+
+typedef struct Change
+{
+	ChangeKind	kind;
+	int			partition;
+	char	   *key;
+	int64		base;			/* mod_revision compared with */
+	TimestampTz at;				/* when it was asked for */
+	JobRow	   *row;			/* definition: as sent */
+	List	   *outbox;			/* of OutboxRow *: deletions of this key, or the trigger */
+	char	   *value;
+	size_t		len;
+	/* the answer */
+	ChangeAnswer	answer;
+	char	   *old_value;
+	size_t		old_len;
+	int64		old_revision;
+} Change;
+
+/* What a round of publishing came to. */
+typedef struct Settlement
+{
+	int64		revision;		/* of the transaction */
+	bool		again;			/* something has to be sent again */
+	bool		locked;			/* something could not be read or settled because of a lock */
+} Settlement;
+
+/* ---- settle.c ----------------------------------------------------------------------------------- */
+
+/* In a transaction: notes what came of a change. */
+extern void sync_settle(const Change *change, Settlement *out);
+
+#endif							/* DSCHED_SYNC_INTERNAL_H */

@@ -1,0 +1,52 @@
+# pg_ctl stop -m fast: the others take over at once, long before the lease would end, and no slot is lost or doubled.
+# timeout: 120
+
+use strict;
+use warnings;
+
+use DschedTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $etcd  = start_etcd();
+my @fleet = fleet(3, etcd => $etcd, conf => "dsched.lease_ttl = '15s'");
+my @quick = map { "quick$_" } 1 .. 24;
+my @slow  = map { "slow$_" } 1 .. 6;
+
+create_extension(@fleet);
+ok(wait_fleet(\@fleet), 'three instances share the partitions');
+as_worker($fleet[0],
+	q{SELECT count(dsched.schedule('quick' || i, '* * * * * *', 'SELECT dsched_test.log(''begin''), dsched_test.effect()'))
+	FROM generate_series(1, 24) i});
+# Some runs are being made when the instance stops.
+as_worker($fleet[0],
+	q{SELECT count(dsched.schedule('slow' || i, '*/3 * * * * *',
+		'SELECT dsched_test.log(''begin''), dsched_test.effect(), pg_sleep(0.7)')) -- sleep-ok: a run that lasts
+	FROM generate_series(1, 6) i});
+ok(wait_past('.', 30, \@fleet, timestamp()), 'the jobs run');
+my $from = timestamp();
+
+# An instance with a long run under way
+my ($owner) = grep { my $node = $_; grep { $_ =~ /slow/ } split /\n/,
+	  $node->safe_psql('postgres', 'SELECT job_name FROM dsched.jobs WHERE owner_node = current_setting(\'dsched.node_name\')') } @fleet;
+my @others = grep { $_ != $owner } @fleet;
+ok(wait_until($owner, q{SELECT count(*) > 0 FROM dsched.runs WHERE status = 'running' AND job_name ~ 'slow'}), 'a long run is under way');
+
+my $stopped = time();
+$owner->stop('fast');
+my $stop_took = time() - $stopped;
+ok(wait_owners($others[0], [ map { $_->name } @others ]), 'the others own all partitions');
+note(sprintf 'the stop took %.2f s, the others own all after %.2f s; the lease lives for 15 s', $stop_took, time() - $stopped);
+cmp_ok(time() - $stopped, '<', 5, 'long before the lease would have ended');
+ok(wait_past('quick', 24, \@others, timestamp()), 'all jobs run on two instances');
+note(sprintf 'all jobs ran again after %.2f s', time() - $stopped);
+
+start_instance($owner);
+ok(wait_fleet(\@fleet), 'it is back and has its share');
+my $to = timestamp();
+ok(wait_past('.', 30, \@fleet, timestamp(time() + 1)), 'all jobs run on three instances');
+every_slot_of_each_once(\@quick, \@fleet, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z");
+every_slot_of_each_once(\@slow, \@fleet, schedule => '*/3 * * * * *', from => "${from}Z", to => "${to}Z");
+attempts_at_most($_, 2) foreach @quick[ 0 .. 3 ], @slow;
+
+done_testing();
