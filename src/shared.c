@@ -238,8 +238,11 @@ wake_this_database(void)
 			dsched_wake_scheduler(db);
 	}
 	LWLockRelease(dsched_shared->control_lock);
-	if (!running)
-		dsched_want_scheduler(MyDatabaseId, wake_dbname);
+	if (!running && dsched_want_scheduler(MyDatabaseId, wake_dbname) < 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("jobs of database \"%s\" do not run: no room for another scheduler", wake_dbname),
+				 errhint("Raise dsched.max_databases and restart the server.")));
 }
 
 /* ---- databases ------------------------------------------------------------------------------ */
@@ -319,13 +322,19 @@ dsched_want_scheduler(Oid dboid, const char *dbname)
 		}
 		dsched_wake_coordinator();
 	}
+	else
+		dsched_shared->room_refused = true;
 	LWLockRelease(dsched_shared->control_lock);
-	if (i < 0)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("jobs of database \"%s\" do not run: no room for another scheduler", dbname),
-				 errhint("Raise dsched.max_databases and restart the server.")));
 	return i;
+}
+
+void
+dsched_room_left(void)
+{
+	if (!dsched_shared->room_refused)
+		return;
+	dsched_shared->room_refused = false;
+	dsched_shared->scan_wanted = true;
 }
 
 void
@@ -412,6 +421,7 @@ dsched_let_back(Oid dboid, bool dropped)
 		{
 			db->state = SCHEDULER_ABSENT;
 			db->check_again = false;
+			dsched_room_left();
 		}
 		else if (db->state == SCHEDULER_STOPPED)
 		{

@@ -279,6 +279,7 @@ typedef struct DschedShared
 	int64		max_revision;	/* highest seen */
 	bool		launcher_done;	/* all databases were looked at once since the start */
 	bool		scan_wanted;	/* look through pg_database again */
+	bool		room_refused;	/* a database got no slot: look again when one becomes free */
 	int			lost_registrations; /* workers that could not be registered; max_worker_processes */
 	uint64		coordinator_wakeups;
 	int			nmembers;
@@ -330,6 +331,9 @@ extern int	dsched_find_database(Oid dboid);
 
 /* Finds or makes a slot and marks it WANTED; -1 if all are taken (dsched.max_databases). Takes control_lock. */
 extern int	dsched_want_scheduler(Oid dboid, const char *dbname);
+
+/* A slot can be taken by another database now. Caller holds control_lock. */
+extern void dsched_room_left(void);
 
 /* Says what is wrong in a database, for status(); NULL: nothing. Takes control_lock. */
 extern void dsched_set_problem(int db, const char *problem, const char *hint);

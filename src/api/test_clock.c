@@ -29,13 +29,14 @@ require_test_clock(void)
 				 errhint("Start it with dsched.test_clock = on.")));
 }
 
-/* dsched_test_clock_set(timestamptz) */
+/* dsched_test_clock_set(timestamptz); NULL: to what it is, which makes the schedulers look again */
 Datum
 dsched_test_clock_set(PG_FUNCTION_ARGS)
 {
-	TimestampTz to = PG_GETARG_TIMESTAMPTZ(0);
+	TimestampTz to;
 
 	require_test_clock();
+	to = PG_ARGISNULL(0) ? dsched_test_clock_read() : PG_GETARG_TIMESTAMPTZ(0);
 	if (TIMESTAMP_NOT_FINITE(to))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -46,12 +47,19 @@ dsched_test_clock_set(PG_FUNCTION_ARGS)
 
 /*
  * dsched_test_quiesce(): waits until the schedulers have seen the time and all changes committed so far, and all that
- * was due has run.  Setting the clock to what it is makes them look again.
+ * was due has run.
+ *
+ * dsched_test_quiesce(ms): waits so long at most for what follows from the last dsched_test_clock_set(), and says
+ * whether it has happened.  For callers that must not sit on a snapshot: CREATE INDEX CONCURRENTLY in a job would
+ * wait for it.
  */
 Datum
 dsched_test_quiesce(PG_FUNCTION_ARGS)
 {
 	require_test_clock();
+	if (PG_NARGS() > 0)
+		PG_RETURN_BOOL(dsched_test_quiesce_wait(PG_GETARG_INT32(0)));
+
 	dsched_test_clock_move(dsched_test_clock_read());
 	if (!dsched_test_quiesce_wait(QUIESCE_TIMEOUT_MS))
 		ereport(ERROR,

@@ -177,6 +177,7 @@ static void config_answered(void *arg, const EtcdResponse *r);
 static void config_absent(void);
 static void config_found(const EtcdKv *kv, const EtcdResponse *r);
 static bool databases_remember(const char *incarnation, int64 *revision);
+static bool databases_adopted(void);
 static void match_incarnation(const char *incarnation);
 static void create_config(void);
 static void create_answered(void *arg, const EtcdResponse *r);
@@ -299,6 +300,13 @@ session_advance(int64 now)
 		return next;
 	if (own.step == STEP_LIVE)
 		next = check_deadline(now);
+	if (own.state == SESSION_REFUSED && cluster_problem_kind(PROBLEM_OF_SESSION) == PROBLEM_REPLACED &&
+		own.incarnation[0] != '\0' && databases_adopted())
+	{
+		own.incarnation[0] = '\0';
+		own.seen_revision = own.floor_revision = 0;
+		own.retry_at = 0;
+	}
 	if (wall.suspect_since != 0 && now < wall.suspect_since + CLOCK_PATIENCE_US)
 		next = cluster_earlier(next, wall.suspect_since + CLOCK_PATIENCE_US);
 
@@ -529,9 +537,31 @@ databases_remember(const char *incarnation, int64 *revision)
 	return found;
 }
 
+/* Were the jobs of all databases here adopted since, so that none of them remembers a cluster? */
+static bool
+databases_adopted(void)
+{
+	bool found = false;
+	bool remembered = false;
+	int db;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (db = 0; db < dsched_shared->max_databases; db++)
+	{
+		const DatabaseSlot *slot = &dsched_shared->databases[db];
+
+		if (slot->state == SCHEDULER_NONE || slot->state == SCHEDULER_ABSENT)
+			continue;
+		found = true;
+		remembered |= !slot->identity_known || slot->incarnation[0] != '\0';
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	return found && !remembered;
+}
+
 static const char replaced_hint[] =
-	"If dsched.etcd_endpoints or dsched.cluster_name is wrong, correct it. If etcd was restored on purpose, its "
-	"data and that of the databases have to be brought together by hand; nothing has been deleted.";
+	"If dsched.etcd_endpoints or dsched.cluster_name is wrong, correct it. If this etcd is to be used, call "
+	"dsched.adopt() in each database with jobs, on one instance after the other. Nothing has been deleted.";
 
 static void
 config_absent(void)

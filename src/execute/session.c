@@ -8,8 +8,8 @@
  *
  * A session also ages.  ALTER ROLE and ALTER DATABASE count for new sessions only, and an executor with much
  * to do lives long; so it compares what made its session with what is in the catalogs now, and leaves if they
- * differ.  Settings of roles and databases (pg_db_role_setting) have no cache and no invalidation callback,
- * hence the look itself, at a bounded rate.
+ * differ.  Settings of roles and databases (pg_db_role_setting) have no cache and no callback; but no catalog
+ * changes without a message to all processes, so that the look can wait until some message came.
  */
 #include "postgres.h"
 
@@ -27,17 +27,16 @@
 #include "miscadmin.h"
 #include "replication/origin.h"
 #include "storage/lock.h"
+#include "storage/sinval.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/portal.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "clock.h"
 #include "compat.h"
 #include "session.h"
 
-#define LOOK_INTERVAL_US INT64CONST(100000)
 #define N_SETTING_ROWS 4
 
 /* All that a session takes over when it begins. */
@@ -58,7 +57,7 @@ static Oid	set_role;
 static Oid	effective_user;
 
 static Origin origin;
-static int64 next_look = 0;
+static uint64 messages_seen = 0;
 
 static void look_at_origin(Origin *out);
 static void look_at_settings(Origin *out);
@@ -73,9 +72,9 @@ executor_session_init(void)
 	effective_user = GetUserId();
 
 	StartTransactionCommand();
+	messages_seen = SharedInvalidMessageCounter;
 	look_at_origin(&origin);
 	CommitTransactionCommand();
-	next_look = dsched_boot_now() + LOOK_INTERVAL_US;
 }
 
 /* ---- between runs ------------------------------------------------------------------------------ */
@@ -129,14 +128,18 @@ bool
 executor_session_outdated(void)
 {
 	Origin		now;
+	bool		outdated = false;
 
-	if (dsched_boot_now() < next_look)
-		return false;
+	/* beginning a transaction takes the messages in */
 	StartTransactionCommand();
-	look_at_origin(&now);
+	if (SharedInvalidMessageCounter != messages_seen)
+	{
+		messages_seen = SharedInvalidMessageCounter;
+		look_at_origin(&now);
+		outdated = memcmp(&now, &origin, sizeof(Origin)) != 0;
+	}
 	CommitTransactionCommand();
-	next_look = dsched_boot_now() + LOOK_INTERVAL_US;
-	return memcmp(&now, &origin, sizeof(Origin)) != 0;
+	return outdated;
 }
 
 static void

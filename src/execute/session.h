@@ -19,7 +19,7 @@ extern bool executor_session_reset(void);
 
 /*
  * Would a new session of this role differ: other settings (ALTER ROLE ... SET), another name, no right to be
- * here? Outside a transaction; looks at most every 100 ms.
+ * here?  Outside a transaction.
  */
 extern bool executor_session_outdated(void);
 

@@ -94,8 +94,8 @@ write_rows(void *arg)
 		row.rows = -1;
 		row.sqlstate = slot->sqlstate[0] ? slot->sqlstate : NULL;
 		row.message = slot->message[0] ? slot->message : NULL;
-		/* one that was written before a crash is the same statement about the same slot */
-		if (slot->replaces && run_update(&row))
+		/* a start row becomes this; one that was written before a crash is the same statement about the same slot */
+		if (slot->replaces && run_lookup(&row.key) == RUN_RUNNING && run_update(&row))
 			continue;
 		(void) run_insert(&row, true);
 		CommandCounterIncrement();
@@ -129,14 +129,15 @@ lookup(void *arg)
 	question->status = run_lookup(&question->key);
 }
 
-RunStatus
-run_lookup_in_transaction(const RunKey *key)
+bool
+run_lookup_in_transaction(const RunKey *key, RunStatus *status)
 {
-	Lookup		question = {*key, RUN_RUNNING};
+	Lookup		question = {*key, RUN_STATUS_NONE};
 
 	if (IsTransactionState())
-		return run_lookup(key);
-	if (!scheduler_transaction(lookup, &question, "looking up a run"))
-		return RUN_RUNNING;
-	return question.status;
+		question.status = run_lookup(key);
+	else if (!scheduler_transaction(lookup, &question, "looking up a run"))
+		return false;
+	*status = question.status;
+	return true;
 }

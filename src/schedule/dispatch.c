@@ -40,6 +40,7 @@ static void open_slot(Job *job, TimestampTz slot);
 static void close_skipped(Job *job, TimestampTz slot, const char *reason);
 static void close_missed(Job *job, TimestampTz first, TimestampTz last, int32 n);
 static bool already_open(Job *job, TimestampTz slot);
+static int	running_trigger(Partition *partition, int64 trigger_id);
 static OpenRun *find_open_run(const RunEntry *entry);
 static void finish_run(OpenRun *run, const RunEntry *entry);
 static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
@@ -341,13 +342,38 @@ dispatch_due_slots(void)
 	}
 }
 
+/* The entry of this trigger's run if an executor is making it under the partition's epoch (its scheduler died), or -1. */
+static int
+running_trigger(Partition *partition, int64 trigger_id)
+{
+	int			found = -1;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->max_executors && found < 0; i++)
+	{
+		ExecutorSlot *executor = &dsched_shared->executors[i];
+		const RunEntry *entry;
+
+		if (executor->state != EXECUTOR_BUSY || executor->entry < 0)
+			continue;
+		entry = &dsched_shared->entries[executor->entry];
+		if (entry->token.db == scheduler.db && entry->key.trigger_id == trigger_id &&
+			entry->token.epoch == partition->epoch)
+			found = executor->entry;
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	return found;
+}
+
 void
 open_trigger(Partition *partition, const TriggerDef *trigger)
 {
 	RunKey		key = {trigger->requested_at, trigger->job_id, trigger->trigger_id, 1};
 	Job		   *job = timetable_find(trigger->job_id);
 	dlist_iter	iter;
-	RunStatus	status;
+	RunStatus	status = RUN_STATUS_NONE;
+	OpenRun    *run;
+	int			entry;
 
 	dlist_foreach(iter, &partition->open)
 		if (dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == trigger->trigger_id)
@@ -370,21 +396,27 @@ open_trigger(Partition *partition, const TriggerDef *trigger)
 		return;
 	}
 	/* the latest attempt that this instance made of it decides */
-	for (;;)
+	entry = running_trigger(partition, trigger->trigger_id);
+	while (run_lookup_in_transaction(&key, &status) && status == RUN_LOST)
 	{
-		status = run_lookup_in_transaction(&key);
-		if (status != RUN_LOST && status != RUN_RUNNING)
-			break;
+		status = RUN_STATUS_NONE;
 		key.attempt++;
 	}
-	if (status == RUN_STATUS_NONE)
+	run = open_run(job, &key, key.attempt > 1 ? RUN_RECOVERY : RUN_MANUAL);
+	/* with a start row, so that one that takes the server down is counted */
+	run->careful = key.attempt > 1 || scheduler.unclean;
+	if (entry >= 0)
 	{
-		OpenRun    *run = open_run(job, &key, key.attempt > 1 ? RUN_RECOVERY : RUN_MANUAL);
-
-		run->careful = key.attempt > 1;
+		run->key.attempt = dsched_shared->entries[entry].key.attempt;
+		run->careful = false;
+		run->queued = true;
+		run->entry = entry;
+		scheduler.waiting--;
 	}
-	else
-		close_run(open_run(job, &key, RUN_MANUAL));
+	else if (status == RUN_RUNNING)
+		lose_run(run, "57P01", NULL, 0, 0);
+	else if (status != RUN_STATUS_NONE)
+		close_run(run);
 }
 
 void
@@ -494,8 +526,14 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 static void
 settle_unrecorded(OpenRun *run, const RunEntry *entry)
 {
-	RunStatus	status = run_lookup_in_transaction(&entry->key);
+	RunStatus	status;
 
+	if (!run_lookup_in_transaction(&entry->key, &status))
+	{
+		/* a lock on the table, say: the same attempt again, as a row that is there would stop it */
+		requeue(run, RETRY_LATER_US);
+		return;
+	}
 	if (status != RUN_STATUS_NONE && status != RUN_RUNNING && status != RUN_LOST)
 	{
 		close_run(run);

@@ -311,14 +311,17 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 		bool		ours = phases[i] == PARTITION_OWNED || phases[i] == PARTITION_ACTIVE;
+		/* standalone nobody else gets it: whoever stops keeps the account until it is written */
+		bool		keep = scheduler.stopping && scheduler.etcd == NULL;
 
 		if (partition->step != STEP_NONE && partition->step != STEP_FINAL && partition->step != STEP_DRAINING &&
-			(phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
+			!keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
 		{
 			partition_lost(partition, "its lease or its owner key ended");
 			lost++;
 		}
-		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING) && phases[i] == PARTITION_NONE)
+		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING) && !keep &&
+				 phases[i] == PARTITION_NONE)
 			forget(partition);
 
 		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && scheduler.ready &&

@@ -62,6 +62,7 @@ static void list_running(void);
 static SlotRows *find_rows(const RunKey *key);
 static bool is_final(RunStatus status);
 static bool slot_is_closed(Job *job, TimestampTz slot);
+static bool take_up(OpenRun *run);
 static void open_recovered(Job *job, const RunKey *key, RunReason reason, bool was_started, const char *by);
 static void open_pending(const PendingRun *pending);
 static void open_later_slots(Job *job, void *arg);
@@ -185,6 +186,27 @@ slot_is_closed(Job *job, TimestampTz slot)
 	return false;
 }
 
+/* If an executor of ours is at it: it goes on, and its end closes this run. */
+static bool
+take_up(OpenRun *run)
+{
+	for (int i = 0; i < nrunning; i++)
+	{
+		RunEntry   *entry = &running[i].entry;
+
+		if (entry->key.job_id != run->key.job_id || entry->key.scheduled_for != run->key.scheduled_for ||
+			entry->key.trigger_id != run->key.trigger_id || entry->token.epoch != current->epoch)
+			continue;
+		run->key.attempt = entry->key.attempt;
+		run->careful = false;
+		run->queued = true;
+		run->entry = running[i].index;
+		scheduler.waiting--;
+		return true;
+	}
+	return false;
+}
+
 /*
  * Opens a run that the state or a row knows of.  was_started: by somebody ('by', for the row) who is gone.
  */
@@ -211,23 +233,7 @@ open_recovered(Job *job, const RunKey *known, RunReason reason, bool was_started
 	run = open_run(job, &key, key.attempt > 1 ? RUN_RECOVERY : reason);
 	run->backlog = true;
 	run->careful = key.attempt > 1 || scheduler.unclean;
-
-	for (int i = 0; i < nrunning; i++)
-	{
-		RunEntry   *entry = &running[i].entry;
-
-		if (entry->key.job_id != key.job_id || entry->key.scheduled_for != key.scheduled_for ||
-			entry->key.trigger_id != key.trigger_id || entry->token.epoch != current->epoch)
-			continue;
-		/* our own executor is at it: it goes on, and its end closes this run */
-		run->key.attempt = entry->key.attempt;
-		run->careful = false;
-		run->queued = true;
-		run->entry = running[i].index;
-		scheduler.waiting--;
-		return;
-	}
-	if (was_started)
+	if (!take_up(run) && was_started)
 		lose_run(run, "57P01", psprintf("%s ended before it committed", by), 0, 0);
 }
 
@@ -287,6 +293,28 @@ open_started_rows(void)
 	}
 }
 
+/*
+ * A slot that the state did not know yet: an executor may be at it all the same, and attempts at it may have been
+ * lost (more than their number are the scheduler's to decide, see lose_run()).
+ */
+static void
+continue_run(OpenRun *run)
+{
+	SlotRows   *seen = find_rows(&run->key);
+
+	if (run->queued || run->gen == 0)
+		return;
+	if (scheduler.unclean)
+		run->careful = true;
+	if (seen != NULL && seen->status == RUN_LOST && seen->attempt >= run->key.attempt)
+	{
+		run->key.attempt = seen->attempt + 1;
+		run->reason = RUN_RECOVERY;
+		run->careful = run->backlog = true;
+	}
+	(void) take_up(run);
+}
+
 static void
 open_later_slots(Job *job, void *arg)
 {
@@ -305,22 +333,17 @@ open_later_slots(Job *job, void *arg)
 	if (job->rule.one_shot && slot < scheduler.now)
 	{
 		RunKey		key = {slot, job->job_id, 0, 1};
+		RunStatus	status;
 
-		if (is_final(run_lookup_in_transaction(&key)))
+		if (run_lookup_in_transaction(&key, &status) && is_final(status))
 		{
 			sync_retire(job->job_id);
 			return;
 		}
 	}
 	dispatch_job_until(job, slot, scheduler.now, slot_is_closed);
-	if (scheduler.unclean)
-		dlist_foreach(iter, &job->open)
-		{
-			OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
-
-			if (!run->queued)
-				run->careful = true;
-		}
+	dlist_foreach(iter, &job->open)
+		continue_run(dlist_container(OpenRun, in_job, iter.cur));
 }
 
 bool

@@ -164,7 +164,10 @@ leave(int code, Datum arg)
 	slot->scheduler_proc = NULL;
 	slot->member_wanted = false;
 	if (extension_absent)
+	{
 		slot->state = SCHEDULER_ABSENT;
+		dsched_room_left();
+	}
 	else
 	{
 		int64		delay = finished_in_order ? RESTART_DELAY_US : RESTART_DELAY_US << Min(slot->restarts, 10);

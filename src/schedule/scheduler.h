@@ -248,8 +248,8 @@ typedef struct ClosedSlot
 	bool		replaces;		/* a start row with this key may be there: overwrite it */
 } ClosedSlot;
 
-/* run_lookup() in a transaction of its own, if there is none; RUN_RUNNING if the table cannot be read now. */
-extern RunStatus run_lookup_in_transaction(const RunKey *key);
+/* run_lookup() in a transaction of its own, if there is none; false if the table cannot be read now. */
+extern bool run_lookup_in_transaction(const RunKey *key, RunStatus *status);
 
 extern void closing_add(const ClosedSlot *slot);
 extern bool closing_flush(void);	/* false: could not be written, try again */

@@ -280,7 +280,13 @@ dsched_launcher_main(Datum arg)
 		DatabaseName *database = lfirst(lc);
 		int			slot = dsched_want_scheduler(database->oid, database->name);
 
-		if (slot >= 0 && !wait_for_candidate(slot, database->oid))
+		if (slot < 0)
+			ereport(WARNING,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("dsched: if database \"%s\" has jobs they do not run: no room for another scheduler",
+							database->name),
+					 errhint("Raise dsched.max_databases and restart the server.")));
+		else if (!wait_for_candidate(slot, database->oid))
 			ereport(LOG,
 					(errmsg("dsched: the scheduler of database \"%s\" does not come up", database->name)));
 	}

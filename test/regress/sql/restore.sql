@@ -15,7 +15,7 @@ SELECT * FROM outcomes ORDER BY scheduled_for;
 \! pg_dump -d regression | grep -E '^(COPY|CREATE TABLE|INSERT INTO) dsched' | sed 's/(.*//'
 \copy dsched.job TO 'results/job.copy'
 SELECT count(dsched.unschedule(job_id)) FROM dsched.jobs;
-SELECT quiesce();
+CALL rest();
 
 -- Restored an hour later: nothing runs.
 SELECT held FROM dsched.identity;

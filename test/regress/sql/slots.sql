@@ -17,6 +17,7 @@ CALL go('2042-01-01 00:12:59');
 SELECT * FROM outcomes WHERE scheduled_for > '2042-01-01 00:10+00' ORDER BY scheduled_for;
 -- Two slots less late than a minute both run: nothing is passed over within the grace.
 SELECT dsched.schedule('missed', '*/20 * * * * *', :'logs') > 0 AS defined;
+CALL rest();
 CALL go('2042-01-01 00:13:45');
 SELECT * FROM outcomes WHERE scheduled_for > '2042-01-01 00:12:59+00' ORDER BY scheduled_for;
 CALL tidy();
@@ -25,6 +26,7 @@ CALL tidy();
 -- Overlap: a slot that comes due while the job runs is skipped.
 --
 CREATE TABLE gate (a int);
+CALL go('2042-01-01 00:59:30');
 SELECT dsched.schedule('slow', '* * * * *', 'SELECT count(*) FROM gate; ' || :'logs') > 0 AS defined;
 BEGIN;
 LOCK TABLE gate;
@@ -49,7 +51,7 @@ SELECT dsched.schedule_once('long ago', '2001-01-01 00:00+00', :'logs') > 0 AS d
 SELECT dsched.schedule_in('in ten minutes', '10 minutes', :'logs') > 0 AS defined;
 SELECT dsched.schedule_in('at once', '0', :'logs') > 0 AS defined;
 SELECT dsched.schedule_once('paused', '2042-01-01 01:05+00', :'logs', active => false) > 0 AS defined;
-SELECT quiesce();
+CALL rest();
 SELECT * FROM outcomes ORDER BY scheduled_for;
 SELECT job_name, run_at, next_run FROM dsched.jobs ORDER BY job_name;
 CALL walk('2042-01-01 01:10', '2042-01-01 02:30', '10 minutes');
@@ -57,7 +59,7 @@ SELECT * FROM outcomes ORDER BY scheduled_for;
 SELECT job_name, run_at, active, next_run FROM dsched.jobs ORDER BY job_name;
 -- One that was paused over its time runs when it is resumed.
 SELECT dsched.resume('paused') > 0 AS resumed;
-SELECT quiesce();
+CALL rest();
 SELECT * FROM outcomes WHERE job_name = 'paused';
 -- A failed one is done as well.
 SELECT dsched.schedule_in('fails', '1 minute', 'SELECT 1/0') > 0 AS defined;
@@ -69,12 +71,14 @@ CALL tidy();
 --
 -- Pause and resume: what comes due in between does not exist, and does not come back.
 --
+CALL go('2042-01-01 02:59:30');
 SELECT dsched.schedule('paused', '* * * * *', :'logs') > 0 AS defined;
 CALL go('2042-01-01 03:00');
 SELECT dsched.pause('paused') > 0 AS paused;
+CALL rest();
 CALL walk('2042-01-01 03:01', '2042-01-01 03:03', '1 minute');
 SELECT dsched.resume('paused') > 0 AS resumed;
-SELECT quiesce();
+CALL rest();
 CALL walk('2042-01-01 03:03:30', '2042-01-01 03:05', '30 seconds');
 SELECT * FROM outcomes ORDER BY scheduled_for;
 -- Paused and resumed in the same minute: the slot that had not come yet comes.
@@ -113,12 +117,12 @@ CALL tidy();
 --
 SELECT dsched.schedule('manual', '0 0 1 1 *', :'logs', active => false, payload => '{"p": 1}') > 0 AS defined;
 SELECT dsched.run_now('manual') AS key \gset
-SELECT quiesce();
+CALL rest();
 SELECT run_key = :'key' AS same_key, job_name, scheduled_for, attempt, reason, status FROM dsched.runs;
 SELECT job_name, scheduled_for, reason, payload FROM log;
 -- Twice at one moment are two runs.
 SELECT dsched.run_now('manual') <> dsched.run_now('manual') AS two_keys;
-SELECT quiesce();
+CALL rest();
 SELECT count(*), count(DISTINCT run_key), min(status), max(status) FROM dsched.runs;
 -- It does not count as a slot.
 SELECT dsched.schedule('manual', '* * * * *', :'logs', max_runs => 1) > 0 AS defined;
@@ -131,6 +135,7 @@ CALL tidy();
 --
 -- A change ends the slots that have not started; those that have go on.
 --
+CALL go('2042-01-01 04:59:30');
 SELECT dsched.schedule('changed', '* * * * *', 'SELECT count(*) FROM gate; ' || :'logs') > 0 AS defined;
 SELECT dsched.schedule('holder', '* * * * *', 'SELECT count(*) FROM gate; ' || :'logs') > 0 AS defined;
 BEGIN;
@@ -139,9 +144,8 @@ SELECT clock_set('2042-01-01 05:00');
 SELECT wait_until($$ SELECT count(*) = 2 FROM dsched.runs WHERE status = 'running' $$);
 \! psql -X -At -d regression -c "SELECT dsched.alter_job('changed', schedule => '30 * * * *') > 0"
 \! psql -X -At -d regression -c "SELECT dsched.unschedule('holder') > 0"
-SELECT clock_set('2042-01-01 05:01');
 COMMIT;
-SELECT quiesce();
+CALL go('2042-01-01 05:01');
 SELECT * FROM outcomes ORDER BY job_name, scheduled_for;
 CALL go('2042-01-01 05:30');
 SELECT * FROM outcomes WHERE scheduled_for > '2042-01-01 05:00+00' ORDER BY job_name, scheduled_for;
@@ -149,7 +153,7 @@ CALL tidy();
 
 -- Slots that wait for an executor (there are four) end with their generation.
 SELECT count(dsched.schedule('holder ' || i, '0 6 1 1 *', 'SELECT count(*) FROM gate')) FROM generate_series(1, 4) i;
-SELECT quiesce();
+CALL rest();
 BEGIN;
 LOCK TABLE gate;
 SELECT clock_set('2042-01-01 06:00');
@@ -160,7 +164,7 @@ SELECT job_name, scheduled_for, status, started_at FROM dsched.runs WHERE status
 \! psql -X -At -d regression -c "SELECT dsched.alter_job('altered', run_at => '2042-01-01 06:10+00') > 0, dsched.pause('paused') > 0, dsched.unschedule('deleted') > 0"
 SELECT wait_until($$ SELECT count(*) = 3 FROM dsched.runs WHERE status = 'skipped' $$);
 COMMIT;
-SELECT quiesce();
+CALL rest();
 SELECT * FROM outcomes ORDER BY job_name, scheduled_for;
 CALL go('2042-01-01 06:10');
 SELECT * FROM outcomes WHERE job_name = 'altered' ORDER BY scheduled_for;
@@ -169,6 +173,7 @@ CALL tidy();
 --
 -- The clock goes back: nothing runs again, and time goes on where it was.
 --
+CALL go('2042-01-01 06:59:30');
 SELECT dsched.schedule('back', '* * * * *', :'logs') > 0 AS defined;
 CALL walk('2042-01-01 07:00', '2042-01-01 07:03', '1 minute');
 CALL walk('2042-01-01 06:58', '2042-01-01 07:05', '1 minute');
@@ -186,7 +191,7 @@ CALL tidy();
 --
 SELECT dsched.schedule('dst', '30 2 * * *', :'logs', time_zone => 'Europe/Berlin') > 0 AS defined;
 CALL go('2042-03-29 23:59');
-SELECT quiesce();
+CALL rest();
 DELETE FROM dsched.run;
 DELETE FROM log;
 CALL walk('2042-03-30 00:00', '2042-03-31 04:00', '30 minutes');

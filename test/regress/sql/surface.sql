@@ -82,7 +82,7 @@ SELECT * FROM dsched.current_run();
 
 -- The scheduler takes changes in.
 RESET SESSION AUTHORIZATION;
-SELECT quiesce();
+CALL rest();
 SELECT count(*) AS not_taken_in FROM dsched.jobs WHERE NOT published;
 SELECT count(*) FROM dsched.outbox;
 

@@ -61,7 +61,7 @@ SELECT dsched.unschedule('a') = :old_id AS gone;
 SELECT dsched.schedule('a', '0 1 * * *', 'SELECT 1') <> :old_id AS another;
 SELECT kind, job_id = :old_id AS of_the_old, job_name FROM dsched.outbox;
 COMMIT;
-SELECT quiesce();
+CALL rest();
 SELECT count(*) FROM dsched.outbox;
 SELECT job_name FROM dsched.jobs ORDER BY job_name;
 
@@ -74,13 +74,13 @@ SELECT count(*) FROM dsched.jobs WHERE job_name = 'brief';
 
 -- The same definition again changes nothing, not even the row.
 SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 1', payload => '{"a": 1, "b": 2}', starts_at => '2041-01-01 00:00+00', max_runs => 5) AS same_id \gset
-SELECT quiesce();
+CALL rest();
 SELECT xmin AS same_xmin, ctid AS same_ctid, gen AS same_gen FROM dsched.job WHERE job_id = :same_id \gset
 SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 1', payload => '{"b": 2, "a": 1}', starts_at => '2041-01-01 01:00+01', max_runs => 5) = :same_id AS same_id;
 SELECT dsched.alter_job('same', schedule => '0 3 * * *', time_zone => 'utc', active => true, reset => '{metadata}') = :same_id AS same_id;
 SELECT xmin = :'same_xmin' AND ctid = :'same_ctid' AS untouched, changed FROM dsched.job WHERE job_id = :same_id;
 SELECT dsched.schedule_once('once', '2041-01-01 00:00+00', 'SELECT 1') AS once_id \gset
-SELECT quiesce();
+CALL rest();
 SELECT xmin AS once_xmin, ctid AS once_ctid FROM dsched.job WHERE job_id = :once_id \gset
 SELECT dsched.schedule_once('once', '2041-01-01 01:00+01', 'SELECT 1') = :once_id AS same_id;
 SELECT xmin = :'once_xmin' AND ctid = :'once_ctid' AS untouched FROM dsched.job WHERE job_id = :once_id;
@@ -93,7 +93,7 @@ SELECT gen = :same_gen AS same_generation, changed FROM dsched.job WHERE job_id 
 SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 3', starts_at => '2041-01-01 00:00+00', max_runs => 5) = :same_id AS replaced;
 SELECT gen = :same_gen AS same_generation, changed FROM dsched.job WHERE job_id = :same_id;
 COMMIT;
-SELECT quiesce();
+CALL rest();
 BEGIN;
 SELECT dsched.alter_job('same', schedule => '0 4 * * *') = :same_id AS altered;
 SELECT gen <> :same_gen AS new_generation, changed, slots_from, last_slot FROM dsched.job WHERE job_id = :same_id;
@@ -103,7 +103,7 @@ SELECT gen = :same_gen AS same_generation, changed FROM dsched.job WHERE job_id 
 SELECT dsched.pause('same') = :same_id AS paused;
 SELECT gen <> :same_gen AS new_generation, changed FROM dsched.job WHERE job_id = :same_id;
 COMMIT;
-SELECT quiesce();
+CALL rest();
 SELECT changed FROM dsched.job WHERE job_id = :same_id;
 
 -- Nobody would wake the scheduler at COMMIT PREPARED.
@@ -128,10 +128,10 @@ COMMIT;
 
 -- A thousand in one transaction.
 SELECT count(dsched.schedule('bulk ' || i, '0 3 * * *', 'SELECT 1')) FROM generate_series(1, 1000) i;
-SELECT quiesce();
+CALL rest();
 SELECT count(*) FROM dsched.jobs WHERE published AND job_name LIKE 'bulk %';
 SELECT count(dsched.unschedule(job_id)) FROM dsched.jobs;
-SELECT quiesce();
+CALL rest();
 SELECT count(*) FROM dsched.outbox;
 SELECT count(*) FROM dsched.jobs;
 CALL tidy();

@@ -37,7 +37,7 @@ sub schedule_tick
 	my ($database) = @_;
 
 	$node->safe_psql($database, q{SELECT dsched.schedule('tick', '* * * * * *', 'SELECT dsched_test.effect()', username => 'worker')});
-	return;
+	return now_at();
 }
 
 # Waits until the job's slots run again: until one after this moment has its effect.
@@ -88,9 +88,8 @@ sub session
 
 # ---- two databases side by side ----
 
-my %from = map { ($_ => now_at()) } qw(shop depot);
+my %from = map { ($_ => schedule_tick($_)) } qw(shop depot);
 
-schedule_tick($_) foreach qw(shop depot);
 ok(ticks('shop'),  'jobs of one database run');
 ok(ticks('depot'), 'jobs of the other run');
 is(scalar pids($node, 'dsched scheduler'), 2, 'by two schedulers');
@@ -145,8 +144,8 @@ is($node->safe_psql('copy', 'SELECT count(*), max(slot) FROM dsched_test.effects
 
 my $adopted = now_at();
 like($node->safe_psql('copy', 'SELECT dsched.adopt()'), qr/adopted 1 job/, 'adopt()');
+my $copied_from = now_at();
 ok(ticks('copy'), "wakes the copy's jobs");
-ok(ticks('copy', $adopted), '...');
 my $copied_until = now_at();
 ok(ticks('copy'), 'for good');
 is($node->safe_psql('copy',
@@ -154,7 +153,7 @@ is($node->safe_psql('copy',
 		 WHERE slot::timestamp <= timestamptz '$adopted' AT TIME ZONE 'UTC' AND slot > '" . (split /\|/, $copied)[1] . "'"),
 	0, 'no slot from before it has run');
 is($node->safe_psql('copy', "SELECT count(*) FROM dsched.run WHERE status = 'missed'"), 0, 'nor is one recorded as missed');
-in_database('copy', sub { every_slot_once('tick', [$node], schedule => '* * * * * *', from => $adopted, to => $copied_until) });
+in_database('copy', sub { every_slot_once('tick', [$node], schedule => '* * * * * *', from => $copied_from, to => $copied_until) });
 
 # ---- commands that need the database ----
 
@@ -184,7 +183,6 @@ my $renamed = now_at();
 ok(sleeps_because('store', qr/was renamed/), 'holds the jobs');
 my $asleep = $node->safe_psql('store', 'SELECT count(*) FROM dsched_test.effects');
 $node->safe_psql('store', q{SELECT dsched.unschedule('long')});
-my $awake = now_at();
 is($node->safe_psql('store', 'SELECT count(*) FROM dsched_test.effects'), $asleep, 'none of them runs');
 like($node->safe_psql('store', 'SELECT dsched.adopt()'), qr/adopted/, 'until adopt()');
 ok(ticks('store'), 'which wakes them');

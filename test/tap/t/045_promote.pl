@@ -57,7 +57,8 @@ cmp_ok($last_commit, '<', $cut + $ttl, 'the first stopped within its lease');
 cmp_ok($last_commit, '<', $first_start, 'before the second began');
 note(sprintf 'it stopped %.1f s before the other began', $first_start - $last_commit);
 
-# Each slot has run; twice only if the old one committed it between the cut and its deadline, and could not tell.
+# Each slot has run; twice only if the old one committed it between the cut and its deadline, and could not tell. Of the slow job the promoted
+# one has a backlog, and what came due while that was worked off may have been skipped, as any slot that comes due while its job runs.
 foreach my $kind ([ 'j', 8, '* * * * * *' ], [ 'slow', 2, '*/2 * * * * *' ])
 {
 	my ($name, $count, $schedule) = @$kind;
@@ -67,6 +68,7 @@ foreach my $kind ([ 'j', 8, '* * * * * *' ], [ 'slow', 2, '*/2 * * * * *' ])
 	foreach my $job (map { "$name$_" } 1 .. $count)
 	{
 		my %by_slot;
+		my @skipped = grep { $_->{status} eq 'skipped' && $_->{reason} eq 'overlap' && $_->{slot} gt timestamp($promoted) } runs($job, [$standby]);
 
 		# What was replicated before the cut is on both.
 		$by_slot{ $_->{slot} }{ $_->{finished} } = $_ foreach grep { $_->{job} eq $job } commits($primary, 0), commits($standby, 0);
@@ -74,13 +76,13 @@ foreach my $kind ([ 'j', 8, '* * * * * *' ], [ 'slow', 2, '*/2 * * * * *' ])
 		{
 			my @times = sort { $a <=> $b } keys %{ $by_slot{$slot} // {} };
 
-			push @wrong, "$job $slot was not run" unless @times;
+			push @wrong, "$job $slot was not run" unless @times || grep { $_->{slot} le $slot && $slot le $_->{last_slot} } @skipped;
 			next if @times < 2;
 			$repeated++;
 			push @wrong, "$job $slot was run at @times" if @times > 2 || $times[0] < $cut - 1 || $times[0] > $cut + $ttl;
 		}
 	}
-	is_deeply(\@wrong, [], "each slot of $name was run, $repeated were repeated that the cut-off server could not report");
+	is_deeply(\@wrong, [], "each slot of $name is accounted for, $repeated were repeated that the cut-off server could not report");
 }
 
 sub commits
@@ -100,5 +102,7 @@ ok(wait_for(sub { status_of($primary, 'etcd') =~ /^problem\|.*"node1".*in use/ }
 ok(wait_past('.', 10, [$standby], timestamp()), 'the jobs run on the promoted one');
 is(scalar(commits($primary, $mended)), 0, 'and not on the old one');
 is(scalar(commits($primary, $cut + $ttl)), 0, 'nor ever after its lease had ended');
+
+effects_match_runs('j1', [$_]) foreach $primary, $standby;
 
 done_testing();
