@@ -67,6 +67,8 @@ CREATE TABLE dsched.run (
 	PRIMARY KEY (scheduled_for, job_id, trigger_id, attempt)
 );
 CREATE INDEX run_job ON dsched.run (job_id, scheduled_for);
+-- start rows without an end, which a scheduler looks for when it takes over
+CREATE INDEX run_started ON dsched.run (scheduled_for) WHERE status = 'running';
 
 -- Deletions and triggers committed here and not yet published (or, standalone, not yet taken in).
 CREATE TABLE dsched.outbox (

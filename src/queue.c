@@ -8,7 +8,7 @@
  * wakes it once: only the first entry of an empty finished list sets its latch.
  *
  * The pool belongs to nobody: schedulers start executors for lanes that have more work than hands, and where the pool
- * is full they ask idle executors of other lanes to leave.  A busy one leaves by itself when its run ends if another
+ * is full, or the server has no worker left, they ask idle executors of other lanes to leave.  A busy one leaves by itself when its run ends if another
  * lane without any executor has waited longer than its own.
  *
  * Everything here is under queue_lock.  What is lost with a process: an executor that dies gives its slot,
@@ -31,6 +31,8 @@
 #define MAX_FAILED_STARTS 3
 #define FAILED_START_DELAY_US INT64CONST(200000)
 #define REGISTRATION_DELAY_US INT64CONST(500000)
+/* Until the postmaster has noticed that a worker is gone. */
+#define EXIT_DELAY_US INT64CONST(20000)
 #define START_TIMEOUT_US INT64CONST(60000000)
 
 /* Handles of the executors that this process started, by slot; valid while the generations agree. */
@@ -344,7 +346,8 @@ start_executor(int lane)
 		{
 			started[i].handle = NULL;
 			dsched_shared->lost_registrations++;
-			l->retry_at = dsched_boot_now() + REGISTRATION_DELAY_US;
+			dsched_shared->lost_registration_at = dsched_boot_now();
+			l->retry_at = dsched_shared->no_worker_until = dsched_boot_now() + REGISTRATION_DELAY_US;
 			return false;
 		}
 	}
@@ -382,6 +385,13 @@ retire_idle_executor(int except_lane)
 		return true;
 	}
 	return false;
+}
+
+/* A role that may not log in or connect: classes 28 and 42.  Trying again soon would not help. */
+static bool
+role_refused(const Lane *lane)
+{
+	return strncmp(lane->last_sqlstate, "28", 2) == 0 || strncmp(lane->last_sqlstate, "42", 2) == 0;
 }
 
 /* Hands all queued runs of a lane back as impossible to start. */
@@ -424,7 +434,7 @@ dsched_pool_manage(int db)
 			free_lane_if_unused(i);
 			continue;
 		}
-		if (lane->failed_starts >= MAX_FAILED_STARTS)
+		if (lane->failed_starts >= MAX_FAILED_STARTS || (lane->failed_starts > 0 && role_refused(lane)))
 		{
 			fail_lane(i);
 			free_lane_if_unused(i);
@@ -438,8 +448,8 @@ dsched_pool_manage(int db)
 		deficit = lane->queued - starting_or_called(i);
 		while (deficit > 0 && start_executor(i))
 			deficit--;
-		/* the pool is full: an idle one of another lane gives way, and its exit wakes us */
-		if (deficit > 0 && lane->executors == 0 && lane->retry_at <= now)
+		/* no room: an idle one of another lane gives way, and its exit wakes us */
+		if (deficit > 0 && lane->executors == 0 && (lane->retry_at <= now || dsched_shared->no_worker_until > now))
 			(void) retire_idle_executor(i);
 		if (lane->retry_at > now)
 			again = again == 0 ? lane->retry_at : Min(again, lane->retry_at);
@@ -480,7 +490,7 @@ dsched_queue_take(int executor)
 	if (slot->state == EXECUTOR_STARTING)
 	{
 		lane->failed_starts = 0;
-		lane->last_error[0] = '\0';
+		lane->last_error[0] = lane->last_sqlstate[0] = '\0';
 	}
 	if (!slot->retire)
 		e = pop_lane(slot->lane);
@@ -540,25 +550,29 @@ dsched_executor_should_retire(int executor)
 {
 	ExecutorSlot *slot = &dsched_shared->executors[executor];
 	TimestampTz mine = PG_INT64_MAX;
+	int64		now = dsched_boot_now();
 	bool		leave;
+	bool		no_worker;
 	bool		room = false;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	leave = slot->retire;
-	if (!leave)
+	no_worker = dsched_shared->no_worker_until > now;
+	/* one that was just started makes a run before it thinks of others: it counts as a failed start else */
+	if (!leave && slot->state != EXECUTOR_STARTING)
 	{
 		int			head = dsched_shared->lanes[slot->lane].head;
 
 		if (head >= 0)
 			mine = dsched_shared->entries[head].queued_at;
-		for (int i = 0; i < dsched_shared->max_executors && !room; i++)
+		for (int i = 0; i < dsched_shared->max_executors && !room && !no_worker; i++)
 			room = dsched_shared->executors[i].state == EXECUTOR_FREE;
 		for (int i = 0; i < dsched_shared->queue_size && !leave && !room; i++)
 		{
 			Lane	   *other = &dsched_shared->lanes[i];
 
 			leave = i != slot->lane && other->dboid != InvalidOid && other->queued > 0 && other->executors == 0 &&
-				other->retry_at <= dsched_boot_now() && dsched_shared->entries[other->head].queued_at < mine;
+				(other->retry_at <= now || no_worker) && dsched_shared->entries[other->head].queued_at < mine;
 		}
 	}
 	LWLockRelease(dsched_shared->queue_lock);
@@ -593,8 +607,15 @@ executor_exit(int code, Datum arg)
 	lane->executors--;
 	/* others may wait for this place */
 	for (int i = 0; i < dsched_shared->queue_size; i++)
-		if (dsched_shared->lanes[i].dboid != InvalidOid && dsched_shared->lanes[i].queued > 0)
-			dsched_wake_scheduler(dsched_shared->lanes[i].db);
+	{
+		Lane	   *other = &dsched_shared->lanes[i];
+
+		if (other->dboid == InvalidOid || other->queued == 0)
+			continue;
+		if (other->retry_at != 0 && other->retry_at == dsched_shared->no_worker_until)
+			other->retry_at = dsched_boot_now() + EXIT_DELAY_US;
+		dsched_wake_scheduler(other->db);
+	}
 	free_lane_if_unused(slot->lane);
 	slot->lane = -1;
 	LWLockRelease(dsched_shared->queue_lock);

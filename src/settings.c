@@ -300,7 +300,8 @@ check_timezone_name(char **newval, void **extra, GucSource source)
 bool
 dsched_clustered(void)
 {
-	return dsched_etcd_endpoints != NULL && dsched_etcd_endpoints[0] != '\0';
+	return dsched_etcd_endpoints != NULL &&
+		dsched_etcd_endpoints[strspn(dsched_etcd_endpoints, " \t\n")] != '\0';
 }
 
 const char *

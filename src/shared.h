@@ -281,6 +281,7 @@ typedef struct DschedShared
 	bool		scan_wanted;	/* look through pg_database again */
 	bool		room_refused;	/* a database got no slot: look again when one becomes free */
 	int			lost_registrations; /* workers that could not be registered; max_worker_processes */
+	int64		lost_registration_at;	/* boot time of the last */
 	uint64		coordinator_wakeups;
 	int			nmembers;
 	MemberInfo	members[DSCHED_MAX_NODES];
@@ -291,6 +292,7 @@ typedef struct DschedShared
 
 	uint64		generation;		/* source of generations; control_lock */
 	int			free_head;		/* free entries; queue_lock */
+	int64		no_worker_until;	/* boot time until which the server is taken to have none for us; queue_lock */
 	int			max_databases,
 				max_executors,
 				queue_size;

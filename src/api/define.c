@@ -357,6 +357,7 @@ dsched_schedule_in(PG_FUNCTION_ARGS)
 	static const JobField fields[] = {
 		FIELD_RUN_AT, FIELD_COMMAND, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE
 	};
+	LOCAL_FCINFO(given, FUNC_MAX_ARGS);
 	const char *name;
 	JobArgs		args;
 
@@ -366,8 +367,10 @@ dsched_schedule_in(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("delay must not be null")));
-	fcinfo->args[1].value = time_after_delay(PG_GETARG_DATUM(1));
-	job_args_read(fcinfo, 1, fields, lengthof(fields), &args);
+	/* a copy: the arguments are the caller's, and a constant one is there for the next call, too */
+	memcpy(given, fcinfo, SizeForFunctionCallInfo(fcinfo->nargs));
+	given->args[1].value = time_after_delay(PG_GETARG_DATUM(1));
+	job_args_read(given, 1, fields, lengthof(fields), &args);
 	require_field(&args, FIELD_COMMAND);
 	PG_RETURN_INT64(define_job(name, &args));
 }

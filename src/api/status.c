@@ -26,6 +26,9 @@
 #define WAITING "waiting"
 #define PROBLEM "problem"
 
+/* What did not happen for so long is no problem any more. */
+#define RECENT_S 300
+
 /* Names of broken jobs that one row lists. */
 #define MAX_NAMES 10
 
@@ -60,6 +63,7 @@ typedef struct CoordinatorStatus
 	int64		clock_skew_ms;
 	bool		clock_suspect;
 	int			lost_registrations;
+	int64		lost_registration_at;
 	int			nmembers;
 } CoordinatorStatus;
 
@@ -94,6 +98,7 @@ read_coordinator(CoordinatorStatus *out)
 	strlcpy(out->endpoint, dsched_shared->endpoint, sizeof(out->endpoint));
 	out->clock_skew_ms = dsched_shared->clock_skew_ms;
 	out->lost_registrations = dsched_shared->lost_registrations;
+	out->lost_registration_at = dsched_shared->lost_registration_at;
 	out->nmembers = dsched_shared->nmembers;
 	LWLockRelease(dsched_shared->control_lock);
 	out->session = pg_atomic_read_u64(&dsched_shared->session);
@@ -368,8 +373,14 @@ put_queue(ReturnSetInfo *rsinfo)
 static void
 put_worker_slots(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
 {
+	double		ago = (dsched_boot_now() - coordinator->lost_registration_at) / 1e6;
+
 	if (coordinator->lost_registrations == 0)
 		put(rsinfo, "worker slots", OK, NULL, NULL);
+	else if (ago > RECENT_S)
+		put(rsinfo, "worker slots", OK,
+			psprintf("%d times there was no free slot for a background worker, the last time %.0f minutes ago",
+					 coordinator->lost_registrations, ago / 60), NULL);
 	else
 		put(rsinfo, "worker slots", PROBLEM,
 			psprintf("%d times there was no free slot for a background worker", coordinator->lost_registrations),

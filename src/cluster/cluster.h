@@ -121,8 +121,8 @@ extern int64 membership_advance(int64 now);
 extern void membership_heartbeat(int64 now, int64 revision);
 
 /*
- * For the re-validation after a lapse: adds reads of all owner keys to a transaction, and drops what is not ours any more
- * by its answer, the first of these reads being its operation number 'first'.  False: the answer makes no sense.
+ * For the re-validation after a lapse: adds reads of all owner keys to a transaction, and drops what is not ours any
+ * more by its answer, the first of these reads being its operation number 'first'.  False: the answer makes no sense.
  */
 extern void membership_add_reads(EtcdTxn *txn);
 extern bool membership_validate(const cJSON *body, int first, int64 revision);

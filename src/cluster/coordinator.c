@@ -15,18 +15,18 @@
  *
  * LEAVING IN ORDER
  *
- * At SIGTERM (the server stops, or somebody terminated us) and when a reload names another etcd: session 0, cancel the
- * runs, ask the schedulers to write their last states while the owner keys still exist (those states compare them),
- * wait for both, bounded, then revoke the lease, so that others take over at once.  If a commit is still under
+ * At SIGTERM (the server stops, or somebody terminated us) and when a reload names another etcd: session 0, cancel
+ * the runs, ask the schedulers to write their last states while the owner keys still exist (those states compare
+ * them), wait for both, bounded, then revoke the lease, so that others take over at once.  If a commit is still under
  * way the lease is left to expire.
  *
  * The death of the postmaster is seen here and not only by exiting: the executors would go on, so they
- * are killed first, and then the lease can be revoked.  Locks may be held by the killed, so none is taken from there on,
- * and the process leaves by _exit().
+ * are killed first, and then the lease can be revoked.  Locks may be held by the killed, so none is taken from there
+ * on, and the process leaves by _exit().
  *
  * An error ends the process, by the usual way out; the postmaster starts it again after a second.  The exit callback
- * fences everything, as nobody extends the deadline any more, and the next coordinator finds the old session's node key
- * and ends that session (session.c).
+ * fences everything, as nobody extends the deadline any more, and the next coordinator finds the old session's node
+ * key and ends that session (session.c).
  *
  * What is published for people (problem, hint, states) is under control_lock.
  */
@@ -44,6 +44,7 @@
 #include "utils/memutils.h"
 
 #include "clock.h"
+#include "compat.h"
 #include "cluster/cluster.h"
 #include "core/backoff.h"
 #include "schedule/supervisor.h"
@@ -518,8 +519,8 @@ revoked(void)
 }
 
 /*
- * Waits for a condition, with the loop running.  Latches tell of most changes; others (a process that died) are found by
- * looking again, as does the lease, which nobody else keeps alive now.
+ * Waits for a condition, with the loop running.  Latches tell of most changes; others (a process that died) are found
+ * by looking again, as does the lease, which nobody else keeps alive now.
  */
 static bool
 wait_until(bool (*condition) (void), int64 until)

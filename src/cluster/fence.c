@@ -181,8 +181,8 @@ wait_for_process(int fd, pid_t pid, int64 until)
 }
 
 /*
- * There is no postmaster left that would restart the server for it, and backends flush their WAL themselves: an executor
- * that computes does not notice that it is an orphan, and could still commit.
+ * There is no postmaster left that would restart the server for it, and backends flush their WAL themselves: an
+ * executor that computes does not notice that it is an orphan, and could still commit.
  */
 bool
 fence_kill_executors(int timeout_ms)

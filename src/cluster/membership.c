@@ -32,8 +32,8 @@
  * one that is applied late does nothing once either is over.  If it is applied late while they are not, the watch
  * tells of an owner key with our lease that we do not count on: it is taken, or deleted again.
  *
- * From FENCED there is no way back to OWNED under the same epoch: a deletion that seemed lost can still be applied. The
- * deletion compares the create_revision, so it cannot hurt a later claim.
+ * From FENCED there is no way back to OWNED under the same epoch: a deletion that seemed lost can still be applied.
+ * The deletion compares the create_revision, so it cannot hurt a later claim.
  *
  * RELEASING
  *
@@ -41,9 +41,9 @@
  * runs end and to write the last state, RELEASED says that it has; then the key is deleted and the other claims it.
  * A scheduler that cannot drain it in dsched.drain_timeout goes back to ACTIVE and is asked again after that time.
  *
- * A DATABASE (Group) takes part (member key) while its scheduler is up, healthy, and not held by its identity.  A scheduler
- * that is restarted within a few seconds finds its partitions again, as OWNED under the same epochs, so that it
- * takes them over.  When it stays away, does not answer for two TTLs, or the clock cannot be trusted, the
+ * A DATABASE (Group) takes part (member key) while its scheduler is up, healthy, and not held by its identity.  A
+ * scheduler that is restarted within a few seconds finds its partitions again, as OWNED under the same epochs, so
+ * that it takes them over.  When it stays away, does not answer for two TTLs, or the clock cannot be trusted, the
  * database leaves: first the member key goes, so that advice counts without us, then the partitions, drained
  * where somebody is there to drain them, fenced else.
  *
@@ -408,7 +408,8 @@ membership_heartbeat(int64 now, int64 revision)
 			dsched_set_problem(db, wedged_problem,
 							   "Its partitions go to other instances until it does. See what it waits for in "
 							   "pg_stat_activity; terminating it starts another one.");
-			ereport(LOG, (errmsg("dsched: the scheduler of database \"%s\" does not answer, its partitions are given up",
+			ereport(LOG, (errmsg("dsched: the scheduler of database \"%s\" does not answer, its partitions are "
+								 "given up",
 								 g->name)));
 		}
 		dsched_wake_scheduler(db);
@@ -1182,8 +1183,8 @@ leave(int db, Group *g, int64 drain_until)
 }
 
 /*
- * The scheduler is another process than the one that the partitions were given to (or none: then they wait for the next).
- * It knows nothing of them and has to take them over.  What the former one has drained is drained.
+ * The scheduler is another process than the one that the partitions were given to (or none: then they wait for the
+ * next). It knows nothing of them and has to take them over.  What the former one has drained is drained.
  */
 static void
 offer_again(int db, Group *g, const SlotView *view)
@@ -1234,8 +1235,8 @@ ask_release(int db, Group *g, int partition)
 }
 
 /*
- * The scheduler has given the partition up, as etcd refused its writes: if a new reading shows that the key is still ours,
- * it is offered again.
+ * The scheduler has given the partition up, as etcd refused its writes: if a new reading shows that the key is still
+ * ours, it is offered again.
  */
 static int64
 settle_doubt(int db, int partition, int64 now)

@@ -26,17 +26,17 @@
  * deleted, and old work looks undone.  So config holds a random incarnation, and the databases remember it with the
  * highest revision that they saw.  No config although somebody remembers one, or a lower revision on
  * a linearizable answer: the instance stays out, deletes nothing, and looks again every few seconds (it may have
- * been a wrong address).  Where others use the same etcd its revision may have grown past ours again before we look, so
- * a process that had a session also asks for its node key as of its last heartbeat's revision: an etcd that was
- * restored has something else in that place of its history.  A config of another incarnation than a database remembers
- * holds that database only.
+ * been a wrong address).  Where others use the same etcd its revision may have grown past ours again before we look,
+ * so a process that had a session also asks for its node key as of its last heartbeat's revision: an etcd that was
+ * restored has something else in that place of its history.  A config of another incarnation than a database
+ * remembers holds that database only.
  *
  * PROOF AND DEADLINE
  *
  * A keepalive proves nothing by itself: on etcd 3.4 a leader that was deposed without knowing it still
- * answers.  A heartbeat is a keepalive and, after its answer, a transaction with a put on the node key that compares its
- * create_revision.  The put needs the quorum.  If both answers carry the same raft term, then the leader that renewed
- * the lease was still leader when the put was committed, and every later leader gives all leases their
+ * answers.  A heartbeat is a keepalive and, after its answer, a transaction with a put on the node key that compares
+ * its create_revision.  The put needs the quorum.  If both answers carry the same raft term, then the leader that
+ * renewed the lease was still leader when the put was committed, and every later leader gives all leases their
  * full time again, so nobody can see the lease end before
  *
  *	  deadline = (when the keepalive was sent) + TTL - margin
@@ -53,16 +53,16 @@
  *
  * A FORMER SESSION
  *
- * A node key of our name can be that of our own past, of a clone, or of a cut-off primary.  Its lease is revoked only if
- * it was written from this data directory since this boot: then no old server can live, and the executors of
+ * A node key of our name can be that of our own past, of a clone, or of a cut-off primary.  Its lease is revoked only
+ * if it was written from this data directory since this boot: then no old server can live, and the executors of
  * a coordinator before us are found through shared memory.  Else it has to expire.  If it is renewed for two TTLs it
  * is a living instance of the same name, and we stay out.
  *
  * THE CLOCK
  *
  * Slots are wall time.  Each answer of etcd carries the time of its server in whole seconds.  A clock that
- * was set, or is off by more than dsched.max_clock_skew and that second, in two heartbeats in a row, is suspect: nothing
- * is started until an answer agrees.  If that lasts, the partitions are given away (membership.c).
+ * was set, or is off by more than dsched.max_clock_skew and that second, in two heartbeats in a row, is suspect:
+ * nothing is started until an answer agrees.  If that lasts, the partitions are given away (membership.c).
  */
 #include "postgres.h"
 
@@ -410,8 +410,8 @@ session_check(void)
 }
 
 /*
- * Others may own everything of ours by now, so what is in shared memory goes first and at once.  Nothing is revoked or
- * deleted: there is nothing of ours left, or it will expire.
+ * Others may own everything of ours by now, so what is in shared memory goes first and at once.  Nothing is revoked
+ * or deleted: there is nothing of ours left, or it will expire.
  */
 void
 session_lost(const char *why)
@@ -456,8 +456,8 @@ ask(const char *path, cJSON *body, EtcdKind kind, EtcdCallback callback)
 }
 
 /*
- * What all answers have in common; false: the step is to be tried again, and is arranged to be.  An error text alone does
- * not make a problem for people while the session is good and the first retry may mend it.
+ * What all answers have in common; false: the step is to be tried again, and is arranged to be.  An error text alone
+ * does not make a problem for people while the session is good and the first retry may mend it.
  */
 static bool
 answered(const EtcdResponse *r)
@@ -1093,8 +1093,8 @@ proof_answered(void *arg, const EtcdResponse *r)
 }
 
 /*
- * The answer came through the quorum, so a revision below one that was seen, or a node key from before our last put, is
- * no delay but an etcd that was restored, with our lease in it.
+ * The answer came through the quorum, so a revision below one that was seen, or a node key from before our last put,
+ * is no delay but an etcd that was restored, with our lease in it.
  */
 static bool
 same_etcd(const EtcdResponse *r)

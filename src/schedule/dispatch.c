@@ -9,7 +9,8 @@
  *
  * Overlap.  A slot that comes due while a run of its job is running is skipped.  Three things are not "running":
  * a run that still waits in the queue (the new slot waits behind it); a run that is finished but not yet
- * collected; and a run of a backlog, one that was opened late because nobody was there to open it in time: what comes due
+ * collected; and a run of a backlog, one that was opened late because nobody was there to open it in time, or could not be
+ * started then because the session had lapsed: what comes due
  * while a backlog is worked off is run after it, so that a take-over loses nothing.
  *
  * Lateness.  Of the slots that are opened later than MISFIRE_GRACE_US the newest is run (reason catch_up) and the
@@ -36,6 +37,7 @@
 #define CAREFUL_ALONE_US INT64CONST(500000)
 
 static bool job_is_running(Job *job);
+static bool has_lapsed(int number);
 static void open_slot(Job *job, TimestampTz slot);
 static void close_skipped(Job *job, TimestampTz slot, const char *reason);
 static void close_missed(Job *job, TimestampTz first, TimestampTz last, int32 n);
@@ -211,6 +213,16 @@ already_open(Job *job, TimestampTz slot)
 	return false;
 }
 
+/* Is the partition ours, but nothing can be started in it until the session was renewed? */
+static bool
+has_lapsed(int number)
+{
+	Partition  *partition = &scheduler.partitions[number];
+	RunToken	token = {partition->session, partition->epoch, scheduler.db, number};
+
+	return !dsched_token_holds(&token);
+}
+
 static void
 open_slot(Job *job, TimestampTz slot)
 {
@@ -225,7 +237,7 @@ open_slot(Job *job, TimestampTz slot)
 		return;
 	}
 	run = open_run(job, &key, RUN_SCHEDULE);
-	run->backlog = scheduler.now - slot > LATE_OPENING_US;
+	run->backlog = scheduler.now - slot > LATE_OPENING_US || has_lapsed(job->partition);
 	if (slot > scheduler.now)
 		run->not_before = slot;
 }
@@ -544,6 +556,12 @@ settle_unrecorded(OpenRun *run, const RunEntry *entry)
 		requeue(run, RETRY_SOON_US);
 		return;
 	}
+	/* rolled back, and the row could not be written for want of room: no fault of the job, and no death */
+	if (status == RUN_STATUS_NONE && (strncmp(entry->sqlstate, "53", 2) == 0 || strncmp(entry->sqlstate, "58", 2) == 0))
+	{
+		requeue(run, RETRY_LATER_US);
+		return;
+	}
 	requeue(run, RETRY_SOON_US);
 	lose_run(run, entry->sqlstate, entry->message, entry->started_at, entry->pid);
 }
@@ -569,6 +587,12 @@ fail_unstartable(OpenRun *run, const RunEntry *entry)
 	strlcpy(closed.message, entry->message[0] ? entry->message : "no executor could be started for its role",
 			sizeof(closed.message));
 	closing_add(&closed);
+	/* one without a role is marked already */
+	if (run->job != NULL && !run->job->role_problem && !run->job->start_problem)
+	{
+		sync_problem(run->job->job_id, closed.message);
+		run->job->start_problem = true;
+	}
 	close_run(run);
 }
 
@@ -577,6 +601,11 @@ finish_run(OpenRun *run, const RunEntry *entry)
 {
 	Partition  *partition = &scheduler.partitions[run->partition];
 
+	if (entry->started_at != 0 && run->job != NULL && run->job->start_problem)
+	{
+		sync_problem(run->job->job_id, NULL);
+		run->job->start_problem = false;
+	}
 	if (entry->cannot_start)
 		fail_unstartable(run, entry);
 	else if (entry->not_applicable)
@@ -716,7 +745,10 @@ push_run(OpenRun *run)
 	entry.start_row = run->careful;
 	entry.queued_at = scheduler.now;
 	if (!dsched_token_holds(&entry.token))
+	{
+		run->backlog = true;
 		return;
+	}
 	run->entry = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid);
 	if (run->entry < 0)
 		return;

@@ -75,11 +75,25 @@ partition_touch(Partition *partition)
 		local_state_at = scheduler.boot + LOCAL_STATE_INTERVAL_US;
 }
 
+/*
+ * Answers the coordinator.  It may have moved on meanwhile, to another epoch or to none: then the answer is to a question
+ * that is void.
+ */
 static void
 set_phase(Partition *partition, PartitionPhase phase)
 {
+	PartitionSlot *slot = &scheduler.slot->partitions[partition->number];
+	uint64		epoch;
+	bool		answers;
+
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	scheduler.slot->partitions[partition->number].phase = phase;
+	epoch = pg_atomic_read_u64(&slot->epoch);
+	if (phase == PARTITION_ACTIVE)
+		answers = slot->phase == PARTITION_RELEASING && epoch == partition->epoch;
+	else
+		answers = slot->phase != PARTITION_NONE && epoch == 0;
+	if (answers)
+		slot->phase = phase;
 	LWLockRelease(dsched_shared->control_lock);
 	dsched_wake_coordinator();
 }
@@ -144,8 +158,13 @@ take_over(Partition **partitions, int n)
 	for (int i = 0; i < n; i++)
 		state_local_take_over(partitions[i]);
 	if (recovery_open(partitions, n))
+	{
 		for (int i = 0; i < n; i++)
 			partition_activate(partitions[i]);
+		/* before the first run begins it is on disk that the next end was none in order, unless it says so itself */
+		if (closing_flush())
+			(void) state_local_write(false, true);
+	}
 	else
 		for (int i = 0; i < n; i++)
 		{
@@ -440,7 +459,7 @@ checkpoint_local(bool now)
 			scheduler_wake_at(local_state_at);
 		return true;
 	}
-	written = state_local_write(now && scheduler.stopping);
+	written = state_local_write(now && scheduler.stopping, now && scheduler.stopping);
 	local_state_at = written ? 0 : scheduler.boot + LOCAL_STATE_INTERVAL_US;
 	if (local_state_at != 0)
 		scheduler_wake_at(local_state_at);

@@ -304,13 +304,15 @@ continue_run(OpenRun *run)
 
 	if (run->queued || run->gen == 0)
 		return;
+	/* nobody was there in time, however short that was: see dispatch.c on overlap */
+	run->backlog = true;
 	if (scheduler.unclean)
 		run->careful = true;
 	if (seen != NULL && seen->status == RUN_LOST && seen->attempt >= run->key.attempt)
 	{
 		run->key.attempt = seen->attempt + 1;
 		run->reason = RUN_RECOVERY;
-		run->careful = run->backlog = true;
+		run->careful = true;
 	}
 	(void) take_up(run);
 }

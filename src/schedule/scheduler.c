@@ -61,6 +61,7 @@ static void secure_settings(void);
 static void roles_changed(Datum arg, int cacheid, uint32 hashvalue);
 static void learn_name(void *arg);
 static void look_at_extension(void *arg);
+static void publish_identity(void);
 static void check_identity(void);
 static const char *identity_problem(const Identity *identity, const char **hint);
 static void take_in_changes(void);
@@ -107,6 +108,8 @@ dsched_scheduler_main(Datum arg)
 		proc_exit(0);
 
 	withdraw_leftovers();
+	/* before it counts as running: the coordinator decides by it whether etcd is the right one */
+	publish_identity();
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	scheduler.slot->state = SCHEDULER_RUNNING;
 	LWLockRelease(dsched_shared->control_lock);
@@ -317,18 +320,23 @@ identity_problem(const Identity *identity, const char **hint)
 }
 
 static void
+publish_identity(void)
+{
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	strlcpy(scheduler.slot->incarnation, scheduler.identity.incarnation, sizeof(scheduler.slot->incarnation));
+	scheduler.slot->max_revision = scheduler.identity.max_revision;
+	scheduler.slot->identity_known = true;
+	LWLockRelease(dsched_shared->control_lock);
+}
+
+static void
 check_identity(void)
 {
 	const char *hint;
 	const char *problem = identity_problem(&scheduler.identity, &hint);
 	bool		was_held = scheduler.held;
 
-	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	strlcpy(scheduler.slot->incarnation, scheduler.identity.incarnation, sizeof(scheduler.slot->incarnation));
-	scheduler.slot->max_revision = scheduler.identity.max_revision;
-	scheduler.slot->identity_known = true;
-	LWLockRelease(dsched_shared->control_lock);
-
+	publish_identity();
 	scheduler.held = problem != NULL;
 	if (problem != NULL)
 	{

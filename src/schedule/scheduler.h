@@ -58,6 +58,7 @@ typedef struct Job
 	Oid			roleoid;		/* of username, as of role_checked */
 	uint64		role_checked;	/* scheduler.roles_changed at that time; 0 never */
 	bool		role_problem;	/* its row says that the role is missing */
+	bool		start_problem;	/* its row says that no executor can start for the role */
 	dlist_head	open;			/* its OpenRuns, in the order in which they are to run */
 } Job;
 
@@ -201,7 +202,8 @@ extern void partition_describe(Partition *partition, bool clean, PartitionState 
 
 /* state_local.c */
 extern void state_local_take_over(Partition *partition);
-extern bool state_local_write(bool clean);	/* all dirty partitions, one transaction */
+/* All dirty partitions, in one transaction.  durable: wait for the disk. */
+extern bool state_local_write(bool clean, bool durable);
 
 /* state_etcd.c */
 extern void state_etcd_take_over(Partition **partitions, int n);

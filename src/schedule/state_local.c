@@ -20,6 +20,12 @@
 /* A quiet partition's watermark is written too when it is older than this, so that little is looked back at. */
 #define QUIET_STATE_AGE_US INT64CONST(60000000)
 
+typedef struct WriteArgs
+{
+	bool		clean;
+	bool		durable;
+} WriteArgs;
+
 static void read_state(void *arg);
 static void write_states(void *arg);
 
@@ -61,9 +67,10 @@ state_local_take_over(Partition *partition)
 static void
 write_states(void *arg)
 {
-	bool		clean = *(bool *) arg;
+	bool		clean = ((WriteArgs *) arg)->clean;
+	bool		durable = ((WriteArgs *) arg)->durable;
 
-	(void) set_config_option("synchronous_commit", clean ? "local" : "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+	(void) set_config_option("synchronous_commit", durable ? "local" : "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 							 true, 0, false);
 	for (int i = 0; i < dsched_partitions; i++)
 	{
@@ -97,9 +104,11 @@ write_states(void *arg)
 }
 
 bool
-state_local_write(bool clean)
+state_local_write(bool clean, bool durable)
 {
-	if (!scheduler_transaction(write_states, &clean, "writing the partitions' states"))
+	WriteArgs	args = {clean, durable};
+
+	if (!scheduler_transaction(write_states, &args, "writing the partitions' states"))
 		return false;
 	for (int i = 0; i < dsched_partitions; i++)
 	{

@@ -85,6 +85,7 @@ register_worker(BackgroundWorker *worker, const char *function, const char *name
 	if (!done)
 	{
 		*handle = NULL;
+		dsched_shared->lost_registration_at = dsched_boot_now();
 		if (dsched_shared->lost_registrations++ == 0)
 			ereport(WARNING,
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),

@@ -126,8 +126,10 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	job->active = row->active;
 	job->applied = applied;
 	job->role_checked = 0;
-	job->role_problem = row->problem != NULL;
 	job->usable = slot_rule_make(row, &job->rule, &problem);
+	/* one that can run again loses the mark when it does; why a job was paused stays */
+	job->role_problem = row->problem != NULL && job->usable && job->active;
+	job->start_problem = false;
 	if (!job->usable)
 		sync_problem(job->job_id, problem);
 }

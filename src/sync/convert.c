@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
@@ -42,54 +43,77 @@ static const char *const column_names[] = {
 
 /* ---- encodings ---------------------------------------------------------------------------------- */
 
-bool
-sync_needs_transaction(void)
+/* The server's functions between its encoding and UTF-8, if these differ; looked up once, so that no catalog is needed later. */
+static FmgrInfo to_utf8;
+static FmgrInfo from_utf8;
+
+static void
+find_conversion(int from, int to, FmgrInfo *out)
+{
+	Oid			proc = FindDefaultConversionProc(from, to);
+
+	if (!OidIsValid(proc))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("there is no default conversion between encodings \"%s\" and \"%s\"",
+						pg_encoding_to_char(from), pg_encoding_to_char(to))));
+	fmgr_info_cxt(proc, out, scheduler.context);
+}
+
+void
+sync_convert_init(void)
 {
 	int			encoding = GetDatabaseEncoding();
 
-	return encoding != PG_UTF8 && encoding != PG_SQL_ASCII;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return;
+	find_conversion(encoding, PG_UTF8, &to_utf8);
+	find_conversion(PG_UTF8, encoding, &from_utf8);
 }
 
 /* NULL: text is not valid in the one encoding, or has a character that the other lacks. */
 static char *
-convert(const char *text, int from, int to)
+convert(FmgrInfo *conversion, const char *text, int from, int to)
 {
 	size_t		len = strlen(text);
 	char	   *result;
-	Oid			proc;
+	int			converted;
 
 	if (len > MaxAllocSize / MAX_CONVERSION_GROWTH - 1)
 		return NULL;
-	/* of SQL_ASCII nothing is known; only UTF-8 can be checked */
-	if (from == to || from == PG_SQL_ASCII || to == PG_SQL_ASCII)
+	/* of SQL_ASCII nothing is known; only that it is UTF-8 can be checked */
+	if (conversion->fn_addr == NULL || len == 0)
 		return pg_verify_mbstr(PG_UTF8, text, (int) len, true) ? unconstify(char *, text) : NULL;
 
-	proc = FindDefaultConversionProc(from, to);
-	if (!OidIsValid(proc))
-		return NULL;
 	result = palloc(len * MAX_CONVERSION_GROWTH + 1);
-	if (len > 0 &&
-		pg_do_encoding_conversion_buf(proc, from, to, (unsigned char *) unconstify(char *, text), (int) len,
-									  (unsigned char *) result, (int) (len * MAX_CONVERSION_GROWTH + 1), true) != (int) len)
-	{
-		pfree(result);
-		return NULL;
-	}
-	if (len == 0)
-		result[0] = '\0';
-	return result;
+	converted = DatumGetInt32(FunctionCall6(conversion, Int32GetDatum(from), Int32GetDatum(to), CStringGetDatum(text),
+											CStringGetDatum(result), Int32GetDatum((int) len), BoolGetDatum(true)));
+	if (converted == (int) len)
+		return result;
+	pfree(result);
+	return NULL;
 }
 
 char *
 sync_to_utf8(const char *text)
 {
-	return convert(text, GetDatabaseEncoding(), PG_UTF8);
+	return convert(&to_utf8, text, GetDatabaseEncoding(), PG_UTF8);
 }
 
 char *
 sync_from_utf8(const char *text)
 {
-	return convert(text, PG_UTF8, GetDatabaseEncoding());
+	return convert(&from_utf8, text, PG_UTF8, GetDatabaseEncoding());
+}
+
+int
+sync_partition(const char *username, const char *job_name)
+{
+	char	   *role = sync_to_utf8(username);
+	char	   *name = sync_to_utf8(job_name);
+
+	/* what cannot be published is nobody else's, and may be anywhere */
+	return keys_partition(role ? role : username, name ? name : job_name, dsched_partitions);
 }
 
 bool

@@ -33,11 +33,14 @@
 
 #define REQUEST_TIMEOUT_MS 5000
 #define RETRY_BASE_US INT64CONST(200000)
-#define RETRY_MAX_US INT64CONST(5000000)
+#define RETRY_MAX_US INT64CONST(2000000)
 /* The coordinator has not come to etcd yet; it is asked in shared memory, which is cheap. */
 #define COORDINATOR_BASE_US INT64CONST(50000)
 #define COORDINATOR_MAX_US INT64CONST(1000000)
+/* Without a word for so long the watch is taken for deaf; longer after each restart that did not help. */
 #define DEAF_US INT64CONST(3000000)
+#define DEAF_MAX_DOUBLINGS 5
+#define SAVE_INTERVAL_US INT64CONST(5000000)
 
 /* Pages of a full compare: the number of keys follows their size. */
 #define PAGE_FIRST 200
@@ -75,9 +78,11 @@ static struct
 	int64		trigger_next;	/* triggers are followed from here on */
 	int64		expected;		/* a revision that somebody saw in jobrev */
 	int64		expected_since;
-	bool		deaf;			/* this has been logged */
+	int			restarts;		/* because it was deaf, since it was last heard */
 	int64		saved_highest;
 	int64		saved_applied;
+	int64		saved_at;		/* revision when save_sometimes() did */
+	Retry		saving;
 	/* a full compare */
 	int64		listing_at;		/* its revision; 0: not known yet */
 	char	   *listed;			/* the key after which the next page begins; palloc'd in scheduler.context */
@@ -170,6 +175,13 @@ sync_expect(int64 jobrev)
 	scheduler_wake_at(follow.expected_since + DEAF_US);
 }
 
+/* The boot time at which a watch that is silent is taken for deaf. */
+static int64
+deaf_at(void)
+{
+	return follow.expected_since + (DEAF_US << Min(follow.restarts, DEAF_MAX_DOUBLINGS));
+}
+
 /* ---- starting, stopping, failing ---------------------------------------------------------------- */
 
 void
@@ -186,7 +198,7 @@ sync_follow_start(bool compare)
 	follow.revision = scheduler.identity.applied_revision;
 	follow.trigger_next = follow.revision + 1;
 	follow.saved_highest = scheduler.identity.max_revision;
-	follow.saved_applied = scheduler.identity.applied_revision;
+	follow.saved_applied = follow.saved_at = scheduler.identity.applied_revision;
 	follow.page = PAGE_FIRST;
 	follow.step = FOLLOW_WAITING;
 	scheduler_wake_at(scheduler.boot);
@@ -649,11 +661,11 @@ static void
 advance(int64 revision)
 {
 	follow.highest = Max(follow.highest, revision);
+	follow.expected_since = scheduler.boot;
+	follow.restarts = 0;
 	if (revision <= follow.revision)
 		return;
 	follow.revision = revision;
-	if (follow.expected <= revision)
-		follow.deaf = false;
 	state_etcd_definitions_arrived();
 }
 
@@ -707,23 +719,43 @@ watch_lost(void *arg, EtcdWatchLoss why, const char *message)
 	}
 }
 
-/* A connection that somebody on the way has forgotten looks just like one on which nothing happens. */
+/*
+ * A connection that somebody on the way has forgotten looks just like one on which nothing happens.  (And like one on which a great deal
+ * is on its way, which patience helps.)
+ */
 static void
 check_hearing(void)
 {
 	if (follow.expected <= follow.revision)
 		return;
-	if (scheduler.boot < follow.expected_since + DEAF_US)
+	if (scheduler.boot < deaf_at())
 	{
-		scheduler_wake_at(follow.expected_since + DEAF_US);
+		scheduler_wake_at(deaf_at());
 		return;
 	}
-	if (!follow.deaf)
+	if (follow.restarts++ == 0)
 		ereport(LOG,
 				(errmsg("dsched: the watch of the definitions of database \"%s\" has not delivered revision " INT64_FORMAT
 						" and is started again", scheduler.dbname, follow.expected)));
-	follow.deaf = true;
 	sync_follow_again();
+}
+
+static void
+save_revisions(void *arg)
+{
+	sync_save_revisions();
+}
+
+/* The local states, with which the revisions are saved too, may have nothing to write for a long time. */
+static void
+save_sometimes(void)
+{
+	if (follow.revision == follow.saved_at || !sync_apply_idle() || !sync_retry_due(&follow.saving))
+		return;
+	if (scheduler_transaction(save_revisions, NULL, "saving what is applied"))
+		follow.saved_at = follow.revision;
+	sync_retry_reset(&follow.saving);
+	sync_retry_later(&follow.saving, SAVE_INTERVAL_US, SAVE_INTERVAL_US);
 }
 
 void
@@ -741,6 +773,7 @@ sync_follow_turn(void)
 			break;
 		case FOLLOW_WATCHING:
 			check_hearing();
+			save_sometimes();
 			break;
 		default:
 			break;

@@ -169,15 +169,23 @@ parse_key(const EtcdKv *kv, KeyParts *parts)
 		parts->partition < dsched_partitions;
 }
 
-static void
-convert_names(void *arg)
+/* Takes a key of the definition range apart, in scratch; NULL: none of ours. */
+static Incoming *
+begin_intake(const EtcdKv *kv)
 {
-	Incoming   *in = arg;
-	MemoryContext old = MemoryContextSwitchTo(scratch);
+	Incoming   *in;
 
+	MemoryContextReset(scratch);
+	in = palloc0(sizeof(Incoming));
+	in->kv = kv;
+	if (!parse_key(kv, &in->parts))
+	{
+		ereport(DEBUG1, (errmsg_internal("dsched: a key among the definitions in etcd is none of ours")));
+		return NULL;
+	}
 	in->username = sync_from_utf8(in->parts.role);
 	in->job_name = sync_from_utf8(in->parts.name);
-	MemoryContextSwitchTo(old);
+	return in;
 }
 
 /* Is it a key under which a job of this database can stand? */
@@ -196,11 +204,8 @@ find_job(const Incoming *in)
 }
 
 static void
-decode_definition(void *arg)
+decode_definition(Incoming *in)
 {
-	Incoming   *in = arg;
-	MemoryContext old = MemoryContextSwitchTo(scratch);
-
 	in->good = sync_decode_row(in->kv->value, in->kv->value_len, in->kv->mod_revision, &in->row, in->problem,
 							   sizeof(in->problem));
 	if (in->good && (!is_job_key(in) || strcmp(in->row.username, in->username) != 0 ||
@@ -209,7 +214,6 @@ decode_definition(void *arg)
 		strlcpy(in->problem, "it stands under the key of another job", sizeof(in->problem));
 		in->good = false;
 	}
-	MemoryContextSwitchTo(old);
 }
 
 /* Its job does not run, and its slots stay open, until a version comes that can be read. */
@@ -246,11 +250,8 @@ definition_good(const Incoming *in, bool comparing)
 static void
 take_definition(Incoming *in, bool comparing)
 {
-	Job		   *job;
+	Job		   *job = find_job(in);
 
-	if (!sync_convert(convert_names, in))
-		in->username = in->job_name = NULL;
-	job = find_job(in);
 	/* a watch that was resumed may repeat what is known; a full compare finds mostly that */
 	if (job != NULL && (job->mod_revision > in->kv->mod_revision ||
 						(job->mod_revision == in->kv->mod_revision && job->usable)))
@@ -258,8 +259,8 @@ take_definition(Incoming *in, bool comparing)
 		job->seen = true;
 		return;
 	}
-	strlcpy(in->problem, "it cannot be converted", sizeof(in->problem));
-	if (sync_convert(decode_definition, in) && in->good)
+	decode_definition(in);
+	if (in->good)
 		definition_good(in, comparing);
 	else
 		definition_broken(in);
@@ -269,44 +270,38 @@ void
 sync_definition_put(const EtcdKv *kv, bool comparing)
 {
 	MemoryContext old = MemoryContextSwitchTo(scratch);
-	Incoming   *in;
+	Incoming   *in = begin_intake(kv);
 
-	MemoryContextReset(scratch);
-	in = palloc0(sizeof(Incoming));
-	in->kv = kv;
-	if (!parse_key(kv, &in->parts))
-		ereport(DEBUG1, (errmsg_internal("dsched: a key among the definitions in etcd is none of ours")));
-	else if (in->parts.kind == KEY_JOBREV)
+	if (in != NULL && in->parts.kind == KEY_JOBREV)
 		sync_note_jobrev(in->parts.partition, kv->mod_revision);
-	else if (in->parts.kind == KEY_JOB)
+	else if (in != NULL && in->parts.kind == KEY_JOB)
 		take_definition(in, comparing);
 	MemoryContextSwitchTo(old);
+}
+
+static void
+take_deletion(const Incoming *in)
+{
+	Job		   *job = find_job(in);
+
+	not_broken(in->kv);
+	/* deleted before the version that is known */
+	if (job != NULL && job->mod_revision > in->kv->mod_revision)
+		return;
+	if (job != NULL)
+		timetable_remove(job->job_id);
+	if (is_job_key(in))
+		sync_apply_delete(in->username, in->job_name, in->kv->mod_revision, false);
 }
 
 void
 sync_definition_deleted(const EtcdKv *kv)
 {
 	MemoryContext old = MemoryContextSwitchTo(scratch);
-	Incoming   *in;
-	Job		   *job;
+	Incoming   *in = begin_intake(kv);
 
-	MemoryContextReset(scratch);
-	in = palloc0(sizeof(Incoming));
-	in->kv = kv;
-	if (parse_key(kv, &in->parts) && in->parts.kind == KEY_JOB)
-	{
-		not_broken(kv);
-		if (!sync_convert(convert_names, in))
-			in->username = in->job_name = NULL;
-		job = find_job(in);
-		if (job != NULL && job->mod_revision < kv->mod_revision)
-		{
-			timetable_remove(job->job_id);
-			job = NULL;
-		}
-		if (job == NULL && is_job_key(in))
-			sync_apply_delete(in->username, in->job_name, kv->mod_revision, false);
-	}
+	if (in != NULL && in->parts.kind == KEY_JOB)
+		take_deletion(in);
 	MemoryContextSwitchTo(old);
 }
 

@@ -54,17 +54,21 @@
 
 #define REQUEST_TIMEOUT_MS 5000
 #define RETRY_BASE_US INT64CONST(200000)
-#define RETRY_MAX_US INT64CONST(5000000)
+#define RETRY_MAX_US INT64CONST(2000000)
+#define COUNT_INTERVAL_US INT64CONST(500000)
 #define CONFLICT_BASE_US INT64CONST(2000)
 #define CONFLICT_MAX_US INT64CONST(500000)
 #define LOCKED_BASE_US INT64CONST(100000)
 #define LOCKED_MAX_US INT64CONST(5000000)
 
+/* Rows that are read at least, where it is known that fewer than before will do. */
+#define MIN_ROWS 64
+
 /* Changes that are settled in one turn. */
 #define SETTLE_BATCH 200
 
 /*
- * Two levels of nesting below the outermost, with what an change needs at most on the innermost: see ETCD_TXN_MAX_OPS.
+ * Two levels of nesting below the outermost, with what a change needs at most on the innermost: see ETCD_TXN_MAX_OPS.
  */
 #define CHANGE_OPS 2
 #define GROUP_SIZE ((ETCD_TXN_MAX_OPS - CHANGE_OPS) / 2)
@@ -93,7 +97,7 @@ static struct
 {
 	bool		wanted;			/* there may be something to publish */
 	MemoryContext context;		/* of the round; reset at its end */
-	List	   *changes;			/* of Change *, in the order in which they were sent */
+	List	   *changes;		/* of Change *, in the order in which they were sent */
 	EtcdRequest *request;
 	int64		floor;			/* see sync_check_revision() */
 	bool		answered;		/* changes are being settled */
@@ -105,8 +109,9 @@ static struct
 	Retry		retry;			/* etcd does not answer */
 	Retry		conflicts;
 	Retry		locks;
-	int			max_rows;		/* read in a round; less after that has failed */
-	int			max_changes;		/* sent in a transaction; these are less after etcd has refused one */
+	Retry		counting;
+	int			max_rows;		/* read in a round; less after that has failed, or was too many to send */
+	int			max_changes;	/* sent in a transaction; these are less after etcd has refused one */
 	size_t		max_bytes;
 	HTAB	   *refused;
 	HTAB	   *sent_triggers;
@@ -201,30 +206,27 @@ recount(void *arg)
 	count_unpublished(&scheduler.slot->unpublished, &changed);
 }
 
-/* While etcd is away people want to see what waits for it. */
+/* While etcd does not answer people want to see what waits for it. */
 static void
 show_unpublished(void)
 {
-	if (publish.recount && sync_retry_due(&publish.retry))
-	{
-		if (scheduler_transaction(recount, NULL, "counting unpublished changes"))
-			publish.recount = false;
-		else
-			sync_retry_later(&publish.retry, RETRY_BASE_US, RETRY_MAX_US);
-	}
+	if (!publish.recount || !sync_retry_due(&publish.counting))
+		return;
+	if (scheduler_transaction(recount, NULL, "counting unpublished changes"))
+		publish.recount = false;
+	sync_retry_reset(&publish.counting);
+	sync_retry_later(&publish.counting, COUNT_INTERVAL_US, COUNT_INTERVAL_US);
 }
 
 void
 sync_publish_turn(void)
 {
-	if (publish.request != NULL)
-		return;
 	if (publish.answered)
 	{
 		settle();
 		return;
 	}
-	if (!sync_following())
+	if (publish.request != NULL || !sync_following())
 	{
 		show_unpublished();
 		return;
@@ -254,7 +256,8 @@ begin_round(void)
 		round_failed();
 		return;
 	}
-	publish.max_rows = Min(publish.max_rows * 2, MAX_LEAVES);
+	if (!publish.wanted)
+		publish.max_rows = Min(publish.max_rows * 2, MAX_LEAVES);
 	scheduler.slot->unpublished = collected.unpublished;
 	publish.changes = collected.changes;
 	nrows = list_length(collected.rows);
@@ -548,6 +551,8 @@ cut_to_bounds(List *changes)
 	}
 	if (n == list_length(changes))
 		return changes;
+	/* what is not sent was read in vain */
+	publish.max_rows = Min(publish.max_rows, n + n / 4 + MIN_ROWS);
 	publish.wanted = true;
 	return list_truncate(changes, n);
 }
@@ -763,7 +768,7 @@ too_much(const EtcdResponse *response)
 	}
 }
 
-/* Notes what an change's key has instead of what was compared. */
+/* Notes what a change's key has instead of what was compared. */
 static void
 read_other(Change *change, const cJSON *nested)
 {
@@ -862,7 +867,8 @@ settle_slice(void *arg)
 	for (int i = publish.settled; i < end; i++)
 		sync_settle(list_nth(publish.changes, i), &publish.outcome);
 	MemoryContextSwitchTo(old);
-	count_unpublished(&scheduler.slot->unpublished, &changed);
+	if (end == list_length(publish.changes))
+		count_unpublished(&scheduler.slot->unpublished, &changed);
 }
 
 static void

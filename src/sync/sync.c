@@ -28,7 +28,6 @@
 
 #include "clock.h"
 #include "compat.h"
-#include "settings.h"
 #include "sync/sync_internal.h"
 
 #define LOAD_BASE_US INT64CONST(500000)
@@ -128,6 +127,7 @@ read_rows(void *arg)
 	Loading    *loading = arg;
 	MemoryContext old = MemoryContextSwitchTo(loading->context);
 
+	sync_convert_init();
 	loading->rows = job_read_all();
 	MemoryContextSwitchTo(old);
 }
@@ -299,6 +299,7 @@ static void
 add_local_trigger(const OutboxRow *row)
 {
 	TriggerDef	def = {0};
+	Job		   *job = timetable_find(row->job_id);
 	bool		found;
 
 	(void) hash_search(opened_triggers, &row->outbox_id, HASH_ENTER, &found);
@@ -314,7 +315,7 @@ add_local_trigger(const OutboxRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
-	sync_add_trigger(keys_partition(row->username, row->job_name, dsched_partitions), &def, 0);
+	sync_add_trigger(job != NULL ? job->partition : sync_partition(row->username, row->job_name), &def, 0);
 }
 
 static void

@@ -33,9 +33,6 @@ extern void sync_retry_reset(Retry *retry);
 /* Is it time?  If not, sees to it that there is a turn when it is. */
 extern bool sync_retry_due(const Retry *retry);
 
-/* scheduler_transaction(), or just the call if there is nothing in it that needs a transaction. */
-extern bool sync_convert(void (*callback) (void *arg), void *arg);
-
 /* Random, 1 .. 2^53 - 1. */
 extern int64 sync_random_id(void);
 
@@ -75,18 +72,21 @@ extern bool sync_work_empty(const WorkList *list);
 
 /* ---- convert.c ---------------------------------------------------------------------------------- */
 
-/* Between the server's encoding and UTF-8; NULL: cannot be. In a transaction, if sync_convert() makes one. */
+/* Once, in a transaction. */
+extern void sync_convert_init(void);
+
+/* Between the server's encoding and UTF-8; NULL: cannot be. May give back what it was given. */
 extern char *sync_to_utf8(const char *text);
 extern char *sync_from_utf8(const char *text);
-
-/* What the files of src/sync need a transaction for when the server's encoding is not UTF-8. */
-extern bool sync_needs_transaction(void);
 
 /* The value for etcd of a row, malloc'd; NULL: it cannot be published, and why. */
 extern char *sync_encode_row(const JobRow *row, size_t *len, char *problem, size_t size);
 
 /* A definition and its mod_revision as a published row, palloc'd; false: it cannot be one here, and why. */
 extern bool sync_decode_row(const char *value, size_t len, int64 mod_revision, JobRow *row, char *problem, size_t size);
+
+/* The partition of a job, on every instance the same: its names are given in the server's encoding. */
+extern int	sync_partition(const char *username, const char *job_name);
 
 /* The key of a definition; out has KEYS_MAX_LEN bytes. False: its names cannot be in a key. */
 extern bool sync_job_key(const char *username, const char *job_name, char *out, int *partition);
@@ -214,7 +214,7 @@ typedef struct Change
 	char	   *value;
 	size_t		len;
 	/* the answer */
-	ChangeAnswer	answer;
+	ChangeAnswer answer;
 	char	   *old_value;
 	size_t		old_len;
 	int64		old_revision;

@@ -74,15 +74,6 @@ sync_random_id(void)
 	return (int64) random;
 }
 
-bool
-sync_convert(void (*callback) (void *arg), void *arg)
-{
-	if (sync_needs_transaction())
-		return scheduler_transaction(callback, arg, "converting a definition");
-	callback(arg);
-	return true;
-}
-
 /* ---- lists -------------------------------------------------------------------------------------- */
 
 void

@@ -3,7 +3,7 @@
 \i clock.psql
 \set SHOW_CONTEXT never
 \set ECHO all
-CALL go('2040-01-01 00:00:30');
+CALL go('2041-01-01 00:00:30');
 CREATE ROLE alice LOGIN;
 CREATE ROLE bob LOGIN;
 CREATE ROLE carol LOGIN IN ROLE alice;

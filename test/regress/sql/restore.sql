@@ -3,12 +3,12 @@
 \i clock.psql
 \set SHOW_CONTEXT never
 \set ECHO all
-CALL go('2043-01-01 00:00:30');
+CALL go('2042-01-01 00:00:30');
 SELECT dsched.schedule('cron', '* * * * *', :'logs', payload => '{"a": 1}') > 0 AS defined;
 SELECT dsched.schedule('paused', '* * * * *', :'logs', active => false) > 0 AS defined;
-SELECT dsched.schedule_once('was due', '2043-01-01 00:05+00', :'logs') > 0 AS defined;
-SELECT dsched.schedule_once('is to come', '2043-01-01 02:00+00', :'logs') > 0 AS defined;
-CALL go('2043-01-01 00:01');
+SELECT dsched.schedule_once('was due', '2042-01-01 00:05+00', :'logs') > 0 AS defined;
+SELECT dsched.schedule_once('is to come', '2042-01-01 02:00+00', :'logs') > 0 AS defined;
+CALL go('2042-01-01 00:01');
 SELECT * FROM outcomes ORDER BY scheduled_for;
 
 -- A dump has the definitions, and nothing of what this server did with them.
@@ -22,27 +22,27 @@ SELECT held FROM dsched.identity;
 \copy dsched.job FROM 'results/job.copy'
 SELECT held FROM dsched.identity;
 SELECT job_name, mod_revision, gen_rev, changed FROM dsched.job ORDER BY job_name;
-CALL go('2043-01-01 01:00:30');
-CALL go('2043-01-01 01:01');
-SELECT count(*) FROM log WHERE scheduled_for > '2043-01-01 00:01+00';
+CALL go('2042-01-01 01:00:30');
+CALL go('2042-01-01 01:01');
+SELECT count(*) FROM log WHERE scheduled_for > '2042-01-01 00:01+00';
 SELECT component, state, detail, hint FROM dsched.status() WHERE component = 'database';
 SELECT component, state FROM dsched.status() WHERE state <> 'ok' ORDER BY component;
 -- One can look at them, and define others, which sleep too.
 SELECT job_name, active, run_at, published FROM dsched.jobs ORDER BY job_name;
 SELECT dsched.schedule('another', '* * * * *', :'logs') > 0 AS defined;
 SELECT dsched.run_now('another') > '' AS asked;
-CALL go('2043-01-01 01:02');
-SELECT count(*) FROM log WHERE scheduled_for > '2043-01-01 00:01+00';
+CALL go('2042-01-01 01:02');
+SELECT count(*) FROM log WHERE scheduled_for > '2042-01-01 00:01+00';
 
 -- Adopted: they run from now on; what was due meanwhile does not, nor what was asked for.
 SELECT dsched.adopt();
 SELECT held FROM dsched.identity;
-CALL walk('2043-01-01 01:02:30', '2043-01-01 01:04', '30 seconds');
-SELECT * FROM outcomes WHERE scheduled_for > '2043-01-01 00:01+00' ORDER BY scheduled_for, job_name;
+CALL walk('2042-01-01 01:02:30', '2042-01-01 01:04', '30 seconds');
+SELECT * FROM outcomes WHERE scheduled_for > '2042-01-01 00:01+00' ORDER BY scheduled_for, job_name;
 SELECT job_name, active, next_run, published FROM dsched.jobs ORDER BY job_name;
 SELECT state FROM dsched.status() WHERE component = 'database';
 SELECT dsched.resume('was due') > 0 AS resumed;
-CALL walk('2043-01-01 02:00', '2043-01-01 02:00:30', '30 seconds');
+CALL walk('2042-01-01 02:00', '2042-01-01 02:00:30', '30 seconds');
 SELECT job_name, scheduled_for, status, logged FROM outcomes WHERE job_name IN ('was due', 'is to come') ORDER BY job_name;
 SELECT dsched.adopt();
 
@@ -85,9 +85,9 @@ SELECT dsched.adopt();
 \! createdb restored
 \! pg_dump -d regression -e dsched | psql -X -q -d restored 2>&1 | grep -v '^ *$' | grep ERROR
 \! psql -X -At -d restored -c "SELECT held FROM dsched.identity" -c "SELECT job_name, published FROM dsched.jobs ORDER BY job_name" -c "SELECT state FROM dsched.status() WHERE component = 'database'"
-CALL walk('2043-01-01 02:01', '2043-01-01 02:02', '1 minute');
+CALL walk('2042-01-01 02:01', '2042-01-01 02:02', '1 minute');
 \! psql -X -At -d restored -c "SELECT count(*) FROM dsched.runs" -c "SELECT dsched.adopt()" -c "SELECT active, count(*) FROM dsched.jobs GROUP BY active ORDER BY active"
-CALL walk('2043-01-01 02:03', '2043-01-01 02:04', '1 minute');
+CALL walk('2042-01-01 02:03', '2042-01-01 02:04', '1 minute');
 \! psql -X -At -d restored -c "SET timezone = 'UTC'; SET datestyle = 'ISO'" -c "SELECT job_name, scheduled_for, status, sqlstate FROM dsched.runs ORDER BY scheduled_for, job_name"
 \! dropdb restored
 

@@ -2,59 +2,60 @@
 \set ECHO none
 \i clock.psql
 \set ECHO all
-CALL go('2042-01-01 00:00:30');
+CALL go('2044-01-01 00:00:30');
 
 --
 -- Missed: a slot that is over a minute late when it is seen is not run, but the newest of them.
 --
 SELECT dsched.schedule('missed', '* * * * *', :'logs') > 0 AS defined;
-CALL go('2042-01-01 00:01');
-CALL go('2042-01-01 00:10:10');
+CALL go('2044-01-01 00:01');
+CALL go('2044-01-01 00:10:10');
 SELECT * FROM outcomes ORDER BY scheduled_for, slots;
 -- Less late than a minute is not missed.
-CALL go('2042-01-01 00:11:50');
-CALL go('2042-01-01 00:12:59');
-SELECT * FROM outcomes WHERE scheduled_for > '2042-01-01 00:10+00' ORDER BY scheduled_for;
+CALL go('2044-01-01 00:11:50');
+CALL go('2044-01-01 00:12:59');
+SELECT * FROM outcomes WHERE scheduled_for > '2044-01-01 00:10+00' ORDER BY scheduled_for;
 -- Two slots less late than a minute both run: nothing is passed over within the grace.
 SELECT dsched.schedule('missed', '*/20 * * * * *', :'logs') > 0 AS defined;
 CALL rest();
-CALL go('2042-01-01 00:13:45');
-SELECT * FROM outcomes WHERE scheduled_for > '2042-01-01 00:12:59+00' ORDER BY scheduled_for;
+CALL go('2044-01-01 00:13:45');
+SELECT * FROM outcomes WHERE scheduled_for > '2044-01-01 00:12:59+00' ORDER BY scheduled_for;
 CALL tidy();
 
 --
 -- Overlap: a slot that comes due while the job runs is skipped.
 --
 CREATE TABLE gate (a int);
-CALL go('2042-01-01 00:59:30');
+CALL go('2044-01-01 00:59:30');
 SELECT dsched.schedule('slow', '* * * * *', 'SELECT count(*) FROM gate; ' || :'logs') > 0 AS defined;
 BEGIN;
 LOCK TABLE gate;
 -- The job waits for the lock, so nothing can come to rest here: the clock is moved alone.
-SELECT clock_set('2042-01-01 01:00');
+SELECT clock_set('2044-01-01 01:00');
 SELECT wait_until($$ SELECT count(*) = 1 FROM dsched.runs WHERE status = 'running' $$);
 SELECT job_name, scheduled_for, attempt, reason, status, started_at IS NOT NULL AS started, finished_at, pid > 0 AS pid FROM dsched.runs;
-SELECT clock_set('2042-01-01 01:01');
+SELECT clock_set('2044-01-01 01:01');
 SELECT wait_until($$ SELECT count(*) = 1 FROM dsched.runs WHERE status = 'skipped' $$);
-SELECT clock_set('2042-01-01 01:02');
+SELECT clock_set('2044-01-01 01:02');
 SELECT wait_until($$ SELECT sum(slots) = 2 FROM dsched.runs WHERE status = 'skipped' $$);
 COMMIT;
-CALL go('2042-01-01 01:03');
+CALL rest();
+CALL go('2044-01-01 01:03');
 SELECT * FROM outcomes ORDER BY scheduled_for;
 CALL tidy();
 
 --
 -- One-shots: at their time, once; the past is due at once; done, the definition goes.
 --
-SELECT dsched.schedule_once('at two', '2042-01-01 02:00+00', :'logs') > 0 AS defined;
+SELECT dsched.schedule_once('at two', '2044-01-01 02:00+00', :'logs') > 0 AS defined;
 SELECT dsched.schedule_once('long ago', '2001-01-01 00:00+00', :'logs') > 0 AS defined;
 SELECT dsched.schedule_in('in ten minutes', '10 minutes', :'logs') > 0 AS defined;
 SELECT dsched.schedule_in('at once', '0', :'logs') > 0 AS defined;
-SELECT dsched.schedule_once('paused', '2042-01-01 01:05+00', :'logs', active => false) > 0 AS defined;
+SELECT dsched.schedule_once('paused', '2044-01-01 01:05+00', :'logs', active => false) > 0 AS defined;
 CALL rest();
 SELECT * FROM outcomes ORDER BY scheduled_for;
 SELECT job_name, run_at, next_run FROM dsched.jobs ORDER BY job_name;
-CALL walk('2042-01-01 01:10', '2042-01-01 02:30', '10 minutes');
+CALL walk('2044-01-01 01:10', '2044-01-01 02:30', '10 minutes');
 SELECT * FROM outcomes ORDER BY scheduled_for;
 SELECT job_name, run_at, active, next_run FROM dsched.jobs ORDER BY job_name;
 -- One that was paused over its time runs when it is resumed.
@@ -63,7 +64,7 @@ CALL rest();
 SELECT * FROM outcomes WHERE job_name = 'paused';
 -- A failed one is done as well.
 SELECT dsched.schedule_in('fails', '1 minute', 'SELECT 1/0') > 0 AS defined;
-CALL go('2042-01-01 02:31');
+CALL go('2044-01-01 02:31');
 SELECT job_name, scheduled_for, status, sqlstate FROM dsched.runs WHERE job_name = 'fails';
 SELECT count(*) FROM dsched.jobs;
 CALL tidy();
@@ -71,42 +72,46 @@ CALL tidy();
 --
 -- Pause and resume: what comes due in between does not exist, and does not come back.
 --
-CALL go('2042-01-01 02:59:30');
+CALL go('2044-01-01 02:59:30');
 SELECT dsched.schedule('paused', '* * * * *', :'logs') > 0 AS defined;
-CALL go('2042-01-01 03:00');
+CALL go('2044-01-01 03:00');
 SELECT dsched.pause('paused') > 0 AS paused;
 CALL rest();
-CALL walk('2042-01-01 03:01', '2042-01-01 03:03', '1 minute');
+CALL walk('2044-01-01 03:01', '2044-01-01 03:03', '1 minute');
 SELECT dsched.resume('paused') > 0 AS resumed;
 CALL rest();
-CALL walk('2042-01-01 03:03:30', '2042-01-01 03:05', '30 seconds');
+CALL walk('2044-01-01 03:03:30', '2044-01-01 03:05', '30 seconds');
 SELECT * FROM outcomes ORDER BY scheduled_for;
 -- Paused and resumed in the same minute: the slot that had not come yet comes.
 BEGIN;
 SELECT dsched.pause('paused') > 0 AS paused;
 SELECT dsched.resume('paused') > 0 AS resumed;
 COMMIT;
-CALL go('2042-01-01 03:06');
-SELECT * FROM outcomes WHERE scheduled_for = '2042-01-01 03:06+00';
+CALL rest();
+CALL go('2044-01-01 03:06');
+SELECT * FROM outcomes WHERE scheduled_for = '2044-01-01 03:06+00';
 CALL tidy();
 
 --
 -- Bounds: starts_at is the first possible slot, expires_at is none any more, max_runs counts slots.
 --
-SELECT dsched.schedule('bounded', '* * * * *', :'logs', starts_at => '2042-01-01 04:02+00', expires_at => '2042-01-01 04:05+00') > 0 AS defined;
+SELECT dsched.schedule('bounded', '* * * * *', :'logs', starts_at => '2044-01-01 04:02+00', expires_at => '2044-01-01 04:05+00') > 0 AS defined;
 SELECT dsched.schedule('counted', '* * * * *', :'logs', max_runs => 2) > 0 AS defined;
-SELECT dsched.schedule('every', '90 seconds', :'logs', starts_at => '2042-01-01 04:00+00') > 0 AS defined;
-CALL walk('2042-01-01 03:07', '2042-01-01 03:10', '1 minute');
-CALL walk('2042-01-01 04:00', '2042-01-01 04:07', '30 seconds');
+SELECT dsched.schedule('every', '90 seconds', :'logs', starts_at => '2044-01-01 04:00+00') > 0 AS defined;
+CALL walk('2044-01-01 03:07', '2044-01-01 03:10', '1 minute');
+CALL walk('2044-01-01 04:00', '2044-01-01 04:07', '30 seconds');
 SELECT job_name, scheduled_for, reason, status, slots, last_slot, logged FROM outcomes ORDER BY job_name, scheduled_for;
 SELECT job_name, next_run, last_run, last_status FROM dsched.jobs ORDER BY job_name;
 -- A paused job has its runs left.
 SELECT dsched.alter_job('counted', max_runs => 3) > 0 AS altered;
-CALL walk('2042-01-01 04:08', '2042-01-01 04:09', '1 minute');
+CALL rest();
+CALL walk('2044-01-01 04:08', '2044-01-01 04:09', '1 minute');
 SELECT dsched.pause('counted') > 0 AS paused;
-CALL walk('2042-01-01 04:10', '2042-01-01 04:15', '1 minute');
+CALL rest();
+CALL walk('2044-01-01 04:10', '2044-01-01 04:15', '1 minute');
 SELECT dsched.resume('counted') > 0 AS resumed;
-CALL walk('2042-01-01 04:16', '2042-01-01 04:20', '1 minute');
+CALL rest();
+CALL walk('2044-01-01 04:16', '2044-01-01 04:20', '1 minute');
 SELECT scheduled_for, status, logged FROM outcomes WHERE job_name = 'counted' ORDER BY scheduled_for;
 SELECT dsched.pause('counted') > 0 AS paused;
 SELECT dsched.resume('counted') > 0 AS resumed;
@@ -127,7 +132,8 @@ SELECT count(*), count(DISTINCT run_key), min(status), max(status) FROM dsched.r
 -- It does not count as a slot.
 SELECT dsched.schedule('manual', '* * * * *', :'logs', max_runs => 1) > 0 AS defined;
 SELECT dsched.run_now('manual') > '' AS asked;
-CALL walk('2042-01-01 04:21', '2042-01-01 04:23', '1 minute');
+CALL rest();
+CALL walk('2044-01-01 04:21', '2044-01-01 04:23', '1 minute');
 SELECT * FROM outcomes ORDER BY scheduled_for, trigger;
 SELECT active, next_run FROM dsched.jobs;
 CALL tidy();
@@ -135,20 +141,20 @@ CALL tidy();
 --
 -- A change ends the slots that have not started; those that have go on.
 --
-CALL go('2042-01-01 04:59:30');
+CALL go('2044-01-01 04:59:30');
 SELECT dsched.schedule('changed', '* * * * *', 'SELECT count(*) FROM gate; ' || :'logs') > 0 AS defined;
 SELECT dsched.schedule('holder', '* * * * *', 'SELECT count(*) FROM gate; ' || :'logs') > 0 AS defined;
 BEGIN;
 LOCK TABLE gate;
-SELECT clock_set('2042-01-01 05:00');
+SELECT clock_set('2044-01-01 05:00');
 SELECT wait_until($$ SELECT count(*) = 2 FROM dsched.runs WHERE status = 'running' $$);
 \! psql -X -At -d regression -c "SELECT dsched.alter_job('changed', schedule => '30 * * * *') > 0"
 \! psql -X -At -d regression -c "SELECT dsched.unschedule('holder') > 0"
 COMMIT;
-CALL go('2042-01-01 05:01');
+CALL go('2044-01-01 05:01');
 SELECT * FROM outcomes ORDER BY job_name, scheduled_for;
-CALL go('2042-01-01 05:30');
-SELECT * FROM outcomes WHERE scheduled_for > '2042-01-01 05:00+00' ORDER BY job_name, scheduled_for;
+CALL go('2044-01-01 05:30');
+SELECT * FROM outcomes WHERE scheduled_for > '2044-01-01 05:00+00' ORDER BY job_name, scheduled_for;
 CALL tidy();
 
 -- Slots that wait for an executor (there are four) end with their generation.
@@ -156,52 +162,53 @@ SELECT count(dsched.schedule('holder ' || i, '0 6 1 1 *', 'SELECT count(*) FROM 
 CALL rest();
 BEGIN;
 LOCK TABLE gate;
-SELECT clock_set('2042-01-01 06:00');
+SELECT clock_set('2044-01-01 06:00');
 SELECT wait_until($$ SELECT count(*) = 4 FROM dsched.runs WHERE status = 'running' $$);
-\! psql -X -At -d regression -c "SELECT dsched.schedule_once('altered', '2042-01-01 06:00+00', 'SELECT 1') > 0, dsched.schedule_once('paused', '2042-01-01 06:00+00', 'SELECT 1') > 0, dsched.schedule_once('deleted', '2042-01-01 06:00+00', 'SELECT 1') > 0"
+\! psql -X -At -d regression -c "SELECT dsched.schedule_once('altered', '2044-01-01 06:00+00', 'SELECT 1') > 0, dsched.schedule_once('paused', '2044-01-01 06:00+00', 'SELECT 1') > 0, dsched.schedule_once('deleted', '2044-01-01 06:00+00', 'SELECT 1') > 0"
 SELECT wait_until($$ SELECT count(*) = 3 FROM dsched.runs WHERE status = 'queued' $$);
 SELECT job_name, scheduled_for, status, started_at FROM dsched.runs WHERE status = 'queued' ORDER BY job_name;
-\! psql -X -At -d regression -c "SELECT dsched.alter_job('altered', run_at => '2042-01-01 06:10+00') > 0, dsched.pause('paused') > 0, dsched.unschedule('deleted') > 0"
+\! psql -X -At -d regression -c "SELECT dsched.alter_job('altered', run_at => '2044-01-01 06:10+00') > 0, dsched.pause('paused') > 0, dsched.unschedule('deleted') > 0"
 SELECT wait_until($$ SELECT count(*) = 3 FROM dsched.runs WHERE status = 'skipped' $$);
 COMMIT;
 CALL rest();
 SELECT * FROM outcomes ORDER BY job_name, scheduled_for;
-CALL go('2042-01-01 06:10');
+CALL go('2044-01-01 06:10');
 SELECT * FROM outcomes WHERE job_name = 'altered' ORDER BY scheduled_for;
 CALL tidy();
 
 --
 -- The clock goes back: nothing runs again, and time goes on where it was.
 --
-CALL go('2042-01-01 06:59:30');
+CALL go('2044-01-01 06:59:30');
 SELECT dsched.schedule('back', '* * * * *', :'logs') > 0 AS defined;
-CALL walk('2042-01-01 07:00', '2042-01-01 07:03', '1 minute');
-CALL walk('2042-01-01 06:58', '2042-01-01 07:05', '1 minute');
+CALL walk('2044-01-01 07:00', '2044-01-01 07:03', '1 minute');
+CALL walk('2044-01-01 06:58', '2044-01-01 07:05', '1 minute');
 SELECT * FROM outcomes ORDER BY scheduled_for;
 -- A job defined while the clock is back has its slots.
-CALL go('2042-01-01 07:00:30');
+CALL go('2044-01-01 07:00:30');
 SELECT dsched.schedule('defined back then', '* * * * *', :'logs') > 0 AS defined;
-CALL walk('2042-01-01 07:01', '2042-01-01 07:02', '1 minute');
+CALL walk('2044-01-01 07:01', '2044-01-01 07:02', '1 minute');
 SELECT * FROM outcomes WHERE job_name = 'defined back then' ORDER BY scheduled_for;
-CALL go('2042-01-01 07:05:30');
+CALL go('2044-01-01 07:05:30');
 CALL tidy();
 
 --
 -- Daylight saving, for real: 02:30 is skipped by the clocks on one day and comes twice on another.
 --
 SELECT dsched.schedule('dst', '30 2 * * *', :'logs', time_zone => 'Europe/Berlin') > 0 AS defined;
-CALL go('2042-03-29 23:59');
+CALL go('2044-03-26 23:59');
+DELETE FROM dsched.run;
+DELETE FROM log;
+CALL walk('2044-03-27 00:00', '2044-03-28 04:00', '30 minutes');
+SELECT scheduled_for, scheduled_for AT TIME ZONE 'Europe/Berlin' AS local, reason, status, logged FROM outcomes ORDER BY scheduled_for;
+SELECT dsched.pause('dst') > 0 AS paused;
+CALL rest();
+CALL go('2044-10-29 21:00');
+SELECT dsched.resume('dst') > 0 AS resumed;
 CALL rest();
 DELETE FROM dsched.run;
 DELETE FROM log;
-CALL walk('2042-03-30 00:00', '2042-03-31 04:00', '30 minutes');
-SELECT scheduled_for, scheduled_for AT TIME ZONE 'Europe/Berlin' AS local, reason, status, logged FROM outcomes ORDER BY scheduled_for;
-SELECT dsched.pause('dst') > 0 AS paused;
-CALL go('2042-10-25 21:00');
-SELECT dsched.resume('dst') > 0 AS resumed;
-DELETE FROM dsched.run;
-DELETE FROM log;
-CALL walk('2042-10-25 22:00', '2042-10-27 04:00', '30 minutes');
+CALL walk('2044-10-29 22:00', '2044-10-31 04:00', '30 minutes');
 SELECT scheduled_for, scheduled_for AT TIME ZONE 'Europe/Berlin' AS local, reason, status, logged FROM outcomes ORDER BY scheduled_for;
 CALL tidy();
 

@@ -2,7 +2,7 @@
 \set ECHO none
 \i clock.psql
 \set ECHO all
-CALL go('2040-01-01 00:00:30');
+CALL go('2045-01-01 00:00:30');
 
 -- Who may what is in privileges.sql; this is done by a plain role.
 CREATE ROLE surface LOGIN;
@@ -16,7 +16,7 @@ SELECT starts_at, expires_at, max_runs, payload, metadata, next_run, last_run, l
 -- With everything given, by name.
 SELECT dsched.schedule(
 	job_name => 'full', schedule => '*/5 8-17 * * MON-FRI', command => 'SELECT 1; SELECT 2',
-	time_zone => 'america/new_york', starts_at => '2040-02-01 00:00+00', expires_at => '2041-01-01 00:00+00',
+	time_zone => 'america/new_york', starts_at => '2045-02-01 00:00+00', expires_at => '2046-01-01 00:00+00',
 	max_runs => 3, username => 'surface', payload => '{"b": [1, 2], "a": "ü"}', metadata => '{"team": "x"}',
 	active => true) > 0 AS defined;
 \x on
@@ -31,13 +31,13 @@ SELECT dsched.schedule('30 seconds', 'SELECT 1') <> :unnamed_id AS another;
 SELECT count(dsched.unschedule(job_id)) FROM dsched.jobs WHERE schedule = '30 seconds';
 
 -- Once, at a time and after a delay.
-SELECT dsched.schedule_once('once', '2040-01-01 12:00+00', 'SELECT 1', payload => '1', metadata => '2') > 0 AS defined;
+SELECT dsched.schedule_once('once', '2045-01-01 12:00+00', 'SELECT 1', payload => '1', metadata => '2') > 0 AS defined;
 SELECT dsched.schedule_in('soon', '90 minutes', 'SELECT 1') > 0 AS defined;
 SELECT job_name, schedule, run_at, payload, metadata, next_run FROM dsched.jobs WHERE run_at IS NOT NULL ORDER BY job_name;
 
 -- Intervals count from the definition or from starts_at; the zone can stand in the schedule.
 SELECT dsched.schedule('interval', '@every 1h30m', 'SELECT 1') > 0 AS defined;
-SELECT dsched.schedule('later', '1 hour', 'SELECT 1', starts_at => '2040-01-01 10:15+00') > 0 AS defined;
+SELECT dsched.schedule('later', '1 hour', 'SELECT 1', starts_at => '2045-01-01 10:15+00') > 0 AS defined;
 SELECT dsched.schedule('zoned', 'CRON_TZ=Asia/Kolkata 0 9 * * *', 'SELECT 1') > 0 AS defined;
 SELECT job_name, time_zone, next_run FROM dsched.jobs WHERE job_name IN ('interval', 'later', 'zoned') ORDER BY job_name;
 
@@ -53,14 +53,14 @@ SELECT time_zone, starts_at, expires_at, max_runs, payload, metadata, command FR
 
 -- alter_job changes what is given, by name and by id.
 SELECT dsched.alter_job('plain', schedule => '0 4 * * *') = :plain_id AS same_id;
-SELECT dsched.alter_job('plain', command => 'SELECT 2', time_zone => 'Europe/Berlin', starts_at => '2040-03-01 00:00+00',
+SELECT dsched.alter_job('plain', command => 'SELECT 2', time_zone => 'Europe/Berlin', starts_at => '2045-03-01 00:00+00',
 	expires_at => '2050-01-01 00:00+00', max_runs => 10, payload => '[]', metadata => '{}', active => false) = :plain_id AS same_id;
 SELECT schedule, command, time_zone, starts_at, expires_at, max_runs, payload, metadata, active, next_run FROM dsched.jobs WHERE job_name = 'plain';
 SELECT dsched.alter_job(:plain_id, active => true) = :plain_id AS same_id;
 SELECT schedule, command, time_zone, max_runs, active, next_run FROM dsched.jobs WHERE job_name = 'plain';
 SELECT dsched.alter_job(:plain_id, reset => '{time_zone,starts_at,expires_at,max_runs,payload,metadata,active}') = :plain_id AS same_id;
 SELECT schedule, command, time_zone, starts_at, expires_at, max_runs, payload, metadata, active, next_run FROM dsched.jobs WHERE job_name = 'plain';
-SELECT dsched.alter_job('once', run_at => '2040-01-02 12:00+00') > 0 AS altered;
+SELECT dsched.alter_job('once', run_at => '2045-01-02 12:00+00') > 0 AS altered;
 SELECT schedule, run_at, next_run FROM dsched.jobs WHERE job_name = 'once';
 SELECT dsched.alter_job('plain', schedule => '0 4 * * *') = :plain_id AS nothing_changed;
 

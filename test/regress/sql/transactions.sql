@@ -3,7 +3,7 @@
 \i clock.psql
 \set SHOW_CONTEXT never
 \set ECHO all
-CALL go('2040-01-01 00:00:30');
+CALL go('2046-01-01 00:00:30');
 
 -- Rolled back.
 BEGIN;
@@ -73,16 +73,16 @@ COMMIT;
 SELECT count(*) FROM dsched.jobs WHERE job_name = 'brief';
 
 -- The same definition again changes nothing, not even the row.
-SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 1', payload => '{"a": 1, "b": 2}', starts_at => '2041-01-01 00:00+00', max_runs => 5) AS same_id \gset
+SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 1', payload => '{"a": 1, "b": 2}', starts_at => '2047-01-01 00:00+00', max_runs => 5) AS same_id \gset
 CALL rest();
 SELECT xmin AS same_xmin, ctid AS same_ctid, gen AS same_gen FROM dsched.job WHERE job_id = :same_id \gset
-SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 1', payload => '{"b": 2, "a": 1}', starts_at => '2041-01-01 01:00+01', max_runs => 5) = :same_id AS same_id;
+SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 1', payload => '{"b": 2, "a": 1}', starts_at => '2047-01-01 01:00+01', max_runs => 5) = :same_id AS same_id;
 SELECT dsched.alter_job('same', schedule => '0 3 * * *', time_zone => 'utc', active => true, reset => '{metadata}') = :same_id AS same_id;
 SELECT xmin = :'same_xmin' AND ctid = :'same_ctid' AS untouched, changed FROM dsched.job WHERE job_id = :same_id;
-SELECT dsched.schedule_once('once', '2041-01-01 00:00+00', 'SELECT 1') AS once_id \gset
+SELECT dsched.schedule_once('once', '2047-01-01 00:00+00', 'SELECT 1') AS once_id \gset
 CALL rest();
 SELECT xmin AS once_xmin, ctid AS once_ctid FROM dsched.job WHERE job_id = :once_id \gset
-SELECT dsched.schedule_once('once', '2041-01-01 01:00+01', 'SELECT 1') = :once_id AS same_id;
+SELECT dsched.schedule_once('once', '2047-01-01 01:00+01', 'SELECT 1') = :once_id AS same_id;
 SELECT xmin = :'once_xmin' AND ctid = :'once_ctid' AS untouched FROM dsched.job WHERE job_id = :once_id;
 
 -- What is not about the slots keeps the generation, what is begins a new one.
@@ -90,7 +90,7 @@ SELECT xmin = :'once_xmin' AND ctid = :'once_ctid' AS untouched FROM dsched.job 
 BEGIN;
 SELECT dsched.alter_job('same', command => 'SELECT 2', payload => '{}', metadata => '{}') = :same_id AS altered;
 SELECT gen = :same_gen AS same_generation, changed FROM dsched.job WHERE job_id = :same_id;
-SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 3', starts_at => '2041-01-01 00:00+00', max_runs => 5) = :same_id AS replaced;
+SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 3', starts_at => '2047-01-01 00:00+00', max_runs => 5) = :same_id AS replaced;
 SELECT gen = :same_gen AS same_generation, changed FROM dsched.job WHERE job_id = :same_id;
 COMMIT;
 CALL rest();
@@ -113,7 +113,7 @@ PREPARE TRANSACTION 'p';
 SELECT count(*) FROM pg_prepared_xacts;
 SELECT count(*) FROM dsched.jobs WHERE job_name = 'prepared';
 BEGIN;
-SELECT dsched.schedule('same', '0 4 * * *', 'SELECT 4', starts_at => '2041-01-01 00:00+00', max_runs => 5, active => false) = :same_id AS same;
+SELECT dsched.schedule('same', '0 4 * * *', 'SELECT 4', starts_at => '2047-01-01 00:00+00', max_runs => 5, active => false) = :same_id AS same;
 SELECT count(*) FROM dsched.jobs;
 ROLLBACK;
 

@@ -617,9 +617,10 @@ sub create_extension
 	{
 		$node->{dsched_database} = $database;
 		$node->safe_psql('postgres', "CREATE DATABASE $database") if $database ne 'postgres';
-		$node->safe_psql($database,
-			'CREATE EXTENSION dsched; CREATE ROLE worker LOGIN; GRANT USAGE ON SCHEMA dsched TO worker');
+		# The extension last, and in one piece: the instance may be given jobs at once.
+		$node->safe_psql($database, 'CREATE ROLE worker LOGIN');
 		install_witness($node, $database);
+		$node->safe_psql($database, 'BEGIN; CREATE EXTENSION dsched; GRANT USAGE ON SCHEMA dsched TO worker; COMMIT');
 	}
 	return;
 }
@@ -1141,7 +1142,7 @@ sub every_slot_of_each_once
 			my @succeeded = @{ $succeeded{"$job $slot"} // [] };
 			my $where = join(', ', map { "$_->{on} at " . timestamp($_->{at}) } @effects);
 
-			push @wrong, "$job $slot has no effect" unless @effects;
+			push @wrong, "$job $slot has no effect; recorded is: " . _recorded($job, $slot, $nodes) unless @effects;
 			push @wrong, "$job $slot has effects on $where, but is recorded on " . join(', ', map { $_->{on} } @succeeded)
 			  if join(' ', sort map { $_->{on} } @effects) ne join(' ', sort map { $_->{on} } @succeeded);
 			next if @effects < 2;
@@ -1158,6 +1159,18 @@ sub every_slot_of_each_once
 	}
 	note("$repeated slots were repeated elsewhere, within what is allowed") if $repeated && !@wrong;
 	return _verdict($opt{name} // ('every slot of ' . @$jobs . ' jobs ran exactly once (' . @slots . ' slots each)'), @wrong);
+}
+
+# All that the instances say of one slot, for diagnostics.
+sub _recorded
+{
+	my ($job, $slot, $nodes) = @_;
+	my @rows = _rows($nodes, [qw(attempt status reason started message)],
+		"SELECT attempt, status, reason, started_at, message FROM dsched.run WHERE job_name = '$job' AND trigger_id = 0
+		 AND '${slot}Z' BETWEEN scheduled_for AND coalesce(last_slot, scheduled_for) ORDER BY attempt");
+
+	return join('; ', map { "attempt $_->{attempt} $_->{status} ($_->{reason}) on $_->{on} started $_->{started} $_->{message}" } @rows)
+	  || 'nothing';
 }
 
 sub _may_repeat

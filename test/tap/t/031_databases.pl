@@ -94,16 +94,6 @@ ok(ticks('shop'),  'jobs of one database run');
 ok(ticks('depot'), 'jobs of the other run');
 is(scalar pids($node, 'dsched scheduler'), 2, 'by two schedulers');
 
-# ---- one database too many ----
-
-$node->safe_psql('postgres', 'CREATE DATABASE attic');
-my ($ret, $stdout, $stderr) = $node->psql('attic', 'CREATE EXTENSION dsched');
-is($ret, 0, 'CREATE EXTENSION where there is no room for a scheduler');
-like($stderr, qr/WARNING: .*"attic" do not run: no room.*Raise dsched\.max_databases/s, 'says that its jobs will not run, and what to do');
-like($node->safe_psql('attic', q{SELECT hint FROM dsched.status() WHERE component = 'scheduler' AND state = 'problem'}),
-	qr/dsched\.max_databases \(now 2\)/, 'as status() does');
-ok(ticks($_), "$_ runs on") foreach qw(shop depot);
-
 # ---- the extension goes and comes ----
 
 my %to = (depot => now_at());
@@ -117,14 +107,23 @@ schedule_tick('depot');
 ok(ticks('depot'), 'CREATE EXTENSION starts another');
 $node->safe_psql('depot', 'BEGIN; DROP EXTENSION dsched; ROLLBACK');
 ok(ticks('depot'), 'DROP EXTENSION that is rolled back changes nothing');
-($ret) = $node->psql('depot', 'BEGIN; DROP EXTENSION dsched; CREATE EXTENSION dsched; GRANT USAGE ON SCHEMA dsched TO PUBLIC; COMMIT', on_error_stop => 1);
+my ($ret, $stdout, $stderr) = $node->psql('depot', 'BEGIN; DROP EXTENSION dsched; CREATE EXTENSION dsched; GRANT USAGE ON SCHEMA dsched TO PUBLIC; COMMIT', on_error_stop => 1);
 schedule_tick('depot');
 ok(ticks('depot'), 'the extension replaced in one transaction');
 
-# The room that depot leaves is attic's.
+# ---- one database too many ----
+
+$node->safe_psql('postgres', 'CREATE DATABASE attic');
+($ret, $stdout, $stderr) = $node->psql('attic', 'CREATE EXTENSION dsched');
+is($ret, 0, 'CREATE EXTENSION where there is no room for a scheduler');
+like($stderr, qr/WARNING: .*"attic" do not run: no room.*Raise dsched\.max_databases/s, 'says that its jobs will not run, and what to do');
+like($node->safe_psql('attic', q{SELECT hint FROM dsched.status() WHERE component = 'scheduler' AND state = 'problem'}),
+	qr/dsched\.max_databases \(now 2\)/, 'as status() does');
+ok(ticks($_), "$_ runs on") foreach qw(shop depot);
+
+$node->safe_psql('attic', q{SELECT dsched.schedule('hello', '* * * * * *', 'SELECT 1')});
 $node->safe_psql('depot', 'DROP EXTENSION dsched');
-$node->safe_psql('attic', q{GRANT USAGE ON SCHEMA dsched TO PUBLIC; SELECT dsched.schedule('hello', '* * * * * *', 'SELECT 1')});
-in_database('attic', sub { ok(wait_until($node, q{SELECT count(*) > 0 FROM dsched.run WHERE status = 'succeeded'}), 'room that was left is taken at the next change') });
+in_database('attic', sub { ok(wait_until($node, q{SELECT count(*) > 0 FROM dsched.run WHERE status = 'succeeded'}), 'its jobs run as soon as another leaves its place') });
 works_at_once('DROP DATABASE attic', 'DROP DATABASE of a database with jobs');
 works_at_once('DROP DATABASE depot', 'and of one whose extension was dropped');
 
