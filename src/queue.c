@@ -61,6 +61,8 @@ static void reap_failed_starts(int64 now);
 static int	starting_or_called(int lane);
 static bool start_executor(int lane);
 static bool retire_idle_executor(int except_lane);
+static bool may_start_another(int lane, int64 now);
+static int	longest_waiting_lane(int db, int64 now);
 static void fail_lane(int lane);
 
 const char *
@@ -414,14 +416,60 @@ fail_lane(int lane)
 	l->failed_starts = 0;
 }
 
+/* Has it work, and nobody at all to do it? */
+static bool
+has_no_hands(const Lane *lane, int64 now)
+{
+	return lane->dboid != InvalidOid && lane->queued > 0 && lane->executors == 0 &&
+		(lane->retry_at <= now || dsched_shared->no_worker_until > now);
+}
+
+/* A second executor for a lane, or a tenth, is started where there is room left besides for the first ones of others. */
+static bool
+may_start_another(int lane, int64 now)
+{
+	int			room = 0;
+
+	if (dsched_shared->lanes[lane].executors == 0)
+		return true;
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+		room += dsched_shared->executors[i].state == EXECUTOR_FREE;
+	for (int i = 0; i < dsched_shared->queue_size && room > 0; i++)
+		if (has_no_hands(&dsched_shared->lanes[i], now))
+			room = dsched_shared->no_worker_until > now ? 0 : room - 1;
+	return room > 0;
+}
+
+/* Of the lanes of this database that have nobody and could start somebody, the one whose run is the oldest; -1: none. */
+static int
+longest_waiting_lane(int db, int64 now)
+{
+	int			found = -1;
+
+	for (int i = 0; i < dsched_shared->queue_size; i++)
+	{
+		const Lane *lane = &dsched_shared->lanes[i];
+
+		if (lane->db == db && has_no_hands(lane, now) && lane->retry_at <= now && lane->failed_starts == 0 &&
+			(found < 0 || dsched_shared->entries[lane->head].queued_at <
+			 dsched_shared->entries[dsched_shared->lanes[found].head].queued_at))
+			found = i;
+	}
+	return found;
+}
+
 int64
 dsched_pool_manage(int db)
 {
 	int64		now = dsched_boot_now();
 	int64		again = 0;
+	int			first;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
 	reap_failed_starts(now);
+	/* a place that somebody has left for a lane without any executor is not for the lane that it came from */
+	while ((first = longest_waiting_lane(db, now)) >= 0 && start_executor(first))
+		 /* the next one */ ;
 	for (int i = 0; i < dsched_shared->queue_size; i++)
 	{
 		Lane	   *lane = &dsched_shared->lanes[i];
@@ -446,7 +494,7 @@ dsched_pool_manage(int db)
 			continue;
 		}
 		deficit = lane->queued - starting_or_called(i);
-		while (deficit > 0 && start_executor(i))
+		while (deficit > 0 && may_start_another(i, now) && start_executor(i))
 			deficit--;
 		/* no room: an idle one of another lane gives way, and its exit wakes us */
 		if (deficit > 0 && lane->executors == 0 && (lane->retry_at <= now || dsched_shared->no_worker_until > now))

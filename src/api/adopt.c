@@ -186,7 +186,7 @@ adopt_jobs(void)
 	if (dsched_clustered())
 		appendStringInfo(&said, " for cluster \"%s\"", dsched_cluster_name);
 	if (paused > 0)
-		appendStringInfo(&said, "; paused %d that were to run once at a time that has passed", paused);
+		appendStringInfo(&said, "; paused %d whose only time has passed", paused);
 	return said.data;
 }
 

@@ -111,6 +111,9 @@ put_mode(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
 {
 	if (!dsched_clustered())
 		put(rsinfo, "mode", OK, psprintf("runs alone; this instance is \"%s\"", dsched_my_node()), NULL);
+	else if (coordinator->nmembers == 0)
+		put(rsinfo, "mode", OK,
+			psprintf("cluster \"%s\"; this instance is \"%s\"", dsched_cluster_name, dsched_my_node()), NULL);
 	else
 		put(rsinfo, "mode", OK,
 			psprintf("cluster \"%s\" of %d %s; this instance is \"%s\"", dsched_cluster_name,

@@ -13,7 +13,7 @@
  * after the fence, nor leave an invalid index behind a CREATE INDEX CONCURRENTLY.
  *
  * The ABORT callback clears "committing", whatever the error was; if the process dies, its exit callback
- * does.
+ * does.  It leaves the guard armed: a procedure may roll back and commit after that.
  */
 #include "postgres.h"
 
@@ -77,6 +77,13 @@ guard_arm(bool on)
 }
 
 void
+guard_disarm(void)
+{
+	armed = false;
+	checking = true;
+}
+
+void
 guard_check(void)
 {
 	if (dsched_token_holds(token))
@@ -121,10 +128,6 @@ at_transaction_event(XactEvent event, void *arg)
 				enter_commit();
 			break;
 		case XACT_EVENT_ABORT:
-			armed = false;
-			checking = true;
-			leave_commit();
-			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			leave_commit();

@@ -20,6 +20,9 @@ extern void guard_check(void);
 /* Do commits inside the statement that runs now (of a procedure, of COMMIT) check ownership? */
 extern void guard_arm(bool armed);
 
+/* After an error: what is committed from here on is the record of it. */
+extern void guard_disarm(void);
+
 /* CommitTransactionCommand(); ERROR, and nothing committed, if ownership is lost. */
 extern void guard_commit(void);
 

@@ -22,7 +22,6 @@
 static char *bounded(const char *text, int max);
 static char *error_context(const ErrorData *edata, const char *command);
 static void append_position(StringInfo buf, const char *text, int position);
-static void ignore_lock_timeout(void);
 
 void
 record_begin(RunRow *row, const RunEntry *entry, const char *job_name, const char *username)
@@ -44,14 +43,14 @@ record_begin(RunRow *row, const RunEntry *entry, const char *job_name, const cha
 void
 record_write(const RunRow *row, bool start_row)
 {
-	ignore_lock_timeout();
+	record_ignore_lock_timeout();
 	if (!start_row || !run_update(row))
 		(void) run_insert(row, false);
 }
 
 /* What the job set for its own locks is not for ours; until the transaction ends. */
-static void
-ignore_lock_timeout(void)
+void
+record_ignore_lock_timeout(void)
 {
 	if (LockTimeout != 0)
 		(void) set_config_option("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);

@@ -14,6 +14,9 @@ extern void record_begin(RunRow *row, const RunEntry *entry, const char *job_nam
 /* What became of it, from an error. Strings are palloc'd in the current context. */
 extern void record_error(RunRow *row, const ErrorData *edata, const char *command);
 
+/* For what follows in this transaction (or GUC nest level) the job's lock_timeout does not count: the locks are ours. */
+extern void record_ignore_lock_timeout(void);
+
 /* Writes the row in the current transaction; over the start row, if one is there. */
 extern void record_write(const RunRow *row, bool start_row);
 

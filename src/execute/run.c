@@ -33,6 +33,7 @@
 #include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/ps_status.h"
@@ -227,9 +228,14 @@ begin(void)
 static bool
 job_applies(void)
 {
+	int			nestlevel = NewGUCNestLevel();
+	bool		found;
 	char	   *username;
 
-	if (!job_read(run.entry->key.job_id, &run.job))
+	record_ignore_lock_timeout();
+	found = job_read(run.entry->key.job_id, &run.job);
+	AtEOXact_GUC(false, nestlevel);
+	if (!found)
 		return false;
 	username = GetUserNameFromId(GetSessionUserId(), true);
 	if (username == NULL || strcmp(username, run.job.username) != 0)
@@ -251,8 +257,10 @@ check_superuser(void)
 static bool
 commit_start_row(void)
 {
-	RunStatus	before = run_lookup(&run.row.key);
+	RunStatus	before;
 
+	record_ignore_lock_timeout();
+	before = run_lookup(&run.row.key);
 	if (before != RUN_STATUS_NONE)
 	{
 		run.to_record = false;
@@ -412,6 +420,7 @@ after_error(void)
 	HOLD_INTERRUPTS();
 	disable_all_timeouts(false);
 	QueryCancelPending = false;
+	guard_disarm();
 
 	if (run.writing_row && record_exists_error(edata))
 		run.look_up = true;
@@ -459,7 +468,8 @@ judge_error(const ErrorData *edata)
 	row->command_tag = NULL;
 	row->rows = -1;
 	record_error(row, edata, run.job.command);
-	if (guard_tripped())
+	/* told to end: whatever the command complains of may come of that (a program that it called was told, too) */
+	if (guard_tripped() || ProcDiePending)
 		row->status = RUN_LOST;
 	else if (cancelled && (guard_was_fenced() || !dsched_token_holds(&run.entry->token)))
 	{
@@ -524,6 +534,7 @@ static void
 write_separately(void)
 {
 	StartTransactionCommand();
+	record_ignore_lock_timeout();
 	if (!run.look_up && ((run.start_row && run_update(&run.row)) || run_insert(&run.row, true)))
 	{
 		CommitTransactionCommand();

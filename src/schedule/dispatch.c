@@ -43,11 +43,15 @@ static void close_skipped(Job *job, TimestampTz slot, const char *reason);
 static void close_missed(Job *job, TimestampTz first, TimestampTz last, int32 n);
 static bool already_open(Job *job, TimestampTz slot);
 static int	running_trigger(Partition *partition, int64 trigger_id);
+static void name_job(ClosedSlot *closed, const OpenRun *run);
 static OpenRun *find_open_run(const RunEntry *entry);
 static void finish_run(OpenRun *run, const RunEntry *entry);
 static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
 static void requeue(OpenRun *run, int64 delay);
 static bool may_dispatch(OpenRun *run);
+static bool is_void(const OpenRun *run);
+static void close_void(OpenRun *run);
+static bool look_up_role(Job *job);
 static bool resolve_role(Job *job);
 static void push_run(OpenRun *run);
 
@@ -101,6 +105,34 @@ open_run(Job *job, const RunKey *key, RunReason reason)
 	return run;
 }
 
+static void
+free_run(OpenRun *run)
+{
+	if (run->orphan != NULL)
+		pfree(run->orphan);
+	pfree(run);
+}
+
+/* Its request can go. */
+static void
+trigger_done(Partition *partition, int64 trigger_id)
+{
+	MemoryContext old;
+	int64	   *id;
+
+	if (scheduler.etcd == NULL)
+	{
+		sync_trigger_done(trigger_id);
+		return;
+	}
+	old = MemoryContextSwitchTo(scheduler.context);
+	id = palloc(sizeof(int64));
+	*id = trigger_id;
+	partition->done_triggers = lappend(partition->done_triggers, id);
+	MemoryContextSwitchTo(old);
+	partition_touch(partition);
+}
+
 void
 close_run(OpenRun *run)
 {
@@ -111,19 +143,7 @@ close_run(OpenRun *run)
 	else if (run->careful)
 		scheduler.careful_running--;
 	if (run->key.trigger_id != 0)
-	{
-		if (scheduler.etcd == NULL)
-			sync_trigger_done(run->key.trigger_id);
-		else
-		{
-			MemoryContext old = MemoryContextSwitchTo(scheduler.context);
-			int64	   *id = palloc(sizeof(int64));
-
-			*id = run->key.trigger_id;
-			partition->done_triggers = lappend(partition->done_triggers, id);
-			MemoryContextSwitchTo(old);
-		}
-	}
+		trigger_done(partition, run->key.trigger_id);
 	else if (run->job != NULL && run->job->rule.one_shot && run->gen == run->job->gen)
 		sync_retire(run->key.job_id);
 	if (run->job != NULL)
@@ -131,7 +151,7 @@ close_run(OpenRun *run)
 	dlist_delete(&run->in_partition);
 	partition->nopen--;
 	partition_touch(partition);
-	pfree(run);
+	free_run(run);
 }
 
 void
@@ -152,7 +172,7 @@ drop_runs(Partition *partition)
 		if (run->job != NULL)
 			dlist_delete(&run->in_job);
 		dlist_delete(&run->in_partition);
-		pfree(run);
+		free_run(run);
 	}
 	partition->nopen = 0;
 }
@@ -296,6 +316,13 @@ suspend_opening(Partition *partition, const HeapNode *first_unopened)
 	}
 }
 
+static bool
+is_after_watermark(const Partition *partition, const HeapNode *node)
+{
+	return node->time > partition->watermark ||
+		(node->time == partition->watermark && node->id > partition->watermark_job);
+}
+
 static void
 plan_after_watermark(Job *job, void *arg)
 {
@@ -338,7 +365,8 @@ dispatch_due_slots(void)
 			limit = partition->watermark;
 		if (node->time > limit)
 			break;
-		if (partition->nopen >= MAX_OPEN_RUNS)
+		/* what came late, below the watermark, is in no account until it is open */
+		if ((partition->full || partition->nopen >= MAX_OPEN_RUNS) && is_after_watermark(partition, node))
 		{
 			suspend_opening(partition, node);
 			minheap_remove(timetable_heap(), node);
@@ -403,8 +431,7 @@ open_trigger(Partition *partition, const TriggerDef *trigger)
 		closed.status = RUN_SKIPPED;
 		closed.epoch = partition->epoch;
 		closing_add(&closed);
-		if (scheduler.etcd == NULL)
-			sync_trigger_done(trigger->trigger_id);
+		trigger_done(partition, trigger->trigger_id);
 		return;
 	}
 	/* the latest attempt that this instance made of it decides */
@@ -469,12 +496,24 @@ find_open_run(const RunEntry *entry)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
 
-		if (run->queued && run->key.job_id == entry->key.job_id &&
+		/* one that was started under a former epoch may end after its run was opened again */
+		if (run->queued && entry->token.epoch == partition->epoch && run->key.job_id == entry->key.job_id &&
 			run->key.scheduled_for == entry->key.scheduled_for &&
 			run->key.trigger_id == entry->key.trigger_id && run->key.attempt == entry->key.attempt)
 			return run;
 	}
 	return NULL;
+}
+
+/* Names its job in a row, also one that is gone. */
+static void
+name_job(ClosedSlot *closed, const OpenRun *run)
+{
+	const char *job_name = run->job != NULL ? run->job->job_name : run->orphan != NULL ? run->orphan->job_name : "";
+	const char *username = run->job != NULL ? run->job->username : run->orphan != NULL ? run->orphan->username : "";
+
+	strlcpy(closed->job_name, job_name, sizeof(closed->job_name));
+	strlcpy(closed->username, username, sizeof(closed->username));
 }
 
 /* Back to waiting, for the same attempt. */
@@ -502,11 +541,7 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 
 	closed.key = run->key;
 	closed.slots = 1;
-	if (run->job != NULL)
-	{
-		strlcpy(closed.job_name, run->job->job_name, sizeof(closed.job_name));
-		strlcpy(closed.username, run->job->username, sizeof(closed.username));
-	}
+	name_job(&closed, run);
 	closed.gen = run->gen;
 	closed.reason = run->reason;
 	closed.status = RUN_LOST;
@@ -573,11 +608,7 @@ fail_unstartable(OpenRun *run, const RunEntry *entry)
 
 	closed.key = run->key;
 	closed.slots = 1;
-	if (run->job != NULL)
-	{
-		strlcpy(closed.job_name, run->job->job_name, sizeof(closed.job_name));
-		strlcpy(closed.username, run->job->username, sizeof(closed.username));
-	}
+	name_job(&closed, run);
 	closed.gen = run->gen;
 	closed.reason = run->reason;
 	closed.status = RUN_FAILED;
@@ -672,6 +703,14 @@ lookup_role(void *arg)
 	job->roleoid = get_role_oid(job->username, true);
 }
 
+/* False: cannot be told now (a lock on pg_authid), which is no fault of the job. */
+static bool
+look_up_role(Job *job)
+{
+	return job->role_checked == scheduler.roles_changed ||
+		scheduler_transaction(lookup_role, job, "looking up a role");
+}
+
 static bool
 resolve_role(Job *job)
 {
@@ -679,8 +718,6 @@ resolve_role(Job *job)
 
 	if (job->role_checked == scheduler.roles_changed)
 		return OidIsValid(job->roleoid);
-	if (!scheduler_transaction(lookup_role, job, "looking up a role"))
-		job->roleoid = InvalidOid;
 	if (OidIsValid(job->roleoid))
 	{
 		job->role_checked = scheduler.roles_changed;
@@ -697,6 +734,34 @@ resolve_role(Job *job)
 	}
 	job->role_problem = true;
 	return false;
+}
+
+/*
+ * Its executor had it, but could not make it, when its job was removed or got another generation: end_generation() took it for
+ * started.  It never will be.
+ */
+static bool
+is_void(const OpenRun *run)
+{
+	return !run->queued && (run->job == NULL || (run->key.trigger_id == 0 && run->gen != run->job->gen));
+}
+
+static void
+close_void(OpenRun *run)
+{
+	ClosedSlot	closed = {0};
+
+	closed.key = run->key;
+	closed.slots = 1;
+	name_job(&closed, run);
+	closed.gen = run->gen;
+	closed.reason = run->reason;
+	closed.reason_text = run->job == NULL ? "unscheduled" : run->job->active ? "redefined" : "paused";
+	closed.status = RUN_SKIPPED;
+	closed.epoch = scheduler.partitions[run->partition].epoch;
+	closing_add(&closed);
+	run->gen = 0;
+	close_run(run);
 }
 
 static bool
@@ -751,7 +816,11 @@ push_run(OpenRun *run)
 	}
 	run->entry = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid);
 	if (run->entry < 0)
+	{
+		/* the places may all be other databases', whose ends do not wake us */
+		scheduler_wake_at(scheduler.boot + RETRY_LATER_US);
 		return;
+	}
 	run->queued = true;
 	scheduler.waiting--;
 	if (run->careful)
@@ -778,8 +847,19 @@ dispatch_waiting(void)
 				OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
 				RunEntry	nobody = {0};
 
+				if (is_void(run))
+				{
+					close_void(run);
+					continue;
+				}
 				if (!may_dispatch(run))
 					continue;
+				if (!look_up_role(run->job))
+				{
+					run->retry_at = scheduler.boot + RETRY_LATER_US;
+					scheduler_wake_at(run->retry_at);
+					continue;
+				}
 				if (resolve_role(run->job))
 				{
 					push_run(run);

@@ -104,16 +104,33 @@ unplan(Job *job, void *arg)
 	minheap_remove(timetable_heap(), &job->next);
 }
 
+void
+partition_unplan(Partition *partition)
+{
+	timetable_each(partition->number, unplan, NULL);
+}
+
+void
+partition_free_triggers(Partition *partition)
+{
+	ListCell   *lc;
+
+	foreach(lc, partition->taken_triggers)
+		codec_trigger_free(lfirst(lc));
+	list_free_deep(partition->taken_triggers);
+	partition->taken_triggers = NIL;
+}
+
 static void
 forget(Partition *partition)
 {
 	partition->step = STEP_NONE;
-	timetable_each(partition->number, unplan, NULL);
+	partition_unplan(partition);
 	drop_runs(partition);
 	codec_state_free(&partition->taken);
+	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
 	partition->done_triggers = NIL;
-	partition->taken_triggers = NIL;
 	partition->dirty = partition->full = partition->writing = false;
 	partition->epoch = 0;
 	partition->seq = partition->state_mod = partition->jobrev = 0;
@@ -131,7 +148,8 @@ partition_lost(Partition *partition, const char *why)
 	ereport(DEBUG1,
 			(errmsg_internal("dsched: partition %d of database \"%s\" is not ours any more: %s",
 							 partition->number, scheduler.dbname, why)));
-	/* clear the epoch only if the coordinator has not got a new one meanwhile */
+	/* clear the epoch only if the coordinator has not got a new one meanwhile; alone they are all the same */
+	if (scheduler.etcd != NULL)
 	{
 		uint64		expected = partition->epoch;
 
@@ -150,14 +168,16 @@ partition_lost(Partition *partition, const char *why)
 static void
 take_over(Partition **partitions, int n)
 {
+	bool		read = true;
+
 	if (scheduler.etcd != NULL)
 	{
 		state_etcd_take_over(partitions, n);
 		return;
 	}
-	for (int i = 0; i < n; i++)
-		state_local_take_over(partitions[i]);
-	if (recovery_open(partitions, n))
+	for (int i = 0; i < n && read; i++)
+		read = state_local_take_over(partitions[i]);
+	if (read && recovery_open(partitions, n))
 	{
 		for (int i = 0; i < n; i++)
 			partition_activate(partitions[i]);
@@ -179,7 +199,7 @@ partition_activate(Partition *partition)
 {
 	partition->step = STEP_ACTIVE;
 	codec_state_free(&partition->taken);
-	partition->taken_triggers = NIL;
+	partition_free_triggers(partition);
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	if (scheduler.slot->partitions[partition->number].phase == PARTITION_OWNED)
 		scheduler.slot->partitions[partition->number].phase = PARTITION_ACTIVE;
@@ -434,6 +454,9 @@ partition_describe(Partition *partition, bool clean, PartitionState *out)
 
 		if (out->npending >= CODEC_MAX_ENTRIES)
 			break;
+		/* a trigger has its own key, which opens it again; it must not take a slot's place */
+		if (run->key.trigger_id != 0 && partition->nopen > CODEC_MAX_ENTRIES)
+			continue;
 		memset(pending, 0, sizeof(*pending));
 		pending->job_id = run->key.job_id;
 		pending->gen = run->gen;
@@ -506,6 +529,9 @@ checkpoint_etcd(void)
 			continue;
 		if (partition->retry_at > scheduler.boot)
 		{
+			/* nothing else may come that asks for a checkpoint */
+			if (scheduler.checkpoint_at == 0 || partition->retry_at < scheduler.checkpoint_at)
+				scheduler.checkpoint_at = partition->retry_at;
 			scheduler_wake_at(partition->retry_at);
 			continue;
 		}

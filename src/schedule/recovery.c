@@ -54,6 +54,7 @@ static int	nranges = 0;
 static RunningEntry *running = NULL;
 static int	nrunning = 0;
 static Partition *current;		/* for the callbacks */
+static TimestampTz first_unopened;	/* of its slots, as it is full; 0: none */
 
 static void read_everything(void *arg);
 static TimestampTz look_back(Partition **partitions, int n);
@@ -343,7 +344,14 @@ open_later_slots(Job *job, void *arg)
 			return;
 		}
 	}
-	dispatch_job_until(job, slot, scheduler.now, slot_is_closed);
+	/* an account holds so many and no more: the rest stays above the watermark until there is room */
+	if (current->nopen >= MAX_OPEN_RUNS && slot > current->taken.watermark && slot <= scheduler.now)
+	{
+		if (first_unopened == 0 || slot < first_unopened)
+			first_unopened = slot;
+	}
+	else
+		dispatch_job_until(job, slot, scheduler.now, slot_is_closed);
 	dlist_foreach(iter, &job->open)
 		continue_run(dlist_container(OpenRun, in_job, iter.cur));
 }
@@ -359,13 +367,15 @@ recovery_open(Partition **partitions, int n)
 	for (int i = 0; i < n; i++)
 	{
 		current = partitions[i];
+		first_unopened = 0;
 		for (int k = 0; k < current->taken.npending; k++)
 			open_pending(&current->taken.pending[k]);
 		open_started_rows();
 		timetable_each(current->number, open_later_slots, NULL);
 		foreach(lc, current->taken_triggers)
 			open_trigger(current, lfirst(lc));
-		current->watermark = Max(scheduler.now, current->taken.watermark);
+		current->full = first_unopened != 0;
+		current->watermark = current->full ? first_unopened - 1 : Max(scheduler.now, current->taken.watermark);
 		current->watermark_job = KEYS_MAX_ID;
 		partition_touch(current);
 	}

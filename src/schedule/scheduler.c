@@ -5,7 +5,7 @@
  * Each turn of its loop does, in this order: collect finished runs; take in changed definitions; open the slots that
  * are due; follow the coordinator's wishes about partitions; queue what may run; see to the pool of executors; write
  * rows and states; and then sleeps until the next slot, a retry, an answer or a wake-up.  Nothing in it waits
- * for anybody: transactions are short and give up on a lock after LOCK_TIMEOUT, etcd is spoken to asynchronously.
+ * for anybody: transactions are short and give up on a lock after OWN_LOCK_TIMEOUT, etcd is spoken to asynchronously.
  *
  * An error in a turn ends the process with the error in the log; the coordinator starts another, which
  * rebuilds everything from the tables and etcd.  Runs that executors are making go on meanwhile.
@@ -23,12 +23,14 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timeout.h"
 
 #include "clock.h"
 #include "compat.h"
@@ -36,7 +38,7 @@
 #include "schedule/supervisor.h"
 #include "settings.h"
 
-#define LOCK_TIMEOUT "500ms"
+#define OWN_LOCK_TIMEOUT "500ms"
 #define STOP_TIMEOUT_US INT64CONST(4000000)
 #define PURGE_FIRST_US INT64CONST(60000000)
 #define PURGE_INTERVAL_US INT64CONST(3600000000)
@@ -49,12 +51,15 @@
 Scheduler	scheduler;
 
 static bool extension_absent = false;
+static Oid	extension_seen = InvalidOid;
+static bool extension_replaced = false;	/* absent was ours: there is another one */
 static bool finished_in_order = false;
 static int64 stop_until = 0;
 static int64 born = 0;
 
 PGDLLEXPORT void dsched_scheduler_main(Datum arg);
 
+static void handle_cancel(SIGNAL_ARGS);
 static void claim_slot(int db, const SchedulerStart *start);
 static void leave(int code, Datum arg);
 static void secure_settings(void);
@@ -83,7 +88,7 @@ dsched_scheduler_main(Datum arg)
 	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, handle_cancel);
 	BackgroundWorkerUnblockSignals();
 
 	claim_slot(DatumGetInt32(arg), &start);
@@ -134,6 +139,14 @@ dsched_scheduler_main(Datum arg)
 	proc_exit(extension_absent ? 0 : 1);
 }
 
+/* The server's lock timeout sends itself this signal.  Nobody else has anything to cancel here. */
+static void
+handle_cancel(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false))
+		StatementCancelHandler(postgres_signal_arg);
+}
+
 static void
 claim_slot(int db, const SchedulerStart *start)
 {
@@ -166,7 +179,7 @@ leave(int code, Datum arg)
 	slot->scheduler_pid = 0;
 	slot->scheduler_proc = NULL;
 	slot->member_wanted = false;
-	if (extension_absent)
+	if (extension_absent && !extension_replaced)
 	{
 		slot->state = SCHEDULER_ABSENT;
 		dsched_room_left();
@@ -192,7 +205,7 @@ secure_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
-		{"lock_timeout", LOCK_TIMEOUT},
+		{"lock_timeout", OWN_LOCK_TIMEOUT},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_read_only", "off"},
@@ -282,9 +295,16 @@ learn_name(void *arg)
 static void
 look_at_extension(void *arg)
 {
-	extension_absent = catalog_oids() == NULL;
+	const CatalogOids *oids = catalog_oids();
+
+	extension_absent = oids == NULL;
 	if (extension_absent)
 		return;
+	/* dropped and created again: nothing that we know is in its tables, and none of it may get there */
+	extension_absent = extension_replaced = OidIsValid(extension_seen) && oids->extension != extension_seen;
+	if (extension_absent)
+		return;
+	extension_seen = oids->extension;
 	identity_read(&scheduler.identity);
 }
 

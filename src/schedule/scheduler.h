@@ -86,12 +86,20 @@ extern void timetable_each(int partition, void (*callback) (Job *job, void *arg)
 
 /* ---- open runs and partitions ------------------------------------------------------------------ */
 
+/* What a run still needs of a job that is gone. */
+typedef struct Orphan
+{
+	char		username[NAMEDATALEN];
+	char		job_name[DSCHED_MAX_JOB_NAME + 1];
+} Orphan;
+
 /* A slot (or trigger) that came due and is not yet accounted for. */
 typedef struct OpenRun
 {
 	dlist_node	in_job;
 	dlist_node	in_partition;
 	Job		   *job;			/* NULL: its job was removed while it ran */
+	Orphan	   *orphan;			/* then: whose it was */
 	int			partition;
 	RunKey		key;
 	int64		gen;
@@ -140,6 +148,7 @@ typedef struct Partition
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
 	PartitionState taken;		/* what was read at take-over, until it is applied */
 	List	   *taken_triggers; /* TriggerDef * read at take-over */
+	int64		taken_revision; /* of etcd when they were read: all that had been put by then are among them, or done with */
 } Partition;
 
 typedef struct Scheduler
@@ -193,6 +202,8 @@ extern void partition_activate(Partition *partition);	/* take-over is complete: 
 extern void partition_lost(Partition *partition, const char *why);	/* ownership is over, at once */
 extern bool partition_is_active(int number);
 extern void partition_released(Partition *partition);	/* its last state is written */
+extern void partition_unplan(Partition *partition);	/* takes its jobs out of the heap */
+extern void partition_free_triggers(Partition *partition);	/* those read at take-over */
 
 /* Have all slots up to scheduler.now been opened in this turn, so that a watermark may be set to it? */
 extern bool watermark_may_move(void);
@@ -201,7 +212,7 @@ extern bool watermark_may_move(void);
 extern void partition_describe(Partition *partition, bool clean, PartitionState *out);
 
 /* state_local.c */
-extern void state_local_take_over(Partition *partition);
+extern bool state_local_take_over(Partition *partition);	/* false: cannot be read now */
 /* All dirty partitions, in one transaction.  durable: wait for the disk. */
 extern bool state_local_write(bool clean, bool durable);
 

@@ -81,6 +81,7 @@ static void
 retry_later(Partition *partition, int64 delay)
 {
 	codec_state_free(&partition->taken);
+	partition_free_triggers(partition);
 	partition->step = STEP_NONE;
 	partition->retry_at = scheduler.boot + delay;
 	scheduler_wake_at(partition->retry_at);
@@ -129,24 +130,29 @@ static void
 take_triggers(Partition *partition, const cJSON *range)
 {
 	const cJSON *item;
-	MemoryContext old = MemoryContextSwitchTo(scheduler.context);
+	MemoryContext old;
 
-	partition->taken_triggers = NIL;
+	partition_free_triggers(partition);
+	old = MemoryContextSwitchTo(scheduler.context);
 	cJSON_ArrayForEach(item, etcd_kvs(range))
 	{
-		TriggerDef *trigger = palloc0(sizeof(TriggerDef));
+		TriggerDef *trigger;
 		EtcdKv		kv;
 		char		problem[256];
 
 		if (!etcd_kv_read(item, &kv))
 			continue;
+		trigger = palloc0(sizeof(TriggerDef));
 		if (codec_trigger_decode(kv.value, kv.value_len, trigger, problem, sizeof(problem)))
 			partition->taken_triggers = lappend(partition->taken_triggers, trigger);
 		else
+		{
+			pfree(trigger);
 			ereport(WARNING,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("a trigger in etcd cannot be read and is left alone: %s", problem),
 					 errdetail("Its key is \"%s\".", kv.key)));
+		}
 		etcd_kv_free(&kv);
 	}
 	MemoryContextSwitchTo(old);
@@ -207,6 +213,7 @@ taken(void *arg, const EtcdResponse *response)
 
 		if (partition == NULL || partition->step != STEP_READING)
 			continue;
+		partition->taken_revision = response->revision;
 		if (!response->ok)
 			retry_later(partition, backoff());
 		else if (!etcd_txn_succeeded(nested))
@@ -254,6 +261,7 @@ claim(Partition **partitions, int n)
 	{
 		for (int i = 0; i < n; i++)
 		{
+			partition_unplan(partitions[i]);
 			drop_runs(partitions[i]);
 			retry_later(partitions[i], RETRY_MAX_US);
 		}
@@ -425,6 +433,9 @@ written(void *arg, const EtcdResponse *response)
 			partition_touch(partition);
 			scheduler_wake_at(partition->retry_at);
 		}
+		/* what changed while the request was under way found no checkpoint that could write it */
+		if (partition->dirty && partition->step != STEP_NONE)
+			partition_touch(partition);
 	}
 	pfree(batch);
 }

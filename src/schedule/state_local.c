@@ -51,17 +51,16 @@ read_state(void *arg)
 	partition->taken.clean = true;
 }
 
-void
+bool
 state_local_take_over(Partition *partition)
 {
+	/* without it all slots would seem open, also those whose rows were purged */
 	if (!scheduler_transaction(read_state, partition, "reading a partition's state"))
-	{
-		memset(&partition->taken, 0, sizeof(partition->taken));
-		partition->taken.watermark = CODEC_MIN_TIME;
-	}
+		return false;
 	if (!partition->taken.clean)
 		scheduler.unclean = true;
 	partition->seq = partition->taken.seq;
+	return true;
 }
 
 static void

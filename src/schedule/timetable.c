@@ -201,7 +201,14 @@ timetable_remove(int64 job_id)
 
 	/* what is left runs on without its job */
 	dlist_foreach(iter, &job->open)
-		dlist_container(OpenRun, in_job, iter.cur)->job = NULL;
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+
+		run->job = NULL;
+		run->orphan = MemoryContextAlloc(scheduler.context, sizeof(Orphan));
+		strlcpy(run->orphan->username, job->username, sizeof(run->orphan->username));
+		strlcpy(run->orphan->job_name, job->job_name, sizeof(run->orphan->job_name));
+	}
 	forget_name(job);
 	dlist_delete(&job->in_partition);
 	hash_search(jobs, &job_id, HASH_REMOVE, NULL);

@@ -240,6 +240,13 @@ sync_follow_again(void)
 	scheduler_wake_at(scheduler.boot);
 }
 
+void
+sync_compare_again(void)
+{
+	follow.compare = true;
+	sync_follow_again();
+}
+
 static void
 hold(const char *problem)
 {

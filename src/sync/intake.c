@@ -38,6 +38,7 @@ typedef struct Broken
 {
 	KeyDigest	key;			/* hash key */
 	int64		revision;
+	int64		duplicate_of;	/* id of the job that it has the id of; 0 */
 	uint32		compare;		/* number of the full compare that saw it last */
 } Broken;
 
@@ -59,7 +60,8 @@ typedef struct Incoming
 	char	   *job_name;
 	JobRow		row;
 	bool		good;
-	char		problem[256];
+	int64		duplicate_of;	/* the id is that of another job; 0 */
+	char		problem[512];
 } Incoming;
 
 static HTAB *broken = NULL;
@@ -135,6 +137,7 @@ note_broken(const Incoming *in)
 	digest(in->kv, &key);
 	entry = hash_search(broken, &key, HASH_ENTER, &found);
 	entry->compare = compares;
+	entry->duplicate_of = in->duplicate_of;
 	if (found && entry->revision == in->kv->mod_revision)
 		return;
 	entry->revision = in->kv->mod_revision;
@@ -247,6 +250,37 @@ definition_good(const Incoming *in, bool comparing)
 	sync_apply_put(&in->row, in->kv->value, in->kv->value_len, comparing);
 }
 
+/*
+ * An id stands in etcd once: a job that moves to another key leaves the old one in the same transaction.  One that stands there
+ * twice was put by somebody else; the first stays.  (A full compare may meet the new key before it knows that the old one is gone.)
+ */
+static bool
+is_duplicate(Incoming *in, bool comparing)
+{
+	Job		   *job = timetable_find(in->row.job_id);
+
+	if (job == NULL || (comparing && !job->seen) ||
+		(strcmp(job->username, in->row.username) == 0 && strcmp(job->job_name, in->row.job_name) == 0))
+		return false;
+	in->duplicate_of = job->job_id;
+	snprintf(in->problem, sizeof(in->problem), "it has the id of job \"%s\" of role \"%s\"", job->job_name, job->username);
+	return true;
+}
+
+/* Is there a definition that waits for the id of this job to be free? */
+static bool
+has_duplicate(int64 job_id)
+{
+	HASH_SEQ_STATUS status;
+	Broken	   *entry;
+	bool		found = false;
+
+	hash_seq_init(&status, broken);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		found |= entry->duplicate_of == job_id;
+	return found;
+}
+
 static void
 take_definition(Incoming *in, bool comparing)
 {
@@ -260,10 +294,14 @@ take_definition(Incoming *in, bool comparing)
 		return;
 	}
 	decode_definition(in);
-	if (in->good)
-		definition_good(in, comparing);
-	else
+	if (!in->good)
 		definition_broken(in);
+	else if ((job = timetable_find(in->row.job_id)) != NULL && job->mod_revision > in->kv->mod_revision)
+		return;					/* it has left this key since */
+	else if (is_duplicate(in, comparing))
+		definition_broken(in);
+	else
+		definition_good(in, comparing);
 }
 
 void
@@ -289,7 +327,13 @@ take_deletion(const Incoming *in)
 	if (job != NULL && job->mod_revision > in->kv->mod_revision)
 		return;
 	if (job != NULL)
-		timetable_remove(job->job_id);
+	{
+		int64		job_id = job->job_id;
+
+		timetable_remove(job_id);
+		if (has_duplicate(job_id))
+			sync_compare_again();
+	}
 	if (is_job_key(in))
 		sync_apply_delete(in->username, in->job_name, in->kv->mod_revision, false);
 }
@@ -399,13 +443,18 @@ sync_add_trigger(int partition, TriggerDef *def, int64 revision)
 	dlist_push_tail(&waiting_triggers, &trigger->node);
 }
 
-/* Is this trigger somebody else's to run?  Whoever takes over a partition reads its triggers then. */
+/*
+ * Is this trigger somebody else's to run, or has it been run?  Whoever takes over a partition reads its triggers then, and
+ * what the watch brings of the time before may have been made by its former owner.
+ */
 static bool
 is_not_ours(const WaitingTrigger *trigger)
 {
-	PartitionStep step = scheduler.partitions[trigger->partition].step;
+	const Partition *partition = &scheduler.partitions[trigger->partition];
 
-	return scheduler.etcd != NULL && (step == STEP_NONE || step == STEP_DRAINING || step == STEP_FINAL);
+	return scheduler.etcd != NULL &&
+		(partition->step == STEP_NONE || partition->step == STEP_DRAINING || partition->step == STEP_FINAL ||
+		 (partition->step != STEP_READING && trigger->revision <= partition->taken_revision));
 }
 
 void

@@ -70,7 +70,7 @@
 /*
  * Two levels of nesting below the outermost, with what a change needs at most on the innermost: see ETCD_TXN_MAX_OPS.
  */
-#define CHANGE_OPS 2
+#define CHANGE_OPS 3
 #define GROUP_SIZE ((ETCD_TXN_MAX_OPS - CHANGE_OPS) / 2)
 #define MAX_LEAVES (GROUP_SIZE * GROUP_SIZE)
 #define MAX_BYTES (ETCD_TXN_MAX_BYTES - 64 * 1024)
@@ -80,6 +80,7 @@
 #define KEY_BYTES 64
 #define KEY_JSON 96
 #define CHANGE_KEYS 5
+#define MOVED_KEYS 3
 
 /* A change that is known not to be publishable as it is. */
 typedef struct Refused
@@ -510,43 +511,134 @@ merge_changes(List *changes)
 	return merged;
 }
 
+/* The deletion of a job's key, to be found by the job's id. */
+typedef struct Departure
+{
+	int64		job_id;			/* hash key */
+	Change	   *deletion;
+} Departure;
+
+static HTAB *
+list_departures(List *changes)
+{
+	HTAB	   *departures = NULL;
+	ListCell   *lc;
+
+	foreach(lc, changes)
+	{
+		Change	   *change = lfirst(lc);
+		Departure  *departure;
+		bool		found;
+
+		if (change->kind != CHANGE_DELETION)
+			continue;
+		if (departures == NULL)
+			departures = make_id_table("dsched departures", sizeof(Departure));
+		departure = hash_search(departures, &((OutboxRow *) linitial(change->outbox))->job_id, HASH_ENTER, &found);
+		if (!found || departure->deletion->base < change->base)
+			departure->deletion = change;
+	}
+	return departures;
+}
+
+/* The changes without the deletions that go with a definition. */
+static List *
+list_without_moved(List *changes)
+{
+	List	   *moved = NIL;
+	ListCell   *lc;
+
+	foreach(lc, changes)
+		if (((Change *) lfirst(lc))->moved != NULL)
+			moved = lappend(moved, ((Change *) lfirst(lc))->moved);
+	return moved == NIL ? changes : list_difference_ptr(changes, moved);
+}
+
+/*
+ * A job that got another role has another key.  Its id may stand in etcd once only, so the new key is put only if the old one is
+ * deleted by that, and not by somebody who has moved the job elsewhere.
+ */
+static List *
+link_moves(List *changes)
+{
+	HTAB	   *departures = list_departures(changes);
+	ListCell   *lc;
+
+	if (departures == NULL)
+		return changes;
+	foreach(lc, changes)
+	{
+		Change	   *change = lfirst(lc);
+		Departure  *departure;
+
+		if (change->kind != CHANGE_DEFINITION || change->base != 0)
+			continue;
+		departure = hash_search(departures, &change->row->job_id, HASH_FIND, NULL);
+		if (departure != NULL)
+			change->moved = departure->deletion;
+	}
+	hash_destroy(departures);
+	return list_without_moved(changes);
+}
+
 /* How much of a transaction is used. */
 typedef struct TxnSize
 {
 	int			leaves;
 	size_t		bytes;			/* as etcd counts them */
 	size_t		json;
+	bool		touched[DSCHED_MAX_PARTITIONS];
 } TxnSize;
 
 static void
-add_size_of(TxnSize *size, const Change *change, bool touches)
+add_keys(TxnSize *size, const Change *change, int mentions)
 {
-	size_t		keys = (CHANGE_KEYS + (touches ? 2 : 0)) * strlen(change->key);
-	size_t		mentions = CHANGE_KEYS + (touches ? 2 : 0);
+	size_t		bytes = mentions * strlen(change->key);
 
-	size->leaves += touches ? 2 : 1;
-	size->bytes += change->len + keys + mentions * KEY_BYTES;
-	size->json += (change->len + keys) * 4 / 3 + mentions * KEY_JSON;
+	size->bytes += bytes + mentions * KEY_BYTES;
+	size->json += bytes * 4 / 3 + mentions * KEY_JSON;
+}
+
+/* One more partition is touched, unless it was before. */
+static void
+add_partition(TxnSize *size, const Change *change)
+{
+	if (size->touched[change->partition])
+		return;
+	size->touched[change->partition] = true;
+	size->leaves++;
+	add_keys(size, change, 2);
+}
+
+static void
+add_size_of(TxnSize *size, const Change *change)
+{
+	size->leaves++;
+	size->bytes += change->len;
+	size->json += change->len * 4 / 3;
+	add_keys(size, change, CHANGE_KEYS);
+	add_partition(size, change);
+	if (change->moved != NULL)
+	{
+		add_keys(size, change->moved, MOVED_KEYS);
+		add_partition(size, change->moved);
+	}
 }
 
 /* As many of the changes as one transaction takes, the oldest first; but one in any case. */
 static List *
 cut_to_bounds(List *changes)
 {
-	bool		touched[DSCHED_MAX_PARTITIONS] = {false};
 	TxnSize		size = {0};
 	int			n = 0;
 	ListCell   *lc;
 
 	foreach(lc, changes)
 	{
-		Change	   *change = lfirst(lc);
-
-		add_size_of(&size, change, !touched[change->partition]);
+		add_size_of(&size, lfirst(lc));
 		if (n > 0 && (size.leaves > MAX_LEAVES || n >= publish.max_changes || size.bytes > publish.max_bytes ||
 					  size.json > MAX_JSON))
 			break;
-		touched[change->partition] = true;
 		n++;
 	}
 	if (n == list_length(changes))
@@ -572,7 +664,7 @@ collect(void *arg)
 		changes = add_change(changes, definition_change(lfirst(lc)));
 	foreach(lc, collected->outbox)
 		changes = add_change(changes, outbox_change(lfirst(lc)));
-	collected->changes = cut_to_bounds(merge_changes(changes));
+	collected->changes = cut_to_bounds(link_moves(merge_changes(changes)));
 	MemoryContextSwitchTo(old);
 	count_unpublished(&collected->unpublished, &collected->changed);
 }
@@ -589,9 +681,18 @@ definition_txn(const Change *change)
 	etcd_txn_if_mod(txn, change->key, change->base);
 	if (change->base == 0)
 		etcd_txn_if_mod(txn, jobrev, sync_jobrev(change->partition));
+	if (change->moved != NULL)
+	{
+		/* its event comes first, so that nobody sees the job twice */
+		etcd_txn_if_mod(txn, change->moved->key, change->moved->base);
+		if (change->moved->base != 0)
+			etcd_txn_delete(txn, change->moved->key);
+	}
 	etcd_txn_put(txn, change->key, change->value, change->len, 0);
 	etcd_txn_else_get(txn, change->key, NULL);
 	etcd_txn_else_get(txn, jobrev, NULL);
+	if (change->moved != NULL)
+		etcd_txn_else_get(txn, change->moved->key, NULL);
 	return txn;
 }
 
@@ -664,25 +765,34 @@ next_place(Grouping *grouping)
 	return grouping->group;
 }
 
+static void
+touch_partition(Grouping *grouping, bool *touched, int partition, const char *value)
+{
+	char		key[KEYS_MAX_LEN];
+
+	if (touched[partition])
+		return;
+	touched[partition] = true;
+	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition);
+	etcd_txn_put(next_place(grouping), key, value, strlen(value), 0);
+}
+
 /* What stands in jobrev/<pp> is for people; what counts is its revision. */
 static void
 touch_partitions(Grouping *grouping)
 {
 	bool		touched[DSCHED_MAX_PARTITIONS] = {false};
-	char		key[KEYS_MAX_LEN];
 	char		value[64];
 	ListCell   *lc;
 
 	snprintf(value, sizeof(value), "{\"format\":%d,\"change\":" INT64_FORMAT "}", CODEC_FORMAT, sync_random_id());
 	foreach(lc, publish.changes)
 	{
-		int			partition = ((Change *) lfirst(lc))->partition;
+		Change	   *change = lfirst(lc);
 
-		if (touched[partition])
-			continue;
-		touched[partition] = true;
-		keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition);
-		etcd_txn_put(next_place(grouping), key, value, strlen(value), 0);
+		touch_partition(grouping, touched, change->partition, value);
+		if (change->moved != NULL)
+			touch_partition(grouping, touched, change->moved->partition, value);
 	}
 }
 
@@ -768,27 +878,36 @@ too_much(const EtcdResponse *response)
 	}
 }
 
-/* Notes what a change's key has instead of what was compared. */
+/* Notes what a change's key has instead of what was compared; range: the answer to reading it. */
+static void
+read_key(Change *change, const cJSON *range)
+{
+	EtcdKv		kv;
+
+	change->answer = ANSWER_ABSENT;
+	if (!etcd_kv_at(range, 0, &kv))
+		return;
+	change->answer = ANSWER_OTHER;
+	change->old_value = MemoryContextAlloc(publish.context, kv.value_len + 1);
+	memcpy(change->old_value, kv.value, kv.value_len + 1);
+	change->old_len = kv.value_len;
+	change->old_revision = kv.mod_revision;
+	etcd_kv_free(&kv);
+}
+
 static void
 read_other(Change *change, const cJSON *nested)
 {
 	EtcdKv		kv;
 
-	change->answer = ANSWER_ABSENT;
-	if (etcd_kv_at(etcd_txn_response(nested, 0), 0, &kv))
-	{
-		change->answer = ANSWER_OTHER;
-		change->old_value = MemoryContextAlloc(publish.context, kv.value_len + 1);
-		memcpy(change->old_value, kv.value, kv.value_len + 1);
-		change->old_len = kv.value_len;
-		change->old_revision = kv.mod_revision;
-		etcd_kv_free(&kv);
-	}
+	read_key(change, etcd_txn_response(nested, 0));
 	if (change->kind == CHANGE_DEFINITION && etcd_kv_at(etcd_txn_response(nested, 1), 0, &kv))
 	{
 		sync_note_jobrev(change->partition, kv.mod_revision);
 		etcd_kv_free(&kv);
 	}
+	if (change->moved != NULL)
+		read_key(change->moved, etcd_txn_response(nested, 2));
 }
 
 static void
@@ -812,7 +931,13 @@ read_answers(const cJSON *body)
 	}
 	/* this transaction's own puts */
 	foreach(lc, publish.changes)
-		sync_note_jobrev(((Change *) lfirst(lc))->partition, publish.outcome.revision);
+	{
+		Change	   *change = lfirst(lc);
+
+		sync_note_jobrev(change->partition, publish.outcome.revision);
+		if (change->moved != NULL)
+			sync_note_jobrev(change->moved->partition, publish.outcome.revision);
+	}
 }
 
 static void

@@ -29,6 +29,15 @@ delete_outbox(const Change *change)
 		outbox_delete(((OutboxRow *) lfirst(lc))->outbox_id);
 }
 
+/* With those of the key that the job had before. */
+static void
+delete_outboxes(const Change *change)
+{
+	delete_outbox(change);
+	if (change->moved != NULL)
+		delete_outbox(change->moved);
+}
+
 /* Was the job with this id deleted by the change's deletions? */
 static bool
 deletes_job(const Change *change, int64 job_id)
@@ -67,6 +76,20 @@ report_dropped(const JobRow *row)
 					row->job_name, row->username)));
 }
 
+/* The same definition as another job, as the id of the row is, or was, somebody else's. */
+static void
+renumber_row(const JobRow *row)
+{
+	JobRow		anew = *row;
+
+	anew.job_id = sync_random_id();
+	anew.mod_revision = 0;
+	anew.gen = sync_random_id();
+	anew.gen_rev = 0;
+	job_delete(row->job_id);
+	job_insert(&anew);
+}
+
 /* The job is gone from etcd, and what the row changes of it is pointless, or begins it anew. */
 static void
 settle_vanished(JobRow *row, Settlement *out)
@@ -77,10 +100,7 @@ settle_vanished(JobRow *row, Settlement *out)
 		job_delete(row->job_id);
 		return;
 	}
-	row->mod_revision = 0;
-	row->gen = sync_random_id();
-	row->gen_rev = 0;
-	job_update(row);
+	renumber_row(row);
 	out->again = true;
 }
 
@@ -186,7 +206,7 @@ settle_other(const Change *change, JobRow *row, Settlement *out)
 	{
 		/* our own, of a round whose answer was lost */
 		confirm_row(row, &base, change->old_revision);
-		delete_outbox(change);
+		delete_outboxes(change);
 	}
 	else if (!readable || deletes_job(change, base.job_id))
 	{
@@ -203,6 +223,65 @@ settle_other(const Change *change, JobRow *row, Settlement *out)
 	}
 }
 
+/* Is it a one-shot whose time has come?  sync_retire() deletes no other. */
+static bool
+is_done_with(const JobRow *row)
+{
+	return row->schedule == NULL && row->run_at <= scheduler.now;
+}
+
+/* Is what has the key of a deletion still the job that is to go?  out: that version, if it can be read. */
+static bool
+is_to_be_deleted(const Change *change, JobRow *other)
+{
+	char		problem[256];
+	const OutboxRow *row = linitial(change->outbox);
+
+	if (change->answer != ANSWER_OTHER)
+		return false;
+	if (!sync_decode_row(change->old_value, change->old_len, change->old_revision, other, problem, sizeof(problem)))
+	{
+		other->job_id = row->job_id;
+		return true;
+	}
+	return deletes_job(change, other->job_id) && (row->requested_by[0] != '\0' || is_done_with(other));
+}
+
+/* A deletion is based on what its key has now. */
+static void
+rebase_deletion(const Change *change, const JobRow *other)
+{
+	OutboxRow	row = *(OutboxRow *) linitial(change->outbox);
+
+	delete_outbox(change);
+	row.job_id = other->job_id;
+	row.base_revision = change->old_revision;
+	outbox_insert(&row);
+}
+
+/*
+ * A job that got another role is not published under its new key, as its old one has not what was to be deleted.  If
+ * that is another version of the job it goes all the same; if it is gone somebody else has unscheduled or moved it, and what is
+ * here is another job.
+ */
+static void
+settle_moved(const Change *change, const JobRow *row, Settlement *out)
+{
+	const Change *moved = change->moved;
+	JobRow		other;
+
+	out->again = true;
+	if (moved->answer == ANSWER_OTHER ? moved->old_revision == moved->base : moved->base == 0)
+		return;					/* only jobrev has moved */
+	if (is_to_be_deleted(moved, &other))
+	{
+		rebase_deletion(moved, &other);
+		return;
+	}
+	delete_outbox(moved);
+	renumber_row(row);
+}
+
 static void
 settle_definition(const Change *change, Settlement *out)
 {
@@ -216,12 +295,14 @@ settle_definition(const Change *change, Settlement *out)
 	if (change->answer == ANSWER_DONE)
 	{
 		confirm_row(&row, change->row, out->revision);
-		delete_outbox(change);
+		delete_outboxes(change);
 	}
 	else if (change->answer == ANSWER_OTHER)
 		settle_other(change, &row, out);
+	else if (change->moved != NULL)
+		settle_moved(change, &row, out);
 	else if (change->base == 0)
-		out->again = true;	/* only jobrev has moved */
+		out->again = true;		/* only jobrev has moved */
 	else if (row.mod_revision == 0)
 	{
 		/* the base was that of a deletion, which somebody else has made */
@@ -232,36 +313,32 @@ settle_definition(const Change *change, Settlement *out)
 		settle_vanished(&row, out);
 }
 
-/* Is it a one-shot whose time has come?  sync_retire() deletes no other. */
-static bool
-is_done_with(const JobRow *row)
-{
-	return row->schedule == NULL && row->run_at <= scheduler.now;
-}
-
+/* Deletes, unless it is done: then a row under another role that has the id, but was locked when it was sent, is another job. */
 static void
 settle_deletion(const Change *change, Settlement *out)
 {
-	OutboxRow	again = *(OutboxRow *) linitial(change->outbox);
+	const OutboxRow *sent = linitial(change->outbox);
+	JobRow		row;
 	JobRow		other;
-	char		problem[256];
-	bool		readable = false;
+	int			locked;
 
+	if (is_to_be_deleted(change, &other))
+	{
+		rebase_deletion(change, &other);
+		out->again = true;
+		return;
+	}
+	if (change->answer != ANSWER_DONE && (locked = job_try_lock(sent->job_id)) != 0)
+	{
+		if (locked < 0)
+		{
+			out->locked = true;
+			return;
+		}
+		if (job_read(sent->job_id, &row) && row.mod_revision == 0 && sync_is_changed(&row, "all"))
+			renumber_row(&row);
+	}
 	delete_outbox(change);
-	if (change->answer != ANSWER_OTHER)
-		return;
-	readable = sync_decode_row(change->old_value, change->old_len, change->old_revision, &other, problem, sizeof(problem));
-	if (readable && !deletes_job(change, other.job_id))
-		return;
-	if (readable && again.requested_by[0] == '\0' && !is_done_with(&other))
-		return;
-
-	/* it was changed meanwhile, and is to go all the same */
-	if (readable)
-		again.job_id = other.job_id;
-	again.base_revision = change->old_revision;
-	outbox_insert(&again);
-	out->again = true;
 }
 
 void

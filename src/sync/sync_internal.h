@@ -129,6 +129,9 @@ extern bool sync_check_revision(int64 revision, int64 floor);
 /* Look at config again before anything else is done: it is not what it was. */
 extern void sync_follow_again(void);
 
+/* The same, and then read all definitions anew. */
+extern void sync_compare_again(void);
+
 /* ---- intake.c ----------------------------------------------------------------------------------- */
 
 extern void sync_intake_init(void);
@@ -211,6 +214,7 @@ typedef struct Change
 	TimestampTz at;				/* when it was asked for */
 	JobRow	   *row;			/* definition: as sent */
 	List	   *outbox;			/* of OutboxRow *: deletions of this key, or the trigger */
+	struct Change *moved;		/* definition: the deletion of the key that the job had under another role */
 	char	   *value;
 	size_t		len;
 	/* the answer */

@@ -30,7 +30,7 @@ SELECT count(*) FROM dsched.runs WHERE status <> 'queued';
 RESET SESSION AUTHORIZATION;
 CREATE ROLE other LOGIN;
 SELECT dsched.alter_job(job_id, username => 'other') = job_id AS same_id FROM dsched.jobs;
-SELECT kind, username, job_name FROM dsched.outbox ORDER BY created_at;
+SELECT kind, username, job_name FROM dsched.outbox ORDER BY kind, job_name;
 SELECT username, job_name, mod_revision, changed FROM dsched.job;
 
 SELECT wait_until($$ SELECT state = 'problem' FROM dsched.status() WHERE component = 'etcd' $$);
