@@ -9,11 +9,13 @@
 
 #include "catalog/pg_database.h"
 #include "replication/slot.h"
+#include "storage/latch.h"
 #include "tcop/cmdtag.h"
 #include "tcop/dest.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #if PG_VERSION_NUM < 150000
 #error "dsched needs PostgreSQL 15 or later"
@@ -60,6 +62,17 @@ compat_may_connect(Oid dboid, Oid roleoid)
 	return object_aclcheck(DatabaseRelationId, dboid, roleoid, ACL_CONNECT) == ACLCHECK_OK;
 #else
 	return pg_database_aclcheck(dboid, roleoid, ACL_CONNECT) == ACLCHECK_OK;
+#endif
+}
+
+/* A set for the life of the process. 17 gives sets to resource owners and takes NULL for none. */
+static inline WaitEventSet *
+compat_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
 #endif
 }
 

@@ -23,6 +23,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "compat.h"
 #include "loop.h"
 #include "miscadmin.h"
 #include "settings.h"
@@ -70,13 +71,8 @@ struct DschedLoop
 static WaitEventSet *
 create_wait_set(int epoll_fd, int postmaster_event)
 {
-	WaitEventSet *set;
+	WaitEventSet *set = compat_create_wait_event_set(3);
 
-#if PG_VERSION_NUM >= 170000
-	set = CreateWaitEventSet(NULL, 3);
-#else
-	set = CreateWaitEventSet(TopMemoryContext, 3);
-#endif
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, epoll_fd, NULL, NULL);
 	if (postmaster_event != 0)

@@ -143,6 +143,17 @@ look_up_relations(CatalogOids *oids)
 /* ---- SPI with the owner's rights --------------------------------------------------------------- */
 
 /*
+ * Plans are kept for the life of the process.  One that was made while a table was small, with a sequential scan, would
+ * go on scanning it when one transaction defines 100,000 jobs.  And no query of ours gains from being compiled.
+ */
+static void
+plan_for_large_tables(void)
+{
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
  * What begin changes (user, settings, SPI, snapshot) is put back by the abort of the (sub)transaction if an
  * error comes before finish.
  */
@@ -155,6 +166,7 @@ catalog_spi_begin(CatalogSpi *state)
 	SetUserIdAndSecContext(oids->owner, state->secctx | SECURITY_LOCAL_USERID_CHANGE);
 	state->nestlevel = NewGUCNestLevel();
 	compat_restrict_search_path();
+	plan_for_large_tables();
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	state->pushed_snapshot = !ActiveSnapshotSet();

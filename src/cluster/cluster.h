@@ -9,9 +9,15 @@
  * loop_wait(); their callbacks note what they say, and the next call acts on it.
  *
  *	  coordinator.c	 the process: loop, signals, standalone mode, leaving in order
- *	  session.c		 config, lease, node key, heartbeat, deadline, the clock
- *	  membership.c	 member keys, what owner keys and members there are, who owns which partition
- *	  fence.c		 the shared-memory side of ownership: granting and taking away
+ *	  session.c				 the session's steps, lease, node key, heartbeat, deadline
+ *	  session_config.c		 whose etcd it is: config, incarnation, revisions
+ *	  session_predecessor.c	 a node key of our name that is not ours
+ *	  session_clock.c		 is the wall clock right?
+ *	  membership.c			 which databases take part, and who should own which partition
+ *	  membership_watch.c	 what nodes, members and owners there are
+ *	  membership_claim.c	 our member and owner keys
+ *	  fence.c				 the shared-memory side of ownership: granting and taking away
+ *	  node.c				 what an instance says of itself in its node key
  */
 #ifndef DSCHED_CLUSTER_H
 #define DSCHED_CLUSTER_H
@@ -63,6 +69,9 @@ extern int64 cluster_retry_at(int failures, int64 max_us);
 /* The time that one call to etcd may take, over all endpoints; several fit into the lease's life. */
 extern int cluster_timeout_ms(void);
 
+/* The process that has no memory exits and is started again. */
+extern void cluster_need_memory(const void *pointer);
+
 /* The earlier of two boot times. */
 static inline int64
 cluster_earlier(int64 a, int64 b)
@@ -90,12 +99,6 @@ extern void session_check(void);
 /* A revision that etcd has certainly reached. */
 extern void session_saw_revision(int64 revision);
 
-/* The wall clock was set. */
-extern void session_clock_stepped(void);
-
-/* Has the clock been in doubt so long that the partitions are better off elsewhere? */
-extern bool session_clock_untrusted(int64 now);
-
 /* Does it wait for the commits of a former session? */
 extern bool session_is_fencing(void);
 
@@ -104,6 +107,14 @@ extern void session_stop(void);
 extern void session_keep_alive(void);
 extern void session_revoke(void);
 extern bool session_revoking(void);
+
+/* ---- session_clock.c ------------------------------------------------------------------------- */
+
+/* The wall clock was set. */
+extern void session_clock_stepped(void);
+
+/* Has the clock been in doubt so long that the partitions are better off elsewhere? */
+extern bool session_clock_untrusted(int64 now);
 
 /* ---- membership.c ---------------------------------------------------------------------------- */
 
@@ -117,8 +128,13 @@ extern void membership_end(void);
 extern void membership_stop(void);
 extern int64 membership_advance(int64 now);
 
+/* Does it wait for commits of partitions that are to be given up? */
+extern bool membership_is_fencing(void);
+
 /* After a proven heartbeat, whose transaction was this revision: asks the schedulers for a sign of life. */
 extern void membership_heartbeat(int64 now, int64 revision);
+
+/* ---- membership_watch.c ---------------------------------------------------------------------- */
 
 /*
  * For the re-validation after a lapse: adds reads of all owner keys to a transaction, and drops what is not ours any
@@ -126,9 +142,6 @@ extern void membership_heartbeat(int64 now, int64 revision);
  */
 extern void membership_add_reads(EtcdTxn *txn);
 extern bool membership_validate(const cJSON *body, int first, int64 revision);
-
-/* Does it wait for commits of partitions that are to be given up? */
-extern bool membership_is_fencing(void);
 
 /* ---- fence.c --------------------------------------------------------------------------------- */
 

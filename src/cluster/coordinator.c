@@ -257,6 +257,15 @@ cluster_timeout_ms(void)
 	return Min(Max(dsched_lease_ttl * 1000 / 5, MIN_TIMEOUT_MS), MAX_TIMEOUT_MS);
 }
 
+/* The process that has no memory exits and is started again. */
+void
+cluster_need_memory(const void *pointer)
+{
+	if (pointer == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+						errdetail("Failed on a request to etcd.")));
+}
+
 ProblemKind
 cluster_problem_kind(ProblemSource source)
 {

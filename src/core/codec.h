@@ -92,7 +92,7 @@ typedef struct PendingRun
 	int64_t trigger_id;
 	int32_t attempt;
 	int64_t not_before; /* 0: none */
-	int64_t session;	/* the lease under which it runs; 0: not started */
+	int64_t session;	/* under which it was started: create_revision of the node key; 0: not started */
 	char reason[16];	/* lower-case letters, digits, '_' and '-', or "" */
 } PendingRun;
 

@@ -350,6 +350,7 @@ void
 dispatch_due_slots(void)
 {
 	HeapNode   *node;
+	bool		opened[DSCHED_MAX_PARTITIONS] = {false};
 
 	if (pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0)
 		return;
@@ -373,12 +374,19 @@ dispatch_due_slots(void)
 			continue;
 		}
 		dispatch_job_until(job, node->time, limit, NULL);
-		if (!partition->full && partition->watermark < scheduler.now)
+		opened[job->partition] = true;
+		partition_touch(partition);
+	}
+	/* not before all of them are open: till then the watermark says which of them are in no account yet */
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		if (opened[i] && !partition->full && partition->watermark < scheduler.now)
 		{
 			partition->watermark = scheduler.now;
 			partition->watermark_job = KEYS_MAX_ID;
 		}
-		partition_touch(partition);
 	}
 }
 

@@ -54,7 +54,8 @@ static int	nranges = 0;
 static RunningEntry *running = NULL;
 static int	nrunning = 0;
 static Partition *current;		/* for the callbacks */
-static TimestampTz first_unopened;	/* of its slots, as it is full; 0: none */
+static TimestampTz unopened_slot;	/* the first of its slots that is not opened, as it is full; 0: none */
+static int64 unopened_job;
 
 static void read_everything(void *arg);
 static TimestampTz look_back(Partition **partitions, int n);
@@ -345,10 +346,15 @@ open_later_slots(Job *job, void *arg)
 		}
 	}
 	/* an account holds so many and no more: the rest stays above the watermark until there is room */
-	if (current->nopen >= MAX_OPEN_RUNS && slot > current->taken.watermark && slot <= scheduler.now)
+	if (current->nopen >= MAX_OPEN_RUNS && slot <= scheduler.now &&
+		(slot > current->taken.watermark ||
+		 (slot == current->taken.watermark && job->job_id > current->taken.watermark_job)))
 	{
-		if (first_unopened == 0 || slot < first_unopened)
-			first_unopened = slot;
+		if (unopened_slot == 0 || slot < unopened_slot || (slot == unopened_slot && job->job_id < unopened_job))
+		{
+			unopened_slot = slot;
+			unopened_job = job->job_id;
+		}
 	}
 	else
 		dispatch_job_until(job, slot, scheduler.now, slot_is_closed);
@@ -367,16 +373,16 @@ recovery_open(Partition **partitions, int n)
 	for (int i = 0; i < n; i++)
 	{
 		current = partitions[i];
-		first_unopened = 0;
+		unopened_slot = 0;
 		for (int k = 0; k < current->taken.npending; k++)
 			open_pending(&current->taken.pending[k]);
 		open_started_rows();
 		timetable_each(current->number, open_later_slots, NULL);
 		foreach(lc, current->taken_triggers)
 			open_trigger(current, lfirst(lc));
-		current->full = first_unopened != 0;
-		current->watermark = current->full ? first_unopened - 1 : Max(scheduler.now, current->taken.watermark);
-		current->watermark_job = KEYS_MAX_ID;
+		current->full = unopened_slot != 0;
+		current->watermark = current->full ? unopened_slot : Max(scheduler.now, current->taken.watermark);
+		current->watermark_job = current->full ? unopened_job - 1 : KEYS_MAX_ID;
 		partition_touch(current);
 	}
 	hash_destroy(rows);

@@ -571,7 +571,7 @@ link_moves(List *changes)
 		Change	   *change = lfirst(lc);
 		Departure  *departure;
 
-		if (change->kind != CHANGE_DEFINITION || change->base != 0)
+		if (change->kind != CHANGE_DEFINITION || change->row->mod_revision != 0)
 			continue;
 		departure = hash_search(departures, &change->row->job_id, HASH_FIND, NULL);
 		if (departure != NULL)

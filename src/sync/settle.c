@@ -271,6 +271,8 @@ settle_moved(const Change *change, const JobRow *row, Settlement *out)
 	JobRow		other;
 
 	out->again = true;
+	/* if another job was to be deleted from the new key, it is gone */
+	delete_outbox(change);
 	if (moved->answer == ANSWER_OTHER ? moved->old_revision == moved->base : moved->base == 0)
 		return;					/* only jobrev has moved */
 	if (is_to_be_deleted(moved, &other))

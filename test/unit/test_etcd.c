@@ -6,6 +6,8 @@
  * and the false servers die with this program, however that ends.  Waits only in the event loop, for a state and with
  * a bound.
  */
+/* links: src/core/base64.c src/core/backoff.c src/etcd/client.c src/etcd/http.c src/etcd/message.c src/etcd/watch.c test/unit/loop_standalone.c */
+/* libs: -lcurl -lcjson */
 #define _GNU_SOURCE
 #include "postgres.h"
 

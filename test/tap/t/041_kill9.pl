@@ -11,7 +11,7 @@ use Time::HiRes qw(time);
 my $etcd   = start_etcd();
 my @fleet  = fleet(3, etcd => $etcd, conf => "dsched.lease_ttl = '8s'");
 my @jobs   = map { "j$_" } 1 .. 24;
-my $reported = 0.25 + 0.75;    # dsched.checkpoint_interval and the report's way to etcd, on a busy machine
+my $reported = 0.25 + 1.25;    # dsched.checkpoint_interval and the report's way to etcd, on a busy machine
 
 create_extension(@fleet);
 ok(wait_fleet(\@fleet), 'three instances share the partitions');

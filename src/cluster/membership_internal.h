@@ -1,0 +1,132 @@
+/*
+ * membership_internal.h
+ *	  What the files membership*.c share: the databases of this instance as members of the cluster.
+ *
+ *	  membership.c			 which databases take part, which partitions they should have: decides
+ *	  membership_watch.c	 nodes, members and owners: reads
+ *	  membership_claim.c	 member and owner keys: writes, and what is held
+ *
+ * All of it belongs to the coordinator and lives in that process alone.
+ */
+#ifndef DSCHED_CLUSTER_MEMBERSHIP_INTERNAL_H
+#define DSCHED_CLUSTER_MEMBERSHIP_INTERNAL_H
+
+#include "cluster/cluster.h"
+#include "core/keys.h"
+
+/* Claims or deletions in one transaction: etcd takes 128 operations over all levels of nesting. */
+#define BATCH 64
+
+/* A partition; the states are explained in membership_claim.c. */
+typedef enum HoldState
+{
+	HOLD_NONE,
+	HOLD_CLAIMING,
+	HOLD_OWNED,
+	HOLD_FENCED,
+	HOLD_DELETING
+} HoldState;
+
+typedef struct Hold
+{
+	HoldState state;
+	int64 epoch;	/* create_revision of our owner key, from OWNED to DELETING */
+	int64 owner;	/* create_revision of the owner key, whoever has it; 0: none */
+	int64 known;	/* revision up to which we know */
+	bool asked;		/* the scheduler was asked to release it */
+	bool doubted;	/* the scheduler has given it up; reading again */
+	int64 ask_again; /* boot time before which it is not asked again */
+} Hold;
+
+typedef enum GroupState
+{
+	GROUP_OUT,	   /* no member key; only followed */
+	GROUP_JOINING, /* to create the member key; partitions may be held */
+	GROUP_IN,
+	GROUP_LEAVING
+} GroupState;
+
+/* What is done by the request in flight. */
+typedef enum GroupRequest
+{
+	REQUEST_NONE,
+	REQUEST_JOIN,
+	REQUEST_LEAVE,
+	REQUEST_CLAIM,
+	REQUEST_DELETE
+} GroupRequest;
+
+/* A database of this instance; its index is that of its DatabaseSlot. */
+typedef struct Group
+{
+	bool used;
+	Oid dboid;
+	char name[NAMEDATALEN];
+	GroupState state;
+	pid_t scheduler; /* the process that the partitions were given to; 0: it is gone */
+
+	int64 unwanted_since; /* boot time; 0: wanted */
+	int64 drain_until;	  /* LEAVING: boot time until which partitions may drain */
+
+	bool wedged;
+	int64 asked_at; /* boot time since which an answer is due */
+
+	int64 member;		/* create_revision of our member key; 0: none */
+	int64 member_known; /* revision up to which we know that */
+	int nothers;
+	char others[DSCHED_MAX_NODES][DSCHED_MAX_NODE_NAME]; /* the other members */
+	bool advice_due;
+	bool advised[DSCHED_MAX_PARTITIONS]; /* to us */
+
+	EtcdRequest *request;
+	GroupRequest doing;
+	int nbatch;
+	int batch[BATCH]; /* the partitions that the request is about */
+	int failures;
+	int64 retry_at;
+	Hold holds[DSCHED_MAX_PARTITIONS];
+} Group;
+
+/* ---- membership.c ---------------------------------------------------------------------------- */
+
+extern Group *membership_groups; /* dsched.max_databases of them */
+extern bool membership_active;	 /* between membership_begin() and membership_end() */
+
+/* What our own member key is at a revision; 0: there is none. */
+extern void membership_own_key_is(Group *g, int64 create_revision, int64 revision);
+
+/* ---- membership_watch.c ---------------------------------------------------------------------- */
+
+extern void membership_watch_init(void);
+extern void membership_watch_begin(void);
+extern void membership_watch_stop(void);
+extern void membership_watch_end(void);
+extern int64 membership_watch_advance(int64 now);
+
+/* Is all that is known up to date, as far as one can know? */
+extern bool membership_watching(void);
+
+/* What is known may be out of date: nothing new is claimed before all was read again. */
+extern void membership_read_again(void);
+
+/* After a heartbeat that wrote at this revision: has the watch told of the one before? */
+extern void membership_watch_heartbeat(int64 revision);
+
+/* Shows people the list of nodes, if it has changed. */
+extern void membership_publish_nodes(void);
+
+/* ---- membership_claim.c ---------------------------------------------------------------------- */
+
+/* All names in our keys have been bounded before they came here: false from keys.c is an ERROR. */
+extern bool membership_need_key(bool built);
+
+/* What the owner key of a partition is at a revision; kv NULL: there is none. */
+extern void membership_apply_owner(int db, int partition, const EtcdKv *kv, int64 revision);
+
+/* Takes the right away; the key is deleted when no commit is under way. */
+extern void membership_fence(int db, int partition);
+
+/* Starts what is most urgent; false: there is nothing to do. */
+extern bool membership_next_request(int db, Group *g);
+
+#endif /* DSCHED_CLUSTER_MEMBERSHIP_INTERNAL_H */

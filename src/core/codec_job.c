@@ -1,0 +1,283 @@
+/*
+ * codec_job.c
+ *	  The value of a definition, job/<pp>/<role>/<name>.
+ *
+ * The format stands in codec.c, with the others.  What is peculiar to definitions is that members which this version
+ * does not know are kept as text and written back (JobDef.extra), so that a change made by an old version does not
+ * lose the fields of a newer one.  extra may come from elsewhere than our own decoder, so it is checked like any text:
+ * an object, within the bounds, without a name of ours.
+ *
+ * Failure as in codec.h: the text is refused, or would be.
+ */
+#include "core/codec.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+
+/* What the decoder of a definition knows; everything else goes to extra. */
+static const char *const job_fields[] = {
+	"format",  "job_id",	"username",	 "job_name",	  "schedule",  "run_at",
+	"command", "time_zone", "starts_at", "expires_at",	  "last_slot", "max_runs",
+	"active",  "payload",	"metadata",	 "anchor",		  "gen",	   "slots_from",
+	"gen_rev", "change_id", "node",		 "closed_reason",
+};
+
+static bool
+is_job_field(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(job_fields) / sizeof(job_fields[0]); i++)
+	{
+		if (strcmp(name, job_fields[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* extra goes between our own fields, so it must be sound in itself and not say what they say. */
+static void
+check_extra(Problem *problem, const char *extra)
+{
+	Scanner scan;
+	cJSON *root;
+	const cJSON *item;
+
+	if (extra == NULL || problem->found)
+		return;
+	root = json_parse_object(extra, strlen(extra), &scan, problem);
+	if (root == NULL)
+		return;
+	cJSON_ArrayForEach(item, root)
+	{
+		if (is_job_field(item->string))
+			json_complain(problem, "an extra field has the name of a known one");
+	}
+	if (scan.nmembers + sizeof(job_fields) / sizeof(job_fields[0]) > CODEC_MAX_MEMBERS)
+		json_complain(problem, "there are too many extra fields");
+	cJSON_Delete(root);
+}
+
+static void
+check_job_times(Problem *problem, const JobDef *job)
+{
+	if (job->schedule == NULL)
+		json_check_time(problem, "run_at", job->run_at);
+	if (job->has_starts_at)
+		json_check_time(problem, "starts_at", job->starts_at);
+	if (job->has_expires_at)
+		json_check_time(problem, "expires_at", job->expires_at);
+	if (job->has_last_slot)
+		json_check_time(problem, "last_slot", job->last_slot);
+	json_check_time(problem, "anchor", job->anchor);
+	json_check_time(problem, "slots_from", job->slots_from);
+}
+
+bool
+codec_job_check(const JobDef *job, char *err, size_t errlen)
+{
+	Problem problem = json_problem_begin(err, errlen);
+
+	json_check_id(&problem, "job_id", job->job_id);
+	json_check_text(&problem, "username", job->username, 1, CODEC_MAX_ROLE);
+	json_check_text(&problem, "job_name", job->job_name, 1, CODEC_MAX_NAME);
+	json_check_text_or_null(&problem, "schedule", job->schedule, 1, CODEC_MAX_SCHEDULE);
+	json_check_text(&problem, "command", job->command, 1, CODEC_MAX_COMMAND);
+	json_check_text_or_null(&problem, "time_zone", job->time_zone, 1, CODEC_MAX_TEXT);
+	check_job_times(&problem, job);
+	json_check_range(&problem, "max_runs", job->max_runs, 0, INT32_MAX);
+	json_check_json(&problem, "payload", job->payload, CODEC_MAX_JSON, false);
+	json_check_json(&problem, "metadata", job->metadata, CODEC_MAX_JSON, false);
+	json_check_num(&problem, "gen", job->gen);
+	json_check_num(&problem, "gen_rev", job->gen_rev);
+	json_check_num(&problem, "change_id", job->change_id);
+	json_check_text(&problem, "node", job->node, 1, CODEC_MAX_NAME);
+	json_check_text_or_null(&problem, "closed_reason", job->closed_reason, 0, CODEC_MAX_TEXT);
+	check_extra(&problem, job->extra);
+	return !problem.found;
+}
+
+/* The members that are not ours, as one object; NULL if there are none. */
+static char *
+read_extra(const cJSON *root, const Scanner *scan, Problem *problem)
+{
+	Writer writer = json_writer_begin();
+	const Member *member = scan->members;
+	const cJSON *item;
+
+	json_put(&writer, "{");
+	cJSON_ArrayForEach(item, root)
+	{
+		if (!is_job_field(item->string))
+		{
+			json_put_separator(&writer);
+			json_put_bytes(&writer, member->name, member->end - member->name);
+		}
+		member++;
+	}
+	if (writer.failed)
+		json_complain(problem, "out of memory");
+	else if (writer.used == 1)
+		writer.failed = true; /* nothing is there: json_put_tail() is to give NULL */
+	return json_put_tail(&writer, NULL);
+}
+
+/* Either a schedule or the time of a one-shot. */
+static void
+read_when(const Reader *reader, JobDef *out)
+{
+	out->schedule = json_read_text_or_null(reader, "schedule");
+	if (out->schedule == NULL)
+		out->run_at = json_read_time(reader, "run_at");
+	else if (json_has(reader, "run_at"))
+		json_complain(reader->problem, "both \"schedule\" and \"run_at\" are given");
+}
+
+static void
+read_bounds(const Reader *reader, JobDef *out)
+{
+	out->has_starts_at = json_has(reader, "starts_at");
+	if (out->has_starts_at)
+		out->starts_at = json_read_time(reader, "starts_at");
+	out->has_expires_at = json_has(reader, "expires_at");
+	if (out->has_expires_at)
+		out->expires_at = json_read_time(reader, "expires_at");
+	out->has_last_slot = json_has(reader, "last_slot");
+	if (out->has_last_slot)
+		out->last_slot = json_read_time(reader, "last_slot");
+	out->max_runs = json_read_int32_or_0(reader, "max_runs");
+}
+
+static void
+read_job(const Reader *reader, JobDef *out)
+{
+	json_read_format(reader);
+	out->job_id = json_read_int(reader, "job_id");
+	out->username = json_read_text(reader, "username");
+	out->job_name = json_read_text(reader, "job_name");
+	read_when(reader, out);
+	out->command = json_read_text(reader, "command");
+	out->time_zone = json_read_text_or_null(reader, "time_zone");
+	read_bounds(reader, out);
+	out->active = json_read_bool(reader, "active");
+	out->payload = json_read_text_or_null(reader, "payload");
+	out->metadata = json_read_text_or_null(reader, "metadata");
+	out->anchor = json_read_time(reader, "anchor");
+	out->gen = json_read_int(reader, "gen");
+	out->slots_from = json_read_time(reader, "slots_from");
+	out->gen_rev = json_read_int(reader, "gen_rev");
+	out->change_id = json_read_int(reader, "change_id");
+	out->node = json_read_text(reader, "node");
+	out->closed_reason = json_read_text_or_null(reader, "closed_reason");
+}
+
+bool
+codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t errlen)
+{
+	Problem problem = json_problem_begin(err, errlen);
+	Scanner scan;
+	cJSON *root;
+
+	memset(out, 0, sizeof(*out));
+	root = json_parse_object(text, len, &scan, &problem);
+	if (root != NULL)
+	{
+		Reader reader = json_reader_begin(root, &problem);
+
+		read_job(&reader, out);
+		out->extra = read_extra(root, &scan, &problem);
+		cJSON_Delete(root);
+	}
+	if (!problem.found && codec_job_check(out, err, errlen))
+		return true;
+	codec_job_free(out);
+	return false;
+}
+
+static void
+put_job_when(Writer *writer, const JobDef *job)
+{
+	if (job->schedule != NULL)
+		json_put_text(writer, "schedule", job->schedule);
+	else
+		json_put_time(writer, "run_at", job->run_at);
+}
+
+static void
+put_job_bounds(Writer *writer, const JobDef *job)
+{
+	if (job->has_starts_at)
+		json_put_time(writer, "starts_at", job->starts_at);
+	if (job->has_expires_at)
+		json_put_time(writer, "expires_at", job->expires_at);
+	if (job->has_last_slot)
+		json_put_time(writer, "last_slot", job->last_slot);
+	if (job->max_runs != 0)
+		json_put_int(writer, "max_runs", job->max_runs);
+}
+
+/* The members of extra, without its braces. */
+static void
+put_extra(Writer *writer, const char *extra)
+{
+	const char *start;
+	const char *end;
+
+	if (extra == NULL)
+		return;
+	/* that it is an object is checked already */
+	start = strchr(extra, '{') + 1;
+	end = strrchr(extra, '}');
+	start += strspn(start, " \t\n\r");
+	if (start == end)
+		return;
+	json_put_separator(writer);
+	json_put_bytes(writer, start, end - start);
+}
+
+char *
+codec_job_encode(const JobDef *job, size_t *len)
+{
+	Writer writer = json_writer_begin();
+
+	if (!codec_job_check(job, NULL, 0))
+		return json_refuse(len);
+	json_put_head(&writer);
+	json_put_int(&writer, "job_id", job->job_id);
+	json_put_text(&writer, "username", job->username);
+	json_put_text(&writer, "job_name", job->job_name);
+	put_job_when(&writer, job);
+	json_put_text(&writer, "command", job->command);
+	json_put_text_unless_null(&writer, "time_zone", job->time_zone);
+	put_job_bounds(&writer, job);
+	json_put_bool(&writer, "active", job->active);
+	json_put_text_unless_null(&writer, "payload", job->payload);
+	json_put_text_unless_null(&writer, "metadata", job->metadata);
+	json_put_time(&writer, "anchor", job->anchor);
+	json_put_int(&writer, "gen", job->gen);
+	json_put_time(&writer, "slots_from", job->slots_from);
+	json_put_int(&writer, "gen_rev", job->gen_rev);
+	json_put_int(&writer, "change_id", job->change_id);
+	json_put_text(&writer, "node", job->node);
+	json_put_text_unless_null(&writer, "closed_reason", job->closed_reason);
+	put_extra(&writer, job->extra);
+	return json_put_tail(&writer, len);
+}
+
+void
+codec_job_free(JobDef *job)
+{
+	free(job->username);
+	free(job->job_name);
+	free(job->schedule);
+	free(job->command);
+	free(job->time_zone);
+	free(job->payload);
+	free(job->metadata);
+	free(job->node);
+	free(job->closed_reason);
+	free(job->extra);
+	memset(job, 0, sizeof(*job));
+}

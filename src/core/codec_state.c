@@ -1,0 +1,213 @@
+/*
+ * codec_state.c
+ *	  The value of a partition's account, state/any/<pp>; standalone it is in dsched.partition_state.
+ *
+ * The format stands in codec.c, with the others.  The runs in it have names of one letter, as there can be
+ * 2 * CODEC_MAX_ENTRIES of them.
+ *
+ * Failure as in codec.h: the text is refused, or would be.
+ */
+#include "core/codec.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+
+static void
+check_run(Problem *problem, const PendingRun *run)
+{
+	json_check_id(problem, "job_id", run->job_id);
+	json_check_num(problem, "gen", run->gen);
+	json_check_time(problem, "slot", run->slot);
+	json_check_time(problem, "slot_to", run->slot_to);
+	if (run->slot_to < run->slot)
+		json_complain(problem, "a range of slots ends before it begins");
+	json_check_num(problem, "trigger_id", run->trigger_id);
+	json_check_range(problem, "attempt", run->attempt, 0, INT32_MAX);
+	json_check_time(problem, "not_before", run->not_before);
+	json_check_word(problem, "reason", run->reason, "abcdefghijklmnopqrstuvwxyz0123456789_-");
+}
+
+static void
+check_runs(Problem *problem, const char *name, const PendingRun *runs, int count)
+{
+	int i;
+
+	json_check_range(problem, name, count, 0, CODEC_MAX_ENTRIES);
+	for (i = 0; !problem->found && i < count; i++)
+		check_run(problem, &runs[i]);
+}
+
+bool
+codec_state_check(const PartitionState *state, char *err, size_t errlen)
+{
+	Problem problem = json_problem_begin(err, errlen);
+
+	json_check_text(&problem, "node", state->node, 1, CODEC_MAX_NAME);
+	json_check_num(&problem, "epoch", state->epoch);
+	json_check_num(&problem, "seq", state->seq);
+	json_check_num(&problem, "jobrev", state->jobrev);
+	json_check_time(&problem, "watermark", state->watermark);
+	json_check_num(&problem, "watermark_job", state->watermark_job);
+	check_runs(&problem, "pending", state->pending, state->npending);
+	check_runs(&problem, "done", state->done, state->ndone);
+	return !problem.found;
+}
+
+static void
+read_run(const Reader *reader, PendingRun *out)
+{
+	out->job_id = json_read_int(reader, "j");
+	out->gen = json_read_int(reader, "g");
+	out->slot = json_read_time(reader, "s");
+	out->slot_to = json_has(reader, "e") ? json_read_time(reader, "e") : out->slot;
+	out->trigger_id = json_has(reader, "t") ? json_read_int(reader, "t") : 0;
+	out->attempt = json_read_int32_or_0(reader, "a");
+	out->not_before = json_has(reader, "n") ? json_read_time(reader, "n") : 0;
+	out->session = json_has(reader, "l") ? json_read_decimal(reader, "l") : 0;
+	json_read_array_or_empty(reader, "r", out->reason, sizeof(out->reason));
+}
+
+/* The entries of pending or done; NULL if there are none, or after a complaint. */
+static PendingRun *
+read_runs(const Reader *reader, const char *name, int *count)
+{
+	const cJSON *list = json_need(reader, name);
+	const cJSON *item;
+	PendingRun *runs;
+	PendingRun *run;
+
+	*count = 0;
+	if (list == NULL)
+		return NULL;
+	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > CODEC_MAX_ENTRIES)
+	{
+		json_complain_about(reader, name, "is not an array, or too long a one");
+		return NULL;
+	}
+	if (list->child == NULL)
+		return NULL;
+	runs = calloc(cJSON_GetArraySize(list), sizeof(*runs));
+	if (runs == NULL)
+	{
+		json_complain(reader->problem, "out of memory");
+		return NULL;
+	}
+	run = runs;
+	cJSON_ArrayForEach(item, list)
+	{
+		Reader entry = json_reader_begin(item, reader->problem);
+
+		snprintf(entry.where, sizeof(entry.where), "%s[%d]: ", name, *count);
+		if (!cJSON_IsObject(item) || !json_names_differ(item))
+			json_complain(reader->problem, "%snot an object, or one with a name twice", entry.where);
+		if (!reader->problem->found)
+			read_run(&entry, run);
+		run++;
+		(*count)++;
+	}
+	return runs;
+}
+
+static void
+read_state(const Reader *reader, PartitionState *out)
+{
+	json_read_format(reader);
+	out->format = CODEC_FORMAT;
+	json_read_array(reader, "node", out->node, sizeof(out->node));
+	out->epoch = json_read_int(reader, "epoch");
+	out->seq = json_read_int(reader, "seq");
+	out->jobrev = json_read_int(reader, "jobrev");
+	out->watermark = json_read_time(reader, "watermark");
+	out->watermark_job = json_read_int(reader, "watermark_job");
+	out->pending = read_runs(reader, "pending", &out->npending);
+	out->done = read_runs(reader, "done", &out->ndone);
+	out->clean = json_read_bool(reader, "clean");
+}
+
+bool
+codec_state_decode(const char *text, size_t len, PartitionState *out, char *err, size_t errlen)
+{
+	Problem problem = json_problem_begin(err, errlen);
+	Scanner scan;
+	cJSON *root;
+
+	memset(out, 0, sizeof(*out));
+	root = json_parse_object(text, len, &scan, &problem);
+	if (root != NULL)
+	{
+		Reader reader = json_reader_begin(root, &problem);
+
+		read_state(&reader, out);
+		cJSON_Delete(root);
+	}
+	if (!problem.found && codec_state_check(out, err, errlen))
+		return true;
+	codec_state_free(out);
+	return false;
+}
+
+static void
+put_run(Writer *writer, const PendingRun *run)
+{
+	json_put_separator(writer);
+	json_put(writer, "{");
+	json_put_int(writer, "j", run->job_id);
+	json_put_int(writer, "g", run->gen);
+	json_put_time(writer, "s", run->slot);
+	if (run->slot_to != run->slot)
+		json_put_time(writer, "e", run->slot_to);
+	if (run->trigger_id != 0)
+		json_put_int(writer, "t", run->trigger_id);
+	if (run->attempt != 0)
+		json_put_int(writer, "a", run->attempt);
+	if (run->not_before != 0)
+		json_put_time(writer, "n", run->not_before);
+	if (run->session != 0)
+		json_put_decimal(writer, "l", run->session);
+	if (run->reason[0] != '\0')
+		json_put_text(writer, "r", run->reason);
+	json_put(writer, "}");
+}
+
+static void
+put_runs(Writer *writer, const char *name, const PendingRun *runs, int count)
+{
+	int i;
+
+	json_put_name(writer, name);
+	json_put(writer, "[");
+	for (i = 0; i < count; i++)
+		put_run(writer, &runs[i]);
+	json_put(writer, "]");
+}
+
+char *
+codec_state_encode(const PartitionState *state, size_t *len)
+{
+	Writer writer = json_writer_begin();
+
+	if (!codec_state_check(state, NULL, 0))
+		return json_refuse(len);
+	json_put_head(&writer);
+	json_put_text(&writer, "node", state->node);
+	json_put_int(&writer, "epoch", state->epoch);
+	json_put_int(&writer, "seq", state->seq);
+	json_put_int(&writer, "jobrev", state->jobrev);
+	json_put_time(&writer, "watermark", state->watermark);
+	json_put_int(&writer, "watermark_job", state->watermark_job);
+	put_runs(&writer, "pending", state->pending, state->npending);
+	put_runs(&writer, "done", state->done, state->ndone);
+	json_put_bool(&writer, "clean", state->clean);
+	return json_put_tail(&writer, len);
+}
+
+void
+codec_state_free(PartitionState *state)
+{
+	free(state->pending);
+	free(state->done);
+	memset(state, 0, sizeof(*state));
+}
