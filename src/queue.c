@@ -320,7 +320,7 @@ start_executor(int lane)
 	if (executor == NULL)
 		return false;
 
-	start.generation = ++dsched_shared->generation;
+	start.generation = pg_atomic_add_fetch_u64(&dsched_shared->generation, 1);
 	start.dboid = l->dboid;
 	start.roleoid = l->roleoid;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -497,7 +497,7 @@ dsched_pool_manage(int db)
 		while (deficit > 0 && may_start_another(i, now) && start_executor(i))
 			deficit--;
 		/* no room: an idle one of another lane gives way, and its exit wakes us */
-		if (deficit > 0 && lane->executors == 0 && (lane->retry_at <= now || dsched_shared->no_worker_until > now))
+		if (deficit > 0 && (lane->retry_at <= now || dsched_shared->no_worker_until > now))
 			(void) retire_idle_executor(i);
 		if (lane->retry_at > now)
 			again = again == 0 ? lane->retry_at : Min(again, lane->retry_at);

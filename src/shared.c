@@ -84,6 +84,7 @@ start_shared(void)
 		pg_atomic_init_u32(&dsched_shared->clock_suspect, 0);
 		pg_atomic_init_u64(&dsched_shared->test_clock, (uint64) GetCurrentTimestamp());	/* clock-ok: its first value */
 		pg_atomic_init_u64(&dsched_shared->test_serial, 1);
+		pg_atomic_init_u64(&dsched_shared->generation, 0);
 		ConditionVariableInit(&dsched_shared->changed);
 		dsched_shared->session_state = SESSION_NONE;
 		init_arrays(dsched_shared);
@@ -278,7 +279,7 @@ init_database_slot(DatabaseSlot *db, Oid dboid, const char *dbname)
 {
 	db->dboid = dboid;
 	strlcpy(db->dbname, dbname, sizeof(db->dbname));
-	db->generation = ++dsched_shared->generation;
+	db->generation = pg_atomic_add_fetch_u64(&dsched_shared->generation, 1);
 	db->scheduler_pid = 0;
 	db->scheduler_proc = NULL;
 	db->restart_at = 0;

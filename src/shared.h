@@ -290,7 +290,8 @@ typedef struct DschedShared
 	pg_atomic_uint64 test_clock;	/* TimestampTz */
 	pg_atomic_uint64 test_serial;	/* of the last move */
 
-	uint64		generation;		/* source of generations; control_lock */
+	pg_atomic_uint64 generation;	/* source of generations of slots */
+	char		time_zone[64];	/* the server's TimeZone, whatever a session's is; control_lock */
 	int			free_head;		/* free entries; queue_lock */
 	int64		no_worker_until;	/* boot time until which the server is taken to have none for us; queue_lock */
 	int			max_databases,

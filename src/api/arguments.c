@@ -202,11 +202,19 @@ begin_change(const char *function)
 const char *
 default_time_zone(void)
 {
+	char		server[sizeof(dsched_shared->time_zone)];
+
 	if (dsched_timezone != NULL && dsched_timezone[0] != '\0')
 		return dsched_timezone;
 
-	/* Not the session's SET TIME ZONE: that is about display. */
-	return GetConfigOptionResetString("TimeZone");
+	/*
+	 * Not the session's, which many clients set to their own and which is about display: the same script must define the
+	 * same job from wherever it is run.
+	 */
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	strlcpy(server, dsched_shared->time_zone, sizeof(server));
+	LWLockRelease(dsched_shared->control_lock);
+	return server[0] != '\0' ? pstrdup(server) : GetConfigOptionResetString("TimeZone");
 }
 
 int64

@@ -185,6 +185,9 @@ typedef struct RunSeen
 	TimestampTz last_slot;		/* 0: one slot */
 	int64		gen;
 	RunStatus	status;
+	/* run_read_started() only */
+	char	   *job_name;
+	char	   *username;
 } RunSeen;
 
 /* All rows with scheduled_for >= from, in key order, as an array palloc'd in the caller's context; *n rows. */

@@ -298,7 +298,7 @@ run_read_since(TimestampTz from, int *n)
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
-	RunSeen		seen;
+	RunSeen		seen = {0};
 
 	*n = 0;
 	ScanKeyInit(&key, table_map.attno[COL_SCHEDULED_FOR], BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
@@ -320,7 +320,7 @@ RunSeen *
 run_read_started(int *n)
 {
 	static CatalogQuery query = {
-		"SELECT scheduled_for, job_id, trigger_id, attempt, gen FROM dsched.run"
+		"SELECT scheduled_for, job_id, trigger_id, attempt, gen, job_name, username FROM dsched.run"
 		" WHERE status OPERATOR(pg_catalog.=) 'running' ORDER BY scheduled_for, job_id, trigger_id, attempt",
 		SPI_OK_SELECT
 	};
@@ -343,6 +343,10 @@ run_read_started(int *n)
 		array[i].key.attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
 		array[i].gen = DatumGetInt64(SPI_getbinval(tuple, desc, 5, &isnull));
 		array[i].status = RUN_RUNNING;
+		array[i].job_name =
+			MemoryContextStrdup(caller, TextDatumGetCString(SPI_getbinval(tuple, desc, 6, &isnull)));
+		array[i].username =
+			MemoryContextStrdup(caller, TextDatumGetCString(SPI_getbinval(tuple, desc, 7, &isnull)));
 	}
 	catalog_spi_finish(&spi);
 	return array;

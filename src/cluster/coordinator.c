@@ -37,6 +37,7 @@
 
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "pgtime.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -86,6 +87,7 @@ static struct
 
 static void claim_instance(void);
 static void coordinator_exit(int code, Datum arg);
+static void publish_time_zone(void);
 static void start_cluster(void);
 static void run(void);
 static void handle_signals(void);
@@ -149,6 +151,7 @@ claim_instance(void)
 		dsched_shared->coordinator_proc = MyProc;
 	}
 	LWLockRelease(dsched_shared->control_lock);
+	publish_time_zone();
 	if (other != 0)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("dsched: another coordinator is running with PID %d", (int) other)));
@@ -168,6 +171,15 @@ coordinator_exit(int code, Datum arg)
 	dsched_shared->session_state = SESSION_NONE;
 	dsched_shared->coordinator_pid = 0;
 	dsched_shared->coordinator_proc = NULL;
+	LWLockRelease(dsched_shared->control_lock);
+}
+
+/* Jobs defined without a zone get the server's, which a session that has one of its own cannot tell. */
+static void
+publish_time_zone(void)
+{
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	strlcpy(dsched_shared->time_zone, pg_get_timezone_name(session_timezone), sizeof(dsched_shared->time_zone));
 	LWLockRelease(dsched_shared->control_lock);
 }
 
@@ -220,6 +232,7 @@ handle_signals(void)
 		return;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+	publish_time_zone();
 	if (strcmp(endpoints, dsched_etcd_endpoints) != 0)
 	{
 		ereport(LOG, (errmsg("dsched: dsched.etcd_endpoints has changed, starting anew")));

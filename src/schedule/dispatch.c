@@ -294,8 +294,13 @@ dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit, bool (*closed)
 		open_run(job, &key, RUN_CATCH_UP)->backlog = true;
 	}
 	for (; slot != 0 && slot <= limit; slot = slot_next(&job->rule, slot))
+	{
+		/* below a watermark that is ahead of our clock there can be any number: see dispatch_due_slots() */
+		if (slot > scheduler.now && scheduler.partitions[job->partition].nopen >= MAX_OPEN_RUNS)
+			break;
 		if (!already_open(job, slot) && !(closed && closed(job, slot)))
 			open_slot(job, slot);
+	}
 
 	if (slot == 0)
 		minheap_remove(timetable_heap(), &job->next);
@@ -364,7 +369,7 @@ dispatch_due_slots(void)
 		/* a clock that is behind the former owner's: its watermark says that these slots are accounted for */
 		if (!partition->full && partition->watermark > limit)
 			limit = partition->watermark;
-		if (node->time > limit)
+		if (node->time > limit || (node->time > scheduler.now && partition->nopen >= MAX_OPEN_RUNS))
 			break;
 		/* what came late, below the watermark, is in no account until it is open */
 		if ((partition->full || partition->nopen >= MAX_OPEN_RUNS) && is_after_watermark(partition, node))
@@ -467,7 +472,7 @@ open_trigger(Partition *partition, const TriggerDef *trigger)
 }
 
 void
-end_generation(Job *job, const char *reason)
+end_generation(Job *job, TimestampTz until, const char *reason)
 {
 	dlist_mutable_iter iter;
 
@@ -481,6 +486,14 @@ end_generation(Job *job, const char *reason)
 			continue;
 		if (run->queued && !dsched_queue_withdraw(scheduler.db, &run->key))
 			continue;			/* started: it goes on */
+		/* a slot that the next generation has, or that never belonged to this one: no outcome yet, or none */
+		if (run->key.trigger_id == 0 && strcmp(reason, "unscheduled") != 0 &&
+			(run->key.scheduled_for > until || job->rule.one_shot))
+		{
+			run->gen = 0;
+			close_run(run);
+			continue;
+		}
 		describe_slot(&closed, job, run->key.scheduled_for);
 		closed.key = run->key;
 		closed.gen = run->gen;
@@ -563,7 +576,8 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 	closing_add(&closed);
 	partition_touch(&scheduler.partitions[run->partition]);
 
-	if (run->job == NULL || run->key.attempt >= MAX_LOST)
+	/* a server that is stopped ends what runs: that is no fault of the job */
+	if (run->job == NULL || (run->key.attempt >= MAX_LOST && !scheduler.stopping))
 	{
 		if (run->job != NULL)
 			sync_pause(run->job->job_id,
@@ -711,6 +725,15 @@ lookup_role(void *arg)
 	job->roleoid = get_role_oid(job->username, true);
 }
 
+/*
+ * Roles that were changed or dropped while we had no transaction are told to us at the beginning of one, by way of
+ * scheduler.roles_changed.  That is all that this transaction is for.
+ */
+static void
+take_note_of_roles(void *arg)
+{
+}
+
 /* False: cannot be told now (a lock on pg_authid), which is no fault of the job. */
 static bool
 look_up_role(Job *job)
@@ -843,6 +866,7 @@ dispatch_waiting(void)
 {
 	if (scheduler.waiting > 0 && pg_atomic_read_u32(&dsched_shared->clock_suspect) == 0)
 	{
+		(void) scheduler_transaction(take_note_of_roles, NULL, "looking for changed roles");
 		for (int i = 0; i < dsched_partitions; i++)
 		{
 			Partition  *partition = &scheduler.partitions[i];

@@ -51,6 +51,8 @@ typedef struct RunningEntry
 static HTAB *rows = NULL;
 static RunSeen *ranges = NULL;	/* rows that stand for several slots */
 static int	nranges = 0;
+static RunSeen *started = NULL; /* start rows without an end */
+static int	nstarted = 0;
 static RunningEntry *running = NULL;
 static int	nrunning = 0;
 static Partition *current;		/* for the callbacks */
@@ -155,9 +157,9 @@ read_everything(void *arg)
 	nranges = 0;
 	for (int i = 0; i < n; i++)
 		note_row(&found[i]);
-	found = run_read_started(&n);
-	for (int i = 0; i < n; i++)
-		note_row(&found[i]);
+	started = run_read_started(&nstarted);
+	for (int i = 0; i < nstarted; i++)
+		note_row(&started[i]);
 }
 
 static SlotRows *
@@ -270,29 +272,102 @@ open_pending(const PendingRun *pending)
 	open_recovered(job, &key, RUN_SCHEDULE, pending->session != 0, by);
 }
 
+static bool
+is_being_made(const RunKey *key)
+{
+	for (int i = 0; i < nrunning; i++)
+	{
+		const RunKey *made = &running[i].entry.key;
+
+		if (made->job_id == key->job_id && made->scheduled_for == key->scheduled_for &&
+			made->trigger_id == key->trigger_id && made->attempt == key->attempt)
+			return true;
+	}
+	return false;
+}
+
+/* The attempt died with its process, and there is none after it. */
+static void
+end_started_row(const RunSeen *row)
+{
+	ClosedSlot	closed = {0};
+
+	closed.key = row->key;
+	closed.slots = 1;
+	strlcpy(closed.job_name, row->job_name, sizeof(closed.job_name));
+	strlcpy(closed.username, row->username, sizeof(closed.username));
+	closed.gen = row->gen;
+	closed.reason = row->key.trigger_id != 0 ? RUN_MANUAL : row->key.attempt > 1 ? RUN_RECOVERY : RUN_SCHEDULE;
+	closed.status = RUN_LOST;
+	closed.epoch = current->epoch;
+	closed.replaces = true;
+	strlcpy(closed.sqlstate, "57P01", sizeof(closed.sqlstate));
+	strlcpy(closed.message, "the process that ran it ended before it committed", sizeof(closed.message));
+	closing_add(&closed);
+}
+
+/*
+ * Does the state say that the slot, which is not pending, has its outcome?  Another instance has made it then.  (Alone, the
+ * state in the table may be older than the row, or have been lost with it.)
+ */
+static bool
+is_accounted_for(const Job *job, TimestampTz slot)
+{
+	const PartitionState *state = &current->taken;
+
+	return scheduler.etcd != NULL && job->gen_rev <= state->jobrev &&
+		(slot < state->watermark || (slot == state->watermark && job->job_id <= state->watermark_job));
+}
+
 /* Start rows of this instance for which the state has no pending entry. */
 static void
 open_started_rows(void)
 {
-	HASH_SEQ_STATUS status;
-	SlotRows   *seen;
-
-	hash_seq_init(&status, rows);
-	while ((seen = hash_seq_search(&status)) != NULL)
+	for (int i = 0; i < nstarted; i++)
 	{
-		Job		   *job = timetable_find(seen->key.job_id);
-		RunKey		key = {seen->key.scheduled_for, seen->key.job_id, seen->key.trigger_id, seen->attempt};
+		const RunSeen *row = &started[i];
+		Job		   *job = timetable_find(row->key.job_id);
 		dlist_iter	iter;
 		bool		known = false;
 
-		if (seen->status != RUN_RUNNING || seen->key.trigger_id != 0 || job == NULL ||
-			job->partition != current->number)
+		if (row->key.trigger_id != 0 || job == NULL || job->partition != current->number)
 			continue;
 		dlist_foreach(iter, &job->open)
-			known |= dlist_container(OpenRun, in_job, iter.cur)->key.scheduled_for == key.scheduled_for;
-		if (!known)
-			open_recovered(job, &key, RUN_RECOVERY, true, "the process that ran it");
+			known |= dlist_container(OpenRun, in_job, iter.cur)->key.scheduled_for == row->key.scheduled_for;
+		if (known)
+			continue;
+		if (row->gen == job->gen && !is_accounted_for(job, row->key.scheduled_for))
+			open_recovered(job, &row->key, RUN_RECOVERY, true, "the process that ran it");
+		else if (!is_being_made(&row->key))
+			end_started_row(row);
 	}
+}
+
+/* Those of triggers that are gone from etcd: another instance has made them.  (Alone, a request stays until it is accounted for.) */
+static void
+end_triggered_rows(void)
+{
+	for (int i = 0; i < nstarted && scheduler.etcd != NULL; i++)
+	{
+		const RunSeen *row = &started[i];
+		Job		   *job = timetable_find(row->key.job_id);
+		dlist_iter	iter;
+		bool		known = row->key.trigger_id == 0 || job == NULL || job->partition != current->number;
+
+		dlist_foreach(iter, &current->open)
+			known |= dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == row->key.trigger_id;
+		if (!known && !is_being_made(&row->key))
+			end_started_row(row);
+	}
+}
+
+/* Those of jobs that are gone. */
+static void
+end_orphaned_rows(void)
+{
+	for (int i = 0; i < nstarted; i++)
+		if (timetable_find(started[i].key.job_id) == NULL && !is_being_made(&started[i].key))
+			end_started_row(&started[i]);
 }
 
 /*
@@ -380,11 +455,13 @@ recovery_open(Partition **partitions, int n)
 		timetable_each(current->number, open_later_slots, NULL);
 		foreach(lc, current->taken_triggers)
 			open_trigger(current, lfirst(lc));
+		end_triggered_rows();
 		current->full = unopened_slot != 0;
 		current->watermark = current->full ? unopened_slot : Max(scheduler.now, current->taken.watermark);
 		current->watermark_job = current->full ? unopened_job - 1 : KEYS_MAX_ID;
 		partition_touch(current);
 	}
+	end_orphaned_rows();
 	hash_destroy(rows);
 	rows = NULL;
 	return true;

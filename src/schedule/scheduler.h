@@ -232,7 +232,11 @@ extern OpenRun *open_run(Job *job, const RunKey *key, RunReason reason);
 extern void close_run(OpenRun *run);
 extern void drop_runs(Partition *partition);	/* forgets them: not ours any more */
 extern void open_trigger(Partition *partition, const TriggerDef *trigger);
-extern void end_generation(Job *job, const char *reason);	/* skipped rows for what has not started */
+/*
+ * The generation has no slots after 'until': skipped rows for those before it that have not started, none for the others,
+ * nor for a one-shot whose time comes again.
+ */
+extern void end_generation(Job *job, TimestampTz until, const char *reason);
 extern void dispatch_due_slots(void);
 extern void dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit, bool (*closed) (Job *job, TimestampTz slot));
 extern void dispatch_finished(void);

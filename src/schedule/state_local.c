@@ -4,7 +4,9 @@
  *
  * Standalone it is the truth: with it and the rows of dsched.run a scheduler knows after a crash which slots are
  * open.  The rows are exact, so the state only bounds how far back they are looked at, and it is
- * written every few seconds, without waiting for the disk.  In a cluster it is a copy of what etcd has.
+ * written every few seconds, without waiting for the disk.  Two writes do wait for it: the last of a scheduler that stops in
+ * order, which says so, and the first after a start, which takes that back before a run begins: or a command that takes the
+ * server down at once would never be seen to have done so.  In a cluster it is a copy of what etcd has.
  */
 #include "postgres.h"
 

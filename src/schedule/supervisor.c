@@ -130,7 +130,7 @@ start_scheduler(int i)
 	SchedulerStart start;
 	char		name[BGW_MAXLEN];
 
-	db->generation = ++dsched_shared->generation;
+	db->generation = pg_atomic_add_fetch_u64(&dsched_shared->generation, 1);
 	start.generation = db->generation;
 	start.dboid = db->dboid;
 	memcpy(worker.bgw_extra, &start, sizeof(start));

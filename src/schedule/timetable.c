@@ -156,10 +156,12 @@ timetable_put(const JobRow *row, bool applied)
 		new_generation = job->gen != row->gen;
 		if (new_generation)
 		{
-			/* what came due until now belongs to the old generation */
+			/* what came due until the new one begins belongs to the old generation */
+			TimestampTz until = Min(row->slots_from, dsched_wall_now());
+
 			if (job->next.index >= 0)
-				dispatch_job_until(job, job->next.time, dsched_wall_now(), NULL);
-			end_generation(job, row->active ? "redefined" : "paused");
+				dispatch_job_until(job, job->next.time, until, NULL);
+			end_generation(job, until, row->active ? "redefined" : "paused");
 		}
 		forget_name(job);
 		dlist_delete(&job->in_partition);
@@ -196,7 +198,7 @@ timetable_remove(int64 job_id)
 		return;
 	if (job->next.index >= 0)
 		dispatch_job_until(job, job->next.time, dsched_wall_now(), NULL);
-	end_generation(job, "unscheduled");
+	end_generation(job, dsched_wall_now(), "unscheduled");
 	minheap_remove(&heap, &job->next);
 
 	/* what is left runs on without its job */

@@ -511,61 +511,62 @@ merge_changes(List *changes)
 	return merged;
 }
 
-/* The deletion of a job's key, to be found by the job's id. */
+/* The change that takes a job away from its key, to be found by the job's id. */
 typedef struct Departure
 {
 	int64		job_id;			/* hash key */
-	Change	   *deletion;
+	Change	   *change;
 } Departure;
 
-static HTAB *
-list_departures(List *changes)
+static void
+note_departures(HTAB *departures, Change *change)
 {
-	HTAB	   *departures = NULL;
 	ListCell   *lc;
 
-	foreach(lc, changes)
+	if (change->kind == CHANGE_TRIGGER)
+		return;
+	foreach(lc, change->outbox)
 	{
-		Change	   *change = lfirst(lc);
 		Departure  *departure;
 		bool		found;
 
-		if (change->kind != CHANGE_DELETION)
-			continue;
-		if (departures == NULL)
-			departures = make_id_table("dsched departures", sizeof(Departure));
-		departure = hash_search(departures, &((OutboxRow *) linitial(change->outbox))->job_id, HASH_ENTER, &found);
-		if (!found || departure->deletion->base < change->base)
-			departure->deletion = change;
+		departure = hash_search(departures, &((OutboxRow *) lfirst(lc))->job_id, HASH_ENTER, &found);
+		/* of several keys that it had, the one that was published */
+		if (!found || departure->change->base < change->base)
+			departure->change = change;
 	}
-	return departures;
 }
 
 /* The changes without the deletions that go with a definition. */
 static List *
-list_without_moved(List *changes)
+without_moved(List *changes)
 {
 	List	   *moved = NIL;
 	ListCell   *lc;
 
 	foreach(lc, changes)
-		if (((Change *) lfirst(lc))->moved != NULL)
-			moved = lappend(moved, ((Change *) lfirst(lc))->moved);
+	{
+		Change	   *change = ((Change *) lfirst(lc))->moved;
+
+		if (change != NULL && change->kind == CHANGE_DELETION)
+			moved = lappend(moved, change);
+	}
 	return moved == NIL ? changes : list_difference_ptr(changes, moved);
 }
 
 /*
- * A job that got another role has another key.  Its id may stand in etcd once only, so the new key is put only if the old one is
- * deleted by that, and not by somebody who has moved the job elsewhere.
+ * A job that got another role has another key.  Its id may stand in etcd once only, so the new key is put only if the job leaves the
+ * old one with that, and was not unscheduled or moved elsewhere by somebody.  It leaves by a deletion, which then goes with the
+ * put, or because another job is put there.
  */
 static List *
 link_moves(List *changes)
 {
-	HTAB	   *departures = list_departures(changes);
+	HTAB	   *departures = make_id_table("dsched departures", sizeof(Departure));
 	ListCell   *lc;
 
-	if (departures == NULL)
-		return changes;
+	foreach(lc, changes)
+		note_departures(departures, lfirst(lc));
 	foreach(lc, changes)
 	{
 		Change	   *change = lfirst(lc);
@@ -574,11 +575,11 @@ link_moves(List *changes)
 		if (change->kind != CHANGE_DEFINITION || change->row->mod_revision != 0)
 			continue;
 		departure = hash_search(departures, &change->row->job_id, HASH_FIND, NULL);
-		if (departure != NULL)
-			change->moved = departure->deletion;
+		if (departure != NULL && departure->change != change)
+			change->moved = departure->change;
 	}
 	hash_destroy(departures);
-	return list_without_moved(changes);
+	return without_moved(changes);
 }
 
 /* How much of a transaction is used. */
@@ -685,7 +686,7 @@ definition_txn(const Change *change)
 	{
 		/* its event comes first, so that nobody sees the job twice */
 		etcd_txn_if_mod(txn, change->moved->key, change->moved->base);
-		if (change->moved->base != 0)
+		if (change->moved->base != 0 && change->moved->kind == CHANGE_DELETION)
 			etcd_txn_delete(txn, change->moved->key);
 	}
 	etcd_txn_put(txn, change->key, change->value, change->len, 0);
@@ -906,7 +907,8 @@ read_other(Change *change, const cJSON *nested)
 		sync_note_jobrev(change->partition, kv.mod_revision);
 		etcd_kv_free(&kv);
 	}
-	if (change->moved != NULL)
+	/* one that is a definition has an answer of its own */
+	if (change->moved != NULL && change->moved->kind == CHANGE_DELETION)
 		read_key(change->moved, etcd_txn_response(nested, 2));
 }
 

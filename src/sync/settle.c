@@ -34,7 +34,7 @@ static void
 delete_outboxes(const Change *change)
 {
 	delete_outbox(change);
-	if (change->moved != NULL)
+	if (change->moved != NULL && change->moved->kind == CHANGE_DELETION)
 		delete_outbox(change->moved);
 }
 
@@ -194,35 +194,6 @@ rebase_row(const JobRow *row, const JobRow *base, Settlement *out)
 	replace_row(row, &merged, out);
 }
 
-/* Another version is in etcd. */
-static void
-settle_other(const Change *change, JobRow *row, Settlement *out)
-{
-	JobRow		base;
-	char		problem[256];
-	bool		readable = sync_decode_row(change->old_value, change->old_len, change->old_revision, &base, problem, sizeof(problem));
-
-	if (readable && base.job_id == change->row->job_id && base.change_id == change->row->change_id)
-	{
-		/* our own, of a round whose answer was lost */
-		confirm_row(row, &base, change->old_revision);
-		delete_outboxes(change);
-	}
-	else if (!readable || deletes_job(change, base.job_id))
-	{
-		/* to be replaced as a whole */
-		row->mod_revision = change->old_revision;
-		job_update(row);
-		delete_outbox(change);
-		out->again = true;
-	}
-	else
-	{
-		rebase_row(row, &base, out);
-		delete_outbox(change);
-	}
-}
-
 /* Is it a one-shot whose time has come?  sync_retire() deletes no other. */
 static bool
 is_done_with(const JobRow *row)
@@ -235,10 +206,11 @@ static bool
 is_to_be_deleted(const Change *change, JobRow *other)
 {
 	char		problem[256];
-	const OutboxRow *row = linitial(change->outbox);
+	const OutboxRow *row;
 
-	if (change->answer != ANSWER_OTHER)
+	if (change->answer != ANSWER_OTHER || change->outbox == NIL)
 		return false;
+	row = linitial(change->outbox);
 	if (!sync_decode_row(change->old_value, change->old_len, change->old_revision, other, problem, sizeof(problem)))
 	{
 		other->job_id = row->job_id;
@@ -259,6 +231,40 @@ rebase_deletion(const Change *change, const JobRow *other)
 	outbox_insert(&row);
 }
 
+/* Another version is in etcd. */
+static void
+settle_other(const Change *change, JobRow *row, Settlement *out)
+{
+	JobRow		base;
+	char		problem[256];
+	bool		readable = sync_decode_row(change->old_value, change->old_len, change->old_revision, &base, problem, sizeof(problem));
+
+	if (readable && base.job_id == change->row->job_id && base.change_id == change->row->change_id)
+	{
+		/* our own, of a round whose answer was lost */
+		confirm_row(row, &base, change->old_revision);
+		delete_outboxes(change);
+	}
+	else if (is_to_be_deleted(change, &base))
+	{
+		/* another version of the job that this one comes in the place of */
+		rebase_deletion(change, &base);
+		out->again = true;
+	}
+	else if (!readable)
+	{
+		/* to be replaced as a whole */
+		row->mod_revision = change->old_revision;
+		job_update(row);
+		out->again = true;
+	}
+	else
+	{
+		rebase_row(row, &base, out);
+		delete_outbox(change);
+	}
+}
+
 /*
  * A job that got another role is not published under its new key, as its old one has not what was to be deleted.  If
  * that is another version of the job it goes all the same; if it is gone somebody else has unscheduled or moved it, and what is
@@ -268,20 +274,26 @@ static void
 settle_moved(const Change *change, const JobRow *row, Settlement *out)
 {
 	const Change *moved = change->moved;
+	bool		to_be_deleted;
 	JobRow		other;
 
 	out->again = true;
 	/* if another job was to be deleted from the new key, it is gone */
 	delete_outbox(change);
-	if (moved->answer == ANSWER_OTHER ? moved->old_revision == moved->base : moved->base == 0)
+	if (moved->answer == ANSWER_DONE ||
+		(moved->answer == ANSWER_OTHER ? moved->old_revision == moved->base : moved->base == 0))
 		return;					/* only jobrev has moved */
-	if (is_to_be_deleted(moved, &other))
-	{
-		rebase_deletion(moved, &other);
+
+	to_be_deleted = is_to_be_deleted(moved, &other);
+	if (!to_be_deleted)
+		renumber_row(row);
+	/* a definition is settled by itself */
+	if (moved->kind != CHANGE_DELETION)
 		return;
-	}
-	delete_outbox(moved);
-	renumber_row(row);
+	if (to_be_deleted)
+		rebase_deletion(moved, &other);
+	else
+		delete_outbox(moved);
 }
 
 static void

@@ -214,7 +214,7 @@ typedef struct Change
 	TimestampTz at;				/* when it was asked for */
 	JobRow	   *row;			/* definition: as sent */
 	List	   *outbox;			/* of OutboxRow *: deletions of this key, or the trigger */
-	struct Change *moved;		/* definition: the deletion of the key that the job had under another role */
+	struct Change *moved;		/* definition: the change of the key that the job had under another role */
 	char	   *value;
 	size_t		len;
 	/* the answer */

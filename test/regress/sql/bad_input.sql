@@ -71,6 +71,8 @@ SELECT dsched.schedule('x', '0 3 * * *', 'SELECT 1', payload => to_jsonb(repeat(
 SELECT dsched.schedule('x', '0 3 * * *', 'SELECT 1', metadata => to_jsonb(repeat('x', 262144)));
 SELECT dsched.schedule('x', '0 3 * * *', 'SELECT 1', payload => (repeat('[', 100) || repeat(']', 100))::jsonb);
 :state
+-- Each within its limit, but all together, as JSON, are too long for etcd.
+SELECT dsched.schedule('x', '0 3 * * *', 'SELECT 1 --' || repeat('"', 262133), payload => to_jsonb(repeat('x', 262142)), metadata => to_jsonb(repeat('x', 262142)));
 
 --
 -- Bounds.

@@ -329,8 +329,8 @@ comes_to(run_command('SELECT 1'), { status => 'succeeded' }, 'others go on');
 $node->safe_psql('postgres', 'CREATE ROLE guest LOGIN');
 comes_to(run_command('SELECT 1', 'guest'), { status => 'succeeded' }, 'a role that may log in');
 $name = 'job' . ++$jobs;
-$node->safe_psql('postgres',
-	"BEGIN; SELECT dsched.schedule_once('$name', now(), 'SELECT 1', username => 'guest'); ALTER ROLE guest NOLOGIN; COMMIT");
+$node->safe_psql('postgres', "SELECT dsched.schedule_in('$name', '1 second', 'SELECT 1', username => 'guest')");
+$node->safe_psql('postgres', 'ALTER ROLE guest NOLOGIN');
 comes_to(outcome($name), { status => 'failed', sqlstate => '28000', message => 'role "guest" is not permitted to log in' }, 'and no longer');
 comes_to(run_command('SELECT 1'), { status => 'succeeded' }, 'others go on');
 

@@ -1,0 +1,66 @@
+# Start rows that an instance finds when it comes back: of a run that another has made in the meantime, and of jobs that are gone.
+# timeout: 180
+
+use strict;
+use warnings;
+
+use DschedTest;
+use Test::More;
+
+my $etcd = start_etcd();
+my ($one, $two) = fleet(2, etcd => $etcd);
+
+create_extension($one, $two);
+ok(wait_fleet([ $one, $two ]), 'two instances');
+$_->safe_psql('postgres', q{
+CREATE TABLE gate (); GRANT ALL ON gate TO worker;
+CREATE PROCEDURE pass() LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM dsched_test.log('begin');
+	PERFORM FROM gate;
+	PERFORM dsched_test.effect();
+END $$}) foreach $one, $two;
+
+# ---- the run of a procedure has a row before it starts ----
+
+my @locks = map { $_->background_psql('postgres') } $one, $two;
+$_->query_safe('BEGIN; LOCK TABLE gate') foreach @locks;
+my $at = $one->safe_psql('postgres', q{SELECT to_char(now() + interval '2 s', 'SS MI HH24 * * *')});
+as_worker($one, "SELECT dsched.schedule('daily', '$at', 'CALL pass()')");
+ok(wait_for(sub { append_log_lines(job => 'daily') }), 'it is under way');
+my ($line) = append_log_lines(job => 'daily');
+my ($owner, $other) = $line->{node} eq 'node1' ? ($one, $two) : ($two, $one);
+ok(wait_until($owner, q{SELECT count(*) FROM dsched.run WHERE status = 'running'}, 1), 'with a start row');
+as_worker($owner, q{SELECT dsched.run_now(job_id) FROM (SELECT dsched.schedule('asked', '0 0 1 1 *', 'CALL pass()') AS job_id) j});
+ok(wait_for(sub { append_log_lines(job => 'asked') }), 'another was asked for');
+# when the account in etcd says that it was started
+ok(wait_for(sub { grep { /"session":[1-9]|"s":[1-9]/ } values %{ $etcd->keys('/dsched/test/db/postgres/state/') } }), 'and an account that says so');
+kill9_everything($owner);
+$_->query('COMMIT') foreach grep { defined } map { $owner == ($one, $two)[$_] ? undef : $locks[$_] } 0, 1;
+ok(wait_until($other, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'daily'}, 1), 'its owner is killed, another makes it');
+
+start_instance($owner);
+ok(wait_fleet([ $one, $two ]), 'it is back');
+$other->stop('fast');
+ok(wait_owners($owner, [ $owner->name ]), 'and then the only one');
+ok(wait_until($owner, q{SELECT count(*) FROM dsched.partitions WHERE state IS DISTINCT FROM 'active'}, 0), 'with all partitions');
+ok(wait_until($owner, q{SELECT count(*) FROM dsched.run WHERE status = 'running'}, 0), 'no start row is left without an end');
+ok(wait_until($owner, q{SELECT detail FROM dsched.status() WHERE component = 'scheduler'}, qr/ 0 runs due or running/), 'nothing is left to do');
+is($owner->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job = 'daily'}), 0, 'it is not made again');
+is($owner->safe_psql('postgres', q{SELECT string_agg(attempt || ' ' || status || ' ' || username, ', ') FROM dsched.run WHERE job_name = 'daily'}), '1 lost worker', 'its own attempt was lost');
+
+# ---- jobs that are removed while they run, before a crash ----
+
+my $alone = new_instance('alone');
+
+create_extension($alone);
+$alone->safe_psql('postgres', q{CREATE PROCEDURE stay() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); END $$});
+as_worker($alone, q{SELECT dsched.schedule('x', '0 0 1 1 *', 'CALL stay()'); SELECT dsched.schedule_in('y', '0 s', 'CALL stay()'); SELECT dsched.run_now('x')});
+ok(wait_until($alone, q{SELECT count(*) FROM dsched.run WHERE status = 'running'}, 2), 'two runs');
+as_worker($alone, q{SELECT dsched.unschedule('x'); SELECT dsched.unschedule('y')});
+kill9_everything($alone);
+start_instance($alone);
+ok(wait_until($alone, q{SELECT string_agg(job_name || ' ' || username || ' ' || status, ', ' ORDER BY job_name) FROM dsched.run WHERE started_at IS NULL OR status = 'lost'},
+	'x worker lost, y worker lost'), 'of jobs that are gone end as lost');
+
+done_testing();
