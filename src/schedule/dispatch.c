@@ -49,6 +49,7 @@ static void finish_run(OpenRun *run, const RunEntry *entry);
 static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
 static void requeue(OpenRun *run, int64 delay);
 static bool may_dispatch(OpenRun *run);
+static bool is_of_next(const OpenRun *run, TimestampTz until, TimestampTz run_at);
 static bool is_void(const OpenRun *run);
 static void close_void(OpenRun *run);
 static bool look_up_role(Job *job);
@@ -471,8 +472,17 @@ open_trigger(Partition *partition, const TriggerDef *trigger)
 		close_run(run);
 }
 
+/*
+ * Is this slot one that the generation after it has, or that never belonged to its own?  Then it has no outcome by it.
+ */
+static bool
+is_of_next(const OpenRun *run, TimestampTz until, TimestampTz run_at)
+{
+	return run->key.scheduled_for > until || run->key.scheduled_for == run_at;
+}
+
 void
-end_generation(Job *job, TimestampTz until, const char *reason)
+end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reason)
 {
 	dlist_mutable_iter iter;
 
@@ -486,9 +496,7 @@ end_generation(Job *job, TimestampTz until, const char *reason)
 			continue;
 		if (run->queued && !dsched_queue_withdraw(scheduler.db, &run->key))
 			continue;			/* started: it goes on */
-		/* a slot that the next generation has, or that never belonged to this one: no outcome yet, or none */
-		if (run->key.trigger_id == 0 && strcmp(reason, "unscheduled") != 0 &&
-			(run->key.scheduled_for > until || job->rule.one_shot))
+		if (run->key.trigger_id == 0 && strcmp(reason, "unscheduled") != 0 && is_of_next(run, until, run_at))
 		{
 			run->gen = 0;
 			close_run(run);
@@ -782,6 +790,13 @@ close_void(OpenRun *run)
 {
 	ClosedSlot	closed = {0};
 
+	if (run->job != NULL && run->key.trigger_id == 0 &&
+		is_of_next(run, run->job->rule.slots_from, run->job->rule.one_shot ? run->job->rule.run_at : 0))
+	{
+		run->gen = 0;
+		close_run(run);
+		return;
+	}
 	closed.key = run->key;
 	closed.slots = 1;
 	name_job(&closed, run);

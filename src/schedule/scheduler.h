@@ -234,9 +234,9 @@ extern void drop_runs(Partition *partition);	/* forgets them: not ours any more 
 extern void open_trigger(Partition *partition, const TriggerDef *trigger);
 /*
  * The generation has no slots after 'until': skipped rows for those before it that have not started, none for the others,
- * nor for a one-shot whose time comes again.
+ * nor for that of a one-shot (run_at; 0: it is none) that the next generation has again.
  */
-extern void end_generation(Job *job, TimestampTz until, const char *reason);
+extern void end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reason);
 extern void dispatch_due_slots(void);
 extern void dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit, bool (*closed) (Job *job, TimestampTz slot));
 extern void dispatch_finished(void);

@@ -161,7 +161,7 @@ timetable_put(const JobRow *row, bool applied)
 
 			if (job->next.index >= 0)
 				dispatch_job_until(job, job->next.time, until, NULL);
-			end_generation(job, until, row->active ? "redefined" : "paused");
+			end_generation(job, until, row->schedule == NULL ? row->run_at : 0, row->active ? "redefined" : "paused");
 		}
 		forget_name(job);
 		dlist_delete(&job->in_partition);
@@ -198,7 +198,7 @@ timetable_remove(int64 job_id)
 		return;
 	if (job->next.index >= 0)
 		dispatch_job_until(job, job->next.time, dsched_wall_now(), NULL);
-	end_generation(job, dsched_wall_now(), "unscheduled");
+	end_generation(job, dsched_wall_now(), 0, "unscheduled");
 	minheap_remove(&heap, &job->next);
 
 	/* what is left runs on without its job */

@@ -661,6 +661,8 @@ collect(void *arg)
 	collected->max_rows = publish.max_rows;
 	collected->rows = job_lock_changed(publish.max_rows);
 	collected->outbox = outbox_lock_all(publish.max_rows);
+	if (collected->rows != NIL)
+		sync_refuse_if_held();
 	foreach(lc, collected->rows)
 		changes = add_change(changes, definition_change(lfirst(lc)));
 	foreach(lc, collected->outbox)

@@ -115,6 +115,24 @@ sync_start(void)
 	load();
 }
 
+/*
+ * Rows that are restored put the database on hold in their own transaction.  That may be after the scheduler looked and before
+ * it reads the rows; so whoever has read rows looks again, in the same transaction, before anything comes of them.
+ */
+void
+sync_refuse_if_held(void)
+{
+	Identity	now;
+
+	identity_read(&now);
+	if (now.found && now.held[0] == '\0')
+		return;
+	scheduler.slot->check_again = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s", now.found ? now.held : "the identity of this database is not recorded")));
+}
+
 typedef struct Loading
 {
 	MemoryContext context;
@@ -129,6 +147,7 @@ read_rows(void *arg)
 
 	sync_convert_init();
 	loading->rows = job_read_all();
+	sync_refuse_if_held();
 	MemoryContextSwitchTo(old);
 }
 
@@ -283,6 +302,8 @@ read_changes(void *arg)
 			outbox_delete(row->outbox_id);
 	}
 	taken->rows = job_lock_changed(TAKE_IN_BATCH);
+	if (taken->rows != NIL)
+		sync_refuse_if_held();
 	foreach(lc, taken->rows)
 	{
 		JobRow	   *row = lfirst(lc);

@@ -237,4 +237,7 @@ typedef struct Settlement
 /* In a transaction: notes what came of a change. */
 extern void sync_settle(const Change *change, Settlement *out);
 
+/* ERROR 55000 if the database is on hold by now: for transactions that have read rows of dsched.job. */
+extern void sync_refuse_if_held(void);
+
 #endif							/* DSCHED_SYNC_INTERNAL_H */

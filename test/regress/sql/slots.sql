@@ -168,12 +168,34 @@ SELECT wait_until($$ SELECT count(*) = 4 FROM dsched.runs WHERE status = 'runnin
 SELECT wait_until($$ SELECT count(*) = 3 FROM dsched.runs WHERE status = 'queued' $$);
 SELECT job_name, scheduled_for, status, started_at FROM dsched.runs WHERE status = 'queued' ORDER BY job_name;
 \! psql -X -At -d regression -c "SELECT dsched.alter_job('altered', run_at => '2044-01-01 06:10+00') > 0, dsched.pause('paused') > 0, dsched.unschedule('deleted') > 0"
-SELECT wait_until($$ SELECT count(*) = 3 FROM dsched.runs WHERE status = 'skipped' $$);
+-- A paused one-shot has its time still before it: no outcome yet.
+SELECT wait_until($$ SELECT count(*) = 2 FROM dsched.runs WHERE status = 'skipped' $$);
+SELECT wait_until($$ SELECT count(*) = 0 FROM dsched.runs WHERE status = 'queued' $$);
 COMMIT;
 CALL rest();
 SELECT * FROM outcomes ORDER BY job_name, scheduled_for;
 CALL go('2044-01-01 06:10');
 SELECT * FROM outcomes WHERE job_name = 'altered' ORDER BY scheduled_for;
+SELECT dsched.resume('paused') > 0 AS resumed;
+CALL rest();
+SELECT * FROM outcomes WHERE job_name = 'paused' ORDER BY scheduled_for;
+CALL tidy();
+
+-- A generation ends where the next one begins, however late that is heard of: the slot after it is the next one's.
+SELECT count(dsched.schedule('holder ' || i, '59 6 1 1 *', 'SELECT count(*) FROM gate')) FROM generate_series(1, 4) i;
+SELECT dsched.schedule('moved', '0 7 1 1 *', 'SELECT 1') > 0 AS defined;
+CALL rest();
+BEGIN;
+LOCK TABLE gate;
+SELECT clock_set('2044-01-01 06:59');
+SELECT wait_until($$ SELECT count(*) = 4 FROM dsched.runs WHERE status = 'running' $$);
+SELECT clock_set('2044-01-01 06:59:50');
+SELECT dsched.schedule('moved', '0 * * * *', :'logs') > 0 AS redefined;
+SELECT clock_set('2044-01-01 07:00');
+SELECT wait_until($$ SELECT count(*) = 1 FROM dsched.runs WHERE status = 'queued' $$);
+COMMIT;
+CALL rest();
+SELECT * FROM outcomes WHERE job_name = 'moved' ORDER BY scheduled_for;
 CALL tidy();
 
 --
