@@ -60,7 +60,7 @@ as_worker($node, q{SELECT dsched.schedule('tick', '* * * * * *', 'SELECT dsched_
 ok(runs_again('tick'), 'it runs');
 $lock->query_safe('ALTER ROLE worker CONNECTION LIMIT 100');
 $lock->query_safe('BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE; INSERT INTO dues VALUES (1)');
-$lock->query_safe('SELECT pg_sleep(2.5)');
+$lock->query_safe('SELECT pg_sleep(2.5)');	# sleep-ok: the lock is held for longer than the lock timeout
 $lock->query_safe('COMMIT');
 ok(runs_again('tick'), 'it runs after a lock on pg_authid');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status = 'failed'}), 0, 'no role was missing');
@@ -112,7 +112,7 @@ $lock->quit;
 
 # ---- a run that is interrupted by many restarts in order ----
 
-as_worker($node, q{SELECT dsched.schedule_in('long', '0 s', 'SELECT dsched_test.log(''begin''), pg_sleep(CASE WHEN (dsched.current_run()).attempt < 5 THEN 600 ELSE 0 END), dsched_test.effect()')});
+as_worker($node, q{SELECT dsched.schedule_in('long', '0 s', 'SELECT dsched_test.log(''begin''), pg_sleep(CASE WHEN (dsched.current_run()).attempt < 5 THEN 600 ELSE 0 END), dsched_test.effect()')});	# sleep-ok: a job that lasts
 foreach my $attempt (1 .. 4)
 {
 	ok(wait_for(sub { append_log_lines(job => 'long', attempt => $attempt) }), "attempt $attempt is under way");

@@ -15,7 +15,7 @@ my $busy = new_instance('busy', conf => "dsched.max_executors = 2\n");
 
 create_extension($busy);
 $busy->safe_psql('postgres', 'CREATE ROLE little LOGIN; GRANT USAGE ON SCHEMA dsched TO little');
-as_worker($busy, q{SELECT count(dsched.schedule('much_' || n, '* * * * * *', 'SELECT pg_sleep(0.3)')) FROM generate_series(1, 60) n});
+as_worker($busy, q{SELECT count(dsched.schedule('much_' || n, '* * * * * *', 'SELECT pg_sleep(0.3)')) FROM generate_series(1, 60) n});	# sleep-ok: jobs that last
 ok(wait_until($busy, q{SELECT count(*) > 4 FROM dsched.run WHERE job_name LIKE 'much%'}, 't'), 'a role with too much work');
 $busy->safe_psql('postgres', q{SELECT dsched.schedule_in('little_' || n, '0 s', 'SELECT 1', username => 'little') FROM generate_series(1, 3) n});
 # at their turn by age, while of the others there is no end

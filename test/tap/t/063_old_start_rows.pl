@@ -54,7 +54,7 @@ is($owner->safe_psql('postgres', q{SELECT string_agg(attempt || ' ' || status ||
 my $alone = new_instance('alone');
 
 create_extension($alone);
-$alone->safe_psql('postgres', q{CREATE PROCEDURE stay() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); END $$});
+$alone->safe_psql('postgres', q{CREATE PROCEDURE stay() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); END $$});	# sleep-ok: a job that lasts
 as_worker($alone, q{SELECT dsched.schedule('x', '0 0 1 1 *', 'CALL stay()'); SELECT dsched.schedule_in('y', '0 s', 'CALL stay()'); SELECT dsched.run_now('x')});
 ok(wait_until($alone, q{SELECT count(*) FROM dsched.run WHERE status = 'running'}, 2), 'two runs');
 as_worker($alone, q{SELECT dsched.unschedule('x'); SELECT dsched.unschedule('y')});
