@@ -496,7 +496,7 @@ end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reas
 			continue;
 		if (run->queued && !dsched_queue_withdraw(scheduler.db, &run->key))
 			continue;			/* started: it goes on */
-		if (run->key.trigger_id == 0 && strcmp(reason, "unscheduled") != 0 && is_of_next(run, until, run_at))
+		if (run->key.trigger_id == 0 && is_of_next(run, until, run_at))
 		{
 			run->gen = 0;
 			close_run(run);

@@ -78,6 +78,9 @@ extern Job *timetable_put(const JobRow *row, bool applied);
 /* The definition is gone: unstarted runs end as skipped ("unscheduled"), the running one goes on. */
 extern void timetable_remove(int64 job_id);
 
+/* The same, where it is known since when: later slots never existed. */
+extern void timetable_remove_as_of(int64 job_id, TimestampTz until);
+
 /* Puts the job's first slot after 'after' into the heap, if it is to run at all. */
 extern void timetable_plan(Job *job, TimestampTz after);
 
@@ -273,6 +276,9 @@ extern bool closing_flush(void);	/* false: could not be written, try again */
 extern bool closing_empty(void);
 
 /* ---- ../sync ------------------------------------------------------------------------------------- */
+
+/* The partition of a job: a hash of its names in UTF-8, the same on every instance whatever its encoding is. */
+extern int	sync_partition(const char *username, const char *job_name);
 
 /* Loads dsched.job into the timetable, in a transaction; then, clustered, starts to follow etcd. */
 extern void sync_start(void);

@@ -118,7 +118,7 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	entry = hash_search(names, &hash, HASH_ENTER, NULL);
 	entry->job_id = job->job_id;
 
-	job->partition = keys_partition(job->username, job->job_name, dsched_partitions);
+	job->partition = sync_partition(job->username, job->job_name);
 	dlist_push_tail(&scheduler.partitions[job->partition].jobs, &job->in_partition);
 	job->gen = row->gen;
 	job->gen_rev = row->gen_rev != 0 ? row->gen_rev : row->mod_revision;
@@ -191,14 +191,20 @@ timetable_put(const JobRow *row, bool applied)
 void
 timetable_remove(int64 job_id)
 {
+	timetable_remove_as_of(job_id, dsched_wall_now());
+}
+
+void
+timetable_remove_as_of(int64 job_id, TimestampTz until)
+{
 	Job		   *job = timetable_find(job_id);
 	dlist_iter	iter;
 
 	if (job == NULL)
 		return;
 	if (job->next.index >= 0)
-		dispatch_job_until(job, job->next.time, dsched_wall_now(), NULL);
-	end_generation(job, dsched_wall_now(), 0, "unscheduled");
+		dispatch_job_until(job, job->next.time, Min(until, dsched_wall_now()), NULL);
+	end_generation(job, until, 0, "unscheduled");
 	minheap_remove(&heap, &job->next);
 
 	/* what is left runs on without its job */

@@ -2,18 +2,19 @@
  * apply.c
  *	  From etcd to dsched.job: row by row what the timetable already has.
  *
- * The timetable follows etcd without waiting for anybody; the table, in which people look and executors find the command, follows
- * behind it.  A row that somebody has locked is tried again later, and holds up nobody else.  Until a version is in the
- * table its job is not started (Job.applied), while its slots stay open.
+ * The timetable follows etcd without waiting for anybody; the table, in which people look and executors find
+ * the command, follows behind it.  A row that somebody has locked is tried again later, and holds up nobody
+ * else.  Until a version is in the table its job is not started (Job.applied), while its slots stay open.
  *
- * A row with changes that are not published is not overwritten: the publisher bases them on what is in etcd now and publishes
- * them, and what comes of that arrives here as the next version.
+ * A row with changes that are not published is not overwritten: the publisher bases them on what is in etcd now
+ * and publishes them, and what comes of that arrives here as the next version.
  *
- * Only the newest version of a name is queued.  A queued change keeps the value as it stands in etcd, not a row: that is
- * smaller, and is decoded again when its turn comes.
+ * Only the newest version of a name is queued.  A queued change keeps the value as it stands in etcd, not a
+ * row: that is smaller, and is decoded again when its turn comes.
  *
- * Rows are found by their name, which is what the key in etcd says, and only then by their id: a job that was unscheduled and
- * scheduled again has another id under the same name; one that changed its role has another name under the same id.
+ * Rows are found by their name, which is what the key in etcd says, and only then by their id: a job that was
+ * unscheduled and scheduled again has another id under the same name; one that changed its role has another
+ * name under the same id.
  */
 #include "postgres.h"
 
@@ -158,8 +159,8 @@ sync_apply_turn(void)
 }
 
 /*
- * What a full compare found is known by no revision: that a definition is gone least of all.  Until all of that is
- * applied a restart has to compare again.
+ * What a full compare found is known by no revision: that a definition is gone least of all.  Until all of that
+ * is applied a restart has to compare again.
  */
 int64
 sync_applied_revision(int64 delivered)
@@ -183,7 +184,8 @@ sync_applied_revision(int64 delivered)
 /* ---- the table ---------------------------------------------------------------------------------- */
 
 /*
- * Locks the row and reads it as it is then.  WORK_DONE: *found says whether it is there, with nothing unpublished in it.
+ * Locks the row and reads it as it is then.  WORK_DONE: *found says whether it is there, with nothing
+ * unpublished in it.
  */
 static WorkOutcome
 lock_row(int64 job_id, JobRow *row, bool *found)

@@ -2,12 +2,13 @@
  * convert.c
  *	  Rows of dsched.job to the values in etcd and back, and what two versions of a definition have in common.
  *
- * A row has its text in the encoding of the database, a value in etcd is UTF-8, and so are the names in its key and what the
- * partition is computed from.  The two agree in nearly every database; in others a conversion can fail (a name
- * that the encoding has no characters for), and then the definition cannot be published, or cannot run here.
- * Nothing here raises an error because of what is in etcd.
+ * A row has its text in the encoding of the database, a value in etcd is UTF-8, and so are the names in its key
+ * and what the partition is computed from.  The two agree in nearly every database; in others a conversion can
+ * fail (a name that the encoding has no characters for), and then the definition cannot be published, or cannot
+ * run here. Nothing here raises an error because of what is in etcd.
  *
- * What etcd does not hold: problem (that of a paused job goes along as closed_reason), created_at and changed_at.
+ * What etcd does not hold: problem (that of a paused job goes along as closed_reason), created_at and
+ * changed_at.
  */
 #include "postgres.h"
 
@@ -43,7 +44,10 @@ static const char *const column_names[] = {
 
 /* ---- encodings ---------------------------------------------------------------------------------- */
 
-/* The server's functions between its encoding and UTF-8, if these differ; looked up once, so that no catalog is needed later. */
+/*
+ * The server's functions between its encoding and UTF-8, if these differ; looked up once, so that no catalog is
+ * needed later.
+ */
 static FmgrInfo to_utf8;
 static FmgrInfo from_utf8;
 
@@ -368,8 +372,8 @@ count_slots(const SlotRule *rule, int32 most)
 }
 
 /*
- * max_runs was turned into last_slot when the change was made, with the slots that were then to come.  If some of
- * these came due before the change is published they do not exist, and as many move behind the others.
+ * max_runs was turned into last_slot when the change was made, with the slots that were then to come.  If some
+ * of these came due before the change is published they do not exist, and as many move behind the others.
  */
 void
 sync_begin_generation(JobRow *row, TimestampTz now)

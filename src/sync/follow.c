@@ -8,18 +8,20 @@
  *
  * and from anywhere back to WAITING when a request fails or the watch is lost, or to HELD, which is the end.
  *
- * CHECKING reads the key config.  JOINING marks every row of dsched.job as new to the cluster, once in the life of a database
- * in a cluster.  LISTING is a full compare: all definitions as of one revision, page by page; it is made when there is no revision to
- * resume from, when etcd has compacted the history since, or when rows with unpublished changes hide what was
- * published before them.  Else the watch goes on where the last one, perhaps that of a former process, ended.
+ * CHECKING reads the key config.  JOINING marks every row of dsched.job as new to the cluster, once in the life
+ * of a database in a cluster.  LISTING is a full compare: all definitions as of one revision, page by page; it
+ * is made when there is no revision to resume from, when etcd has compacted the history since, or when rows
+ * with unpublished changes hide what was published before them.  Else the watch goes on where the last one,
+ * perhaps that of a former process, ended.
  *
  * WHICH ETCD
  *
- * An etcd that was wiped, or restored from a backup, or is another one, must never make us delete or overwrite anything.  Before
- * each watch and each full compare the incarnation in config is compared with the one that this database has joined, and the
- * revision of each linearizable answer with the highest one that was known when the question was sent.  What does not fit
- * ends in HELD: nothing is followed, published or run until somebody decides.  Rows that a full compare does not find are
- * deleted only after config was read once more behind it.
+ * An etcd that was wiped, or restored from a backup, or is another one, must never make us delete or overwrite
+ * anything.  Before each watch and each full compare the incarnation in config is compared with the one that
+ * this database has joined, and the revision of each linearizable answer with the highest one that was known
+ * when the question was sent.  What does not fit ends in HELD: nothing is followed, published or run until
+ * somebody decides.  Rows that a full compare does not find are deleted only after config was read once more
+ * behind it.
  */
 #include "postgres.h"
 
@@ -330,7 +332,10 @@ has_joined(void)
 	return scheduler.identity.incarnation[0] != '\0';
 }
 
-/* Judges the value of config, and keeps it if it is that of our cluster.  Else says why, and what to do has been done. */
+/*
+ * Judges the value of config, and keeps it if it is that of our cluster.  Else says why, and what to do has
+ * been done.
+ */
 static bool
 judge_config(const EtcdKv *kv)
 {
@@ -416,8 +421,8 @@ typedef struct Joining
 } Joining;
 
 /*
- * Marks all rows.  Those that somebody has locked are left for the next time, and so is the identity, which says that all are
- * marked.
+ * Marks all rows.  Those that somebody has locked are left for the next time, and so is the identity, which
+ * says that all are marked.
  */
 static void
 join_rows(void *arg)
@@ -572,7 +577,7 @@ is_page(const EtcdResponse *response)
 static void
 take_listed_definition(const EtcdKv *kv)
 {
-	sync_definition_put(kv, true);
+	(void) sync_definition_put(kv, TAKE_LISTED);
 }
 
 static void
@@ -676,19 +681,56 @@ advance(int64 revision)
 	state_etcd_definitions_arrived();
 }
 
+/* Does a later event of these concern the same key as the i-th? */
+static bool
+is_superseded(const EtcdEvent *events, int n, int i)
+{
+	const EtcdKv *kv = &events[i].kv;
+
+	for (int k = i + 1; k < n; k++)
+		if (events[k].kv.key_len == kv->key_len && memcmp(events[k].kv.key, kv->key, kv->key_len) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * What one event cannot say without another of its revision (two jobs that exchange their roles) is taken at
+ * the end.
+ */
+static void
+take_definitions(const EtcdEvent *events, int n)
+{
+	bool	   *left = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].is_delete)
+			sync_definition_deleted(&events[i].kv);
+		else if (!sync_definition_put(&events[i].kv, TAKE_EVENT))
+		{
+			if (left == NULL)
+				left = palloc0(sizeof(bool) * n);
+			left[i] = true;
+		}
+	}
+	if (left == NULL)
+		return;
+	for (int i = 0; i < n; i++)
+		if (left[i] && !is_superseded(events, n, i))
+			(void) sync_definition_put(&events[i].kv, TAKE_EVENT_LAST);
+	pfree(left);
+}
+
 static void
 watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision)
 {
 	scheduler_refresh_time();
-	for (int i = 0; i < n; i++)
-	{
-		if (range_index == 0 && events[i].is_delete)
-			sync_definition_deleted(&events[i].kv);
-		else if (range_index == 0)
-			sync_definition_put(&events[i].kv, false);
-		else if (!events[i].is_delete)
-			sync_trigger_put(&events[i].kv);
-	}
+	if (range_index == 0)
+		take_definitions(events, n);
+	else
+		for (int i = 0; i < n; i++)
+			if (!events[i].is_delete)
+				sync_trigger_put(&events[i].kv);
 	if (range_index == 0 && n > 0)
 		advance(events[n - 1].kv.mod_revision);
 	sync_open_triggers();
@@ -727,8 +769,8 @@ watch_lost(void *arg, EtcdWatchLoss why, const char *message)
 }
 
 /*
- * A connection that somebody on the way has forgotten looks just like one on which nothing happens.  (And like one on which a great deal
- * is on its way, which patience helps.)
+ * A connection that somebody on the way has forgotten looks just like one on which nothing happens.  (And like
+ * one on which a great deal is on its way, which patience helps.)
  */
 static void
 check_hearing(void)

@@ -4,18 +4,21 @@
  *
  * DEFINITIONS
  *
- * A version goes into the timetable at once, and from there into the table when that can be (apply.c).  One that cannot be read is
- * logged once, counted, and holds its job: its slots are neither run nor passed over until a good version comes.  The revision that is
- * stored as applied stays below it, so that a restart meets it again.
+ * A version goes into the timetable at once, and from there into the table when that can be (apply.c).  One
+ * that cannot be read is logged once, counted, and holds its job: its slots are neither run nor passed over
+ * until a good version comes.  The revision that is stored as applied stays below it, so that a restart meets
+ * it again.
  *
- * Nothing here believes what stands in etcd: a definition must stand under its own key, and sizes are bounded by the decoder.
+ * Nothing here believes what stands in etcd: a definition must stand under its own key, and sizes are bounded
+ * by the decoder.
  *
  * TRIGGERS
  *
- * Each transaction that publishes something also puts jobrev/<pp>, which lies in the range of the definitions; so when the
- * revision of a trigger's key is reached there, the definition that it was published after is known.  The watch does not order
- * its two ranges among themselves, so a trigger waits for that.  It also waits while its partition is being taken over, as it may have
- * been put after the take-over has read the triggers.  Those of other instances' partitions are not ours.
+ * Each transaction that publishes something also puts jobrev/<pp>, which lies in the range of the definitions;
+ * so when the revision of a trigger's key is reached there, the definition that it was published after is
+ * known.  The watch does not order its two ranges among themselves, so a trigger waits for that.  It also waits
+ * while its partition is being taken over, as it may have been put after the take-over has read the triggers.
+ * Those of other instances' partitions are not ours.
  */
 #include "postgres.h"
 
@@ -251,20 +254,19 @@ definition_good(const Incoming *in, bool comparing)
 }
 
 /*
- * An id stands in etcd once: a job that moves to another key leaves the old one in the same transaction.  One that stands there
- * twice was put by somebody else; the first stays.  (A full compare may meet the new key before it knows that the old one is gone.)
+ * An id stands in etcd once: a job that moves to another key leaves the old one in the same transaction.  One
+ * that stands there twice was put by somebody else; the first stays.  (A full compare may meet the new key
+ * before it knows that the old one is gone.)
  */
-static bool
-is_duplicate(Incoming *in, bool comparing)
+static Job *
+find_duplicate(const Incoming *in, bool comparing)
 {
 	Job		   *job = timetable_find(in->row.job_id);
 
 	if (job == NULL || (comparing && !job->seen) ||
 		(strcmp(job->username, in->row.username) == 0 && strcmp(job->job_name, in->row.job_name) == 0))
-		return false;
-	in->duplicate_of = job->job_id;
-	snprintf(in->problem, sizeof(in->problem), "it has the id of job \"%s\" of role \"%s\"", job->job_name, job->username);
-	return true;
+		return NULL;
+	return job;
 }
 
 /* Is there a definition that waits for the id of this job to be free? */
@@ -281,8 +283,44 @@ has_duplicate(int64 job_id)
 	return found;
 }
 
+/* A job is gone from its key.  One that stood there with its id, as well, is looked at again. */
 static void
-take_definition(Incoming *in, bool comparing)
+remove_job(Job *job)
+{
+	int64		job_id = job->job_id;
+
+	timetable_remove(job_id);
+	if (has_duplicate(job_id))
+		sync_compare_again();
+}
+
+/* False: its id is that of another job, perhaps only until the rest of the revision is known (TAKE_EVENT). */
+static bool
+take_decoded(Incoming *in, TakeMode mode)
+{
+	Job		   *namesake = find_job(in);
+	Job		   *duplicate;
+
+	/* whoever stood under this key does not any more */
+	if (namesake != NULL && namesake->job_id != in->row.job_id)
+		remove_job(namesake);
+	duplicate = find_duplicate(in, mode == TAKE_LISTED);
+	if (duplicate == NULL)
+	{
+		definition_good(in, mode == TAKE_LISTED);
+		return true;
+	}
+	if (mode == TAKE_EVENT)
+		return false;
+	in->duplicate_of = duplicate->job_id;
+	snprintf(in->problem, sizeof(in->problem), "it has the id of job \"%s\" of role \"%s\"", duplicate->job_name,
+			 duplicate->username);
+	definition_broken(in);
+	return true;
+}
+
+static bool
+take_definition(Incoming *in, TakeMode mode)
 {
 	Job		   *job = find_job(in);
 
@@ -291,30 +329,33 @@ take_definition(Incoming *in, bool comparing)
 						(job->mod_revision == in->kv->mod_revision && job->usable)))
 	{
 		job->seen = true;
-		return;
+		return true;
 	}
 	decode_definition(in);
 	if (!in->good)
+	{
 		definition_broken(in);
-	else if ((job = timetable_find(in->row.job_id)) != NULL && job->mod_revision > in->kv->mod_revision)
-		return;					/* it has left this key since */
-	else if (is_duplicate(in, comparing))
-		definition_broken(in);
-	else
-		definition_good(in, comparing);
+		return true;
+	}
+	job = timetable_find(in->row.job_id);
+	if (job != NULL && job->mod_revision > in->kv->mod_revision)
+		return true;			/* it has left this key since */
+	return take_decoded(in, mode);
 }
 
-void
-sync_definition_put(const EtcdKv *kv, bool comparing)
+bool
+sync_definition_put(const EtcdKv *kv, TakeMode mode)
 {
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 	Incoming   *in = begin_intake(kv);
+	bool		taken = true;
 
 	if (in != NULL && in->parts.kind == KEY_JOBREV)
 		sync_note_jobrev(in->parts.partition, kv->mod_revision);
 	else if (in != NULL && in->parts.kind == KEY_JOB)
-		take_definition(in, comparing);
+		taken = take_definition(in, mode);
 	MemoryContextSwitchTo(old);
+	return taken;
 }
 
 static void
@@ -327,13 +368,7 @@ take_deletion(const Incoming *in)
 	if (job != NULL && job->mod_revision > in->kv->mod_revision)
 		return;
 	if (job != NULL)
-	{
-		int64		job_id = job->job_id;
-
-		timetable_remove(job_id);
-		if (has_duplicate(job_id))
-			sync_compare_again();
-	}
+		remove_job(job);
 	if (is_job_key(in))
 		sync_apply_delete(in->username, in->job_name, in->kv->mod_revision, false);
 }
@@ -444,8 +479,8 @@ sync_add_trigger(int partition, TriggerDef *def, int64 revision)
 }
 
 /*
- * Is this trigger somebody else's to run, or has it been run?  Whoever takes over a partition reads its triggers then, and
- * what the watch brings of the time before may have been made by its former owner.
+ * Is this trigger somebody else's to run, or has it been run?  Whoever takes over a partition reads its
+ * triggers then, and what the watch brings of the time before may have been made by its former owner.
  */
 static bool
 is_not_ours(const WaitingTrigger *trigger)

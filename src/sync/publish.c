@@ -4,10 +4,11 @@
  *
  * WHAT IS SENT
  *
- * A round reads the rows with unpublished changes and the outbox in one short transaction, makes one etcd transaction of them,
- * sends it with no database transaction open, and settles what came of it in others.  One round is under way at a time.
- * What one user's transaction has committed is visible to a round as a whole, and goes into one etcd transaction unless it is
- * beyond etcd's bounds, or somebody holds a lock on one of the rows.
+ * A round reads the rows with unpublished changes and the outbox in one short transaction, makes one etcd
+ * transaction of them, sends it with no database transaction open, and settles what came of it in others.  One
+ * round is under way at a time. What one user's transaction has committed is visible to a round as a whole, and
+ * goes into one etcd transaction unless it is beyond etcd's bounds, or somebody holds a lock on one of the
+ * rows.
  *
  * The etcd transaction is this:
  *
@@ -17,18 +18,19 @@
  *		  for each trigger:		if its key is not there, put it
  *		  for each partition that is touched:	put jobrev/<pp>
  *
- * in two levels of nested transactions, as etcd bounds the operations of each level.  A deletion and a definition under
- * the same key (unschedule() and schedule() in one transaction) are one put.
+ * in two levels of nested transactions, as etcd bounds the operations of each level.  A deletion and a
+ * definition under the same key (unschedule() and schedule() in one transaction) are one put.
  *
  * WHEN SOMEBODY WAS FASTER
  *
- * The change is laid over what is in etcd now, column by column as dsched.job.changed names them, and sent again.  A whole
- * definition ("all") replaces the other, but keeps its id.  A change of a job that was unscheduled elsewhere is dropped.
+ * The change is laid over what is in etcd now, column by column as dsched.job.changed names them, and sent
+ * again.  A whole definition ("all") replaces the other, but keeps its id.  A change of a job that was
+ * unscheduled elsewhere is dropped.
  *
  * WHEN THE ANSWER IS LOST
  *
- * The transaction may have been applied, or be applied later.  It is just sent again: each version carries a change id, and
- * a version of ours that stands in etcd already is recognised by it.  Two things need more:
+ * The transaction may have been applied, or be applied later.  It is just sent again: each version carries a
+ * change id, and a version of ours that stands in etcd already is recognised by it.  Two things need more:
  *
  *	- A definition that is new is based on an absent key.  Were it unscheduled while its first put is lost on the way, the
  *	  deletion would find nothing, and the put, arriving later, would bring the job back.  So a new definition also compares
@@ -38,8 +40,8 @@
  *
  * GENERATIONS
  *
- * A generation that is not published begins when it is: slots_from is the time of sending, and gen_rev is 0 in the value, which
- * reads as the revision of that version itself.
+ * A generation that is not published begins when it is: slots_from is the time of sending, and gen_rev is 0 in
+ * the value, which reads as the revision of that version itself.
  */
 #include "postgres.h"
 
@@ -68,7 +70,8 @@
 #define SETTLE_BATCH 200
 
 /*
- * Two levels of nesting below the outermost, with what a change needs at most on the innermost: see ETCD_TXN_MAX_OPS.
+ * Two levels of nesting below the outermost, with what a change needs at most on the innermost: see
+ * ETCD_TXN_MAX_OPS.
  */
 #define CHANGE_OPS 3
 #define GROUP_SIZE ((ETCD_TXN_MAX_OPS - CHANGE_OPS) / 2)
@@ -379,8 +382,8 @@ deletion_change(OutboxRow *row)
 }
 
 /*
- * The job that a trigger is for: by its id, or, if the id was given up for that of an older job of the name, by its name.  False: it
- * is not published yet, so the trigger has to wait.
+ * The job that a trigger is for: by its id, or, if the id was given up for that of an older job of the name, by
+ * its name.  False: it is not published yet, so the trigger has to wait.
  */
 static bool
 resolve_trigger(const OutboxRow *row, TriggerDef *def)
@@ -555,9 +558,9 @@ without_moved(List *changes)
 }
 
 /*
- * A job that got another role has another key.  Its id may stand in etcd once only, so the new key is put only if the job leaves the
- * old one with that, and was not unscheduled or moved elsewhere by somebody.  It leaves by a deletion, which then goes with the
- * put, or because another job is put there.
+ * A job that got another role has another key.  Its id may stand in etcd once only, so the new key is put only
+ * if the job leaves the old one with that, and was not unscheduled or moved elsewhere by somebody.  It leaves
+ * by a deletion, which then goes with the put, or because another job is put there.
  */
 static List *
 link_moves(List *changes)

@@ -10,10 +10,11 @@
  *	  nothing, and the row was based on a version	a whole definition begins anew; a change is dropped with its row
  *	  nothing, and it was new						somebody else has touched the partition; it is sent again
  *
- * A row that somebody has locked is left as it is: it is sent again later, and its change id is then recognised.
+ * A row that somebody has locked is left as it is: it is sent again later, and its change id is then
+ * recognised.
  *
- * A generation belongs to a set of slots: where a rebase leaves the slots that are in etcd, their generation stays, so that a change of
- * the command repeats or loses no slot; else a new one begins when it is published.
+ * A generation belongs to a set of slots: where a rebase leaves the slots that are in etcd, their generation
+ * stays, so that a change of the command repeats or loses no slot; else a new one begins when it is published.
  */
 #include "postgres.h"
 
@@ -266,9 +267,9 @@ settle_other(const Change *change, JobRow *row, Settlement *out)
 }
 
 /*
- * A job that got another role is not published under its new key, as its old one has not what was to be deleted.  If
- * that is another version of the job it goes all the same; if it is gone somebody else has unscheduled or moved it, and what is
- * here is another job.
+ * A job that got another role is not published under its new key, as its old one has not what was to be
+ * deleted.  If that is another version of the job it goes all the same; if it is gone somebody else has
+ * unscheduled or moved it, and what is here is another job.
  */
 static void
 settle_moved(const Change *change, const JobRow *row, Settlement *out)
@@ -327,7 +328,10 @@ settle_definition(const Change *change, Settlement *out)
 		settle_vanished(&row, out);
 }
 
-/* Deletes, unless it is done: then a row under another role that has the id, but was locked when it was sent, is another job. */
+/*
+ * Deletes, unless it is done: then a row under another role that has the id, but was locked when it was sent,
+ * is another job.
+ */
 static void
 settle_deletion(const Change *change, Settlement *out)
 {

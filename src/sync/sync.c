@@ -4,21 +4,24 @@
  *
  * STANDALONE
  *
- * dsched.job is the truth.  A change is committed with the column changed set, the scheduler is woken, takes the row in
- * and clears the column.  The timetable gets only what is committed: the rows are collected in one transaction, and put after its
- * commit.  Rows that somebody has locked are left, and tried again later.  A request for a run stays in dsched.outbox until its run
- * is accounted for: that is what opens it again after a crash.
+ * dsched.job is the truth.  A change is committed with the column changed set, the scheduler is woken, takes
+ * the row in and clears the column.  The timetable gets only what is committed: the rows are collected in one
+ * transaction, and put after its commit.  Rows that somebody has locked are left, and tried again later.  A
+ * request for a run stays in dsched.outbox until its run is accounted for: that is what opens it again after a
+ * crash.
  *
  * CLUSTER
  *
- * etcd is the truth.  The timetable has what etcd has: at the start, the rows without unpublished changes, which are versions
- * that were in etcd; then what follow.c brings.  publish.c sends what users change, and apply.c brings the table after the timetable.
+ * etcd is the truth.  The timetable has what etcd has: at the start, the rows without unpublished changes,
+ * which are versions that were in etcd; then what follow.c brings.  publish.c sends what users change, and
+ * apply.c brings the table after the timetable.
  *
  * CHANGES OF OUR OWN
  *
- * Jobs that are done with, jobs that are to be paused, problems that people should see, triggers that are done with: each is a small
- * change of one row, queued here and made in a later turn, so that it can be asked for from anywhere, and waits for no lock.
- * One that is lost with the process is found necessary again by whoever asked for it.
+ * Jobs that are done with, jobs that are to be paused, problems that people should see, triggers that are done
+ * with: each is a small change of one row, queued here and made in a later turn, so that it can be asked for
+ * from anywhere, and waits for no lock. One that is lost with the process is found necessary again by whoever
+ * asked for it.
  */
 #include "postgres.h"
 
@@ -116,8 +119,9 @@ sync_start(void)
 }
 
 /*
- * Rows that are restored put the database on hold in their own transaction.  That may be after the scheduler looked and before
- * it reads the rows; so whoever has read rows looks again, in the same transaction, before anything comes of them.
+ * Rows that are restored put the database on hold in their own transaction.  That may be after the scheduler
+ * looked and before it reads the rows; so whoever has read rows looks again, in the same transaction, before
+ * anything comes of them.
  */
 void
 sync_refuse_if_held(void)
@@ -354,7 +358,7 @@ take_in(void)
 	}
 	foreach(lc, taken.outbox)
 		if (((OutboxRow *) lfirst(lc))->is_delete)
-			timetable_remove(((OutboxRow *) lfirst(lc))->job_id);
+			timetable_remove_as_of(((OutboxRow *) lfirst(lc))->job_id, ((OutboxRow *) lfirst(lc))->created_at);
 	foreach(lc, taken.rows)
 		timetable_put(lfirst(lc), true);
 	foreach(lc, taken.outbox)
@@ -433,8 +437,9 @@ sync_trigger_done(int64 trigger_id)
 }
 
 /*
- * Deletes the definition of a job that is done with, unless a user has changed it since.  An outbox row that nobody asked for
- * (requested_by is empty) is dropped by the publisher if the job was given another time elsewhere.
+ * Deletes the definition of a job that is done with, unless a user has changed it since.  An outbox row that
+ * nobody asked for (requested_by is empty) is dropped by the publisher if the job was given another time
+ * elsewhere.
  */
 static void
 retire(OwnChange *change, const JobRow *row)

@@ -85,8 +85,6 @@ extern char *sync_encode_row(const JobRow *row, size_t *len, char *problem, size
 /* A definition and its mod_revision as a published row, palloc'd; false: it cannot be one here, and why. */
 extern bool sync_decode_row(const char *value, size_t len, int64 mod_revision, JobRow *row, char *problem, size_t size);
 
-/* The partition of a job, on every instance the same: its names are given in the server's encoding. */
-extern int	sync_partition(const char *username, const char *job_name);
 
 /* The key of a definition; out has KEYS_MAX_LEN bytes. False: its names cannot be in a key. */
 extern bool sync_job_key(const char *username, const char *job_name, char *out, int *partition);
@@ -120,8 +118,8 @@ extern void sync_follow_hold_again(void);
 extern const char *sync_config_value(size_t *len);
 
 /*
- * Every answer to a linearizable request: floor is what sync_highest_revision() was when it was sent.  False: etcd went back; it
- * is not followed any more.
+ * Every answer to a linearizable request: floor is what sync_highest_revision() was when it was sent.  False:
+ * etcd went back; it is not followed any more.
  */
 extern int64 sync_highest_revision(void);
 extern bool sync_check_revision(int64 revision, int64 floor);
@@ -136,8 +134,15 @@ extern void sync_compare_again(void);
 
 extern void sync_intake_init(void);
 
-/* Keys of the definition range as they are found, or put, or deleted; comparing: by a full compare. */
-extern void sync_definition_put(const EtcdKv *kv, bool comparing);
+typedef enum TakeMode
+{
+	TAKE_EVENT,					/* from the watch */
+	TAKE_EVENT_LAST,			/* the same, when all that came with it was taken */
+	TAKE_LISTED					/* by a full compare */
+} TakeMode;
+
+/* Keys of the definition range.  False (TAKE_EVENT): to be given again with TAKE_EVENT_LAST. */
+extern bool sync_definition_put(const EtcdKv *kv, TakeMode mode);
 extern void sync_definition_deleted(const EtcdKv *kv);
 
 /* A full compare: what is not put between these two is removed. */
@@ -164,8 +169,8 @@ extern bool sync_triggers_waiting(void);
 extern void sync_apply_init(void);
 
 /*
- * Queues a version of a definition, or its end, for the table; replaces what is queued for that name.  compared: it was found by a
- * full compare, not as an event.
+ * Queues a version of a definition, or its end, for the table; replaces what is queued for that name.
+ * compared: it was found by a full compare, not as an event.
  */
 extern void sync_apply_put(const JobRow *row, const char *value, size_t len, bool compared);
 extern void sync_apply_delete(const char *username, const char *job_name, int64 revision, bool compared);

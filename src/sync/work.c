@@ -2,12 +2,13 @@
  * work.c
  *	  Lists of small works on the tables, done in few transactions, and when to try again what failed.
  *
- * A work is a change of one row that nobody waits for.  Up to WORK_BATCH of them share a transaction, one transaction is
- * made a turn, so that the scheduler stays quick.  A work must never wait for a lock: it looks whether the row can be
- * had (job_try_lock()) and says WORK_LOCKED if not; it is tried again later while the others go on.
+ * A work is a change of one row that nobody waits for.  Up to WORK_BATCH of them share a transaction, one
+ * transaction is made a turn, so that the scheduler stays quick.  A work must never wait for a lock: it looks
+ * whether the row can be had (job_try_lock()) and says WORK_LOCKED if not; it is tried again later while the
+ * others go on.
  *
- * If a transaction fails (a full disk, a value that the table refuses), its works are done again one by one, and one that
- * fails alone waits longer and longer.  So what is wrong with one row is no trouble of another.
+ * If a transaction fails (a full disk, a value that the table refuses), its works are done again one by one,
+ * and one that fails alone waits longer and longer.  So what is wrong with one row is no trouble of another.
  */
 #include "postgres.h"
 

@@ -147,6 +147,19 @@ is(in_etcd('role'), undef, 'and has left its key');
 as_worker($a, "SELECT dsched.unschedule($id)");
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'role'}, 0, 'is gone');
 
+# Two jobs exchange their roles in one transaction; and a job moves while another takes the name that it had.
+my %was = map { ($_ => schedule($a, 'swap')) } ('worker');
+$was{second} = as_worker($a, q{SELECT dsched.schedule('swap', '0 0 1 1 *', 'SELECT 1', username => 'second')});
+all_published('before a job moves');
+as_worker($a, qq{BEGIN; SELECT dsched.unschedule($was{second}); SELECT dsched.alter_job($was{worker}, username => 'second');
+	SELECT dsched.schedule('swap', '0 0 5 5 *', 'SELECT 5'); COMMIT});
+everywhere(q{SELECT string_agg(username || ' ' || schedule, ', ' ORDER BY username), count(DISTINCT job_id) FROM dsched.job
+	WHERE job_name = 'swap' AND changed IS NULL}, 'second 0 0 1 1 *, worker 0 0 5 5 *|2', 'a job moves, and another takes its place');
+everywhere(q{SELECT job_id FROM dsched.job WHERE job_name = 'swap' AND username = 'second'}, $was{worker}, 'with the id that it had');
+everywhere(q{SELECT count(*) FROM dsched.status() WHERE component = 'jobs' AND state = 'problem'}, 0, 'and none is taken for broken');
+as_worker($b, q{SELECT dsched.unschedule(job_id) FROM dsched.jobs WHERE job_name = 'swap'});
+everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'swap'}, 0, 'both go');
+
 # Names of all kinds
 my $odd = "caf\xc3\xa9 / 100% \"\xe2\x82\xac\" ../x";
 as_worker($a, "SELECT dsched.schedule('$odd', '0 0 1 1 *', 'SELECT ''\xe2\x82\xac''', payload => '{\"\xc3\xa9\": [1.10, 1e2]}')");
@@ -197,7 +210,7 @@ everywhere(q{SELECT metadata FROM dsched.job WHERE job_name = 'taken'}, '{"by": 
 # etcd hangs: both change something on the same footing, and no answer comes
 # ---------------------------------------------------------------------------------------------------------------------
 
-schedule($a, $_) foreach qw(fields slots command gone twice);
+schedule($a, $_) foreach qw(fields slots command gone moved);
 all_published('before etcd hangs');
 my $slots_gen = column($a, 'command', 'gen');
 my %logged = map { ($_->name => -s $_->logfile) } @fleet;
@@ -211,6 +224,8 @@ as_worker($a, q{SELECT dsched.alter_job('command', command => 'SELECT 8')});
 as_worker($b, q{SELECT dsched.alter_job('command', payload => '8')});
 as_worker($a, q{SELECT dsched.alter_job('gone', command => 'SELECT 9')});
 as_worker($b, q{SELECT dsched.unschedule('gone')});
+as_worker($a, q{SELECT dsched.alter_job('moved', username => 'second')});
+schedule($b, 'moved', metadata => '{"of": "b"}');
 schedule($a, 'ambiguous');
 schedule($a, 'never');
 schedule($_, 'both', metadata => '{"a": "' . $_->name . '"}') foreach @fleet;
@@ -230,6 +245,9 @@ is(column($a, 'slots', 'gen_rev'), column($b, 'slots', 'gen_rev'), 'since the sa
 everywhere(q{SELECT command, payload, gen FROM dsched.job WHERE job_name = 'command'}, "SELECT 8|8|$slots_gen",
 	'two fields that leave the generation as it was');
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'gone'}, 0, 'an unscheduled job is not brought back by a change');
+my @ids = map { JSON::PP->new->utf8->decode($_)->{job_id} } values %{ scalar $etcd->keys($jobs) };
+is(scalar(keys %{ { map { $_ => 1 } @ids } }), scalar(@ids), 'a job that is moved and redefined at once does not stand in etcd twice');
+everywhere(q{SELECT count(*) > 0, count(DISTINCT job_id) = count(*) FROM dsched.job WHERE job_name = 'moved'}, 't|t', 'nor in the tables');
 everywhere(q{SELECT command FROM dsched.job WHERE job_name = 'ambiguous'}, 'SELECT 10', 'the last word counts');
 cmp_ok(in_etcd('ambiguous')->{version}, '<=', 2, 'and what is sent again is not written again');
 everywhere(q{SELECT count(DISTINCT job_id) FROM dsched.job WHERE job_name = 'both'}, 1, 'a name that both have taken');
