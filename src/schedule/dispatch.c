@@ -921,6 +921,25 @@ dispatch_waiting(void)
 	scheduler.slot->wake_on_finish = scheduler.waiting > 0 || scheduler.stopping;
 }
 
+/* Is nothing open but what waits for the clock (it is behind the watermark)? */
+bool
+dispatch_is_quiet(void)
+{
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &scheduler.partitions[i].open)
+		{
+			OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+
+			if (run->queued || run->not_before <= scheduler.now)
+				return false;
+		}
+	}
+	return true;
+}
+
 int
 dispatch_open_runs(void)
 {

@@ -522,7 +522,7 @@ all_quiet(void)
 		return false;
 	if (scheduler.held)
 		return true;
-	if (!scheduler.ready || !sync_idle() || !closing_empty() || !partitions_idle() || dispatch_open_runs() > 0)
+	if (!scheduler.ready || !sync_idle() || !closing_empty() || !partitions_idle() || !dispatch_is_quiet())
 		return false;
 	/* partitions that the coordinator has yet to give us */
 	if (scheduler.etcd == NULL)

@@ -246,6 +246,7 @@ extern void dispatch_finished(void);
 extern void dispatch_waiting(void);
 extern bool run_is_running(const OpenRun *run);
 extern int	dispatch_open_runs(void);
+extern bool dispatch_is_quiet(void);
 extern void lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid);
 
 /* closing.c */
