@@ -22,6 +22,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
@@ -43,7 +44,7 @@ static void close_skipped(Job *job, TimestampTz slot, const char *reason);
 static void close_missed(Job *job, TimestampTz first, TimestampTz last, int32 n);
 static bool already_open(Job *job, TimestampTz slot);
 static int	running_trigger(Partition *partition, int64 trigger_id);
-static void name_job(ClosedSlot *closed, const OpenRun *run);
+static void describe_run(ClosedSlot *closed, const OpenRun *run);
 static OpenRun *find_open_run(const RunEntry *entry);
 static void finish_run(OpenRun *run, const RunEntry *entry);
 static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
@@ -534,15 +535,21 @@ find_open_run(const RunEntry *entry)
 	return NULL;
 }
 
-/* Names its job in a row, also one that is gone. */
+/* Begins a row about this attempt; its job may be gone. */
 static void
-name_job(ClosedSlot *closed, const OpenRun *run)
+describe_run(ClosedSlot *closed, const OpenRun *run)
 {
 	const char *job_name = run->job != NULL ? run->job->job_name : run->orphan != NULL ? run->orphan->job_name : "";
 	const char *username = run->job != NULL ? run->job->username : run->orphan != NULL ? run->orphan->username : "";
 
+	memset(closed, 0, sizeof(*closed));
+	closed->key = run->key;
+	closed->slots = 1;
 	strlcpy(closed->job_name, job_name, sizeof(closed->job_name));
 	strlcpy(closed->username, username, sizeof(closed->username));
+	closed->gen = run->gen;
+	closed->reason = run->reason;
+	closed->epoch = scheduler.partitions[run->partition].epoch;
 }
 
 /* Back to waiting, for the same attempt. */
@@ -566,17 +573,12 @@ requeue(OpenRun *run, int64 delay)
 void
 lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid)
 {
-	ClosedSlot	closed = {0};
+	ClosedSlot	closed;
 
-	closed.key = run->key;
-	closed.slots = 1;
-	name_job(&closed, run);
-	closed.gen = run->gen;
-	closed.reason = run->reason;
+	describe_run(&closed, run);
 	closed.status = RUN_LOST;
 	closed.started_at = started_at;
 	closed.pid = pid;
-	closed.epoch = scheduler.partitions[run->partition].epoch;
 	closed.replaces = true;
 	strlcpy(closed.sqlstate, sqlstate && sqlstate[0] ? sqlstate : "57P01", sizeof(closed.sqlstate));
 	strlcpy(closed.message, message && message[0] ? message : "the process that ran it ended before it committed",
@@ -634,15 +636,10 @@ settle_unrecorded(OpenRun *run, const RunEntry *entry)
 static void
 fail_unstartable(OpenRun *run, const RunEntry *entry)
 {
-	ClosedSlot	closed = {0};
+	ClosedSlot	closed;
 
-	closed.key = run->key;
-	closed.slots = 1;
-	name_job(&closed, run);
-	closed.gen = run->gen;
-	closed.reason = run->reason;
+	describe_run(&closed, run);
 	closed.status = RUN_FAILED;
-	closed.epoch = scheduler.partitions[run->partition].epoch;
 	closed.replaces = true;
 	strlcpy(closed.sqlstate, entry->sqlstate[0] ? entry->sqlstate : "08000", sizeof(closed.sqlstate));
 	strlcpy(closed.message, entry->message[0] ? entry->message : "no executor could be started for its role",
@@ -733,15 +730,6 @@ lookup_role(void *arg)
 	job->roleoid = get_role_oid(job->username, true);
 }
 
-/*
- * Roles that were changed or dropped while we had no transaction are told to us at the beginning of one, by way of
- * scheduler.roles_changed.  That is all that this transaction is for.
- */
-static void
-take_note_of_roles(void *arg)
-{
-}
-
 /* False: cannot be told now (a lock on pg_authid), which is no fault of the job. */
 static bool
 look_up_role(Job *job)
@@ -788,7 +776,7 @@ is_void(const OpenRun *run)
 static void
 close_void(OpenRun *run)
 {
-	ClosedSlot	closed = {0};
+	ClosedSlot	closed;
 
 	if (run->job != NULL && run->key.trigger_id == 0 &&
 		is_of_next(run, run->job->rule.slots_from, run->job->rule.one_shot ? run->job->rule.run_at : 0))
@@ -797,14 +785,9 @@ close_void(OpenRun *run)
 		close_run(run);
 		return;
 	}
-	closed.key = run->key;
-	closed.slots = 1;
-	name_job(&closed, run);
-	closed.gen = run->gen;
-	closed.reason = run->reason;
+	describe_run(&closed, run);
 	closed.reason_text = run->job == NULL ? "unscheduled" : run->job->active ? "redefined" : "paused";
 	closed.status = RUN_SKIPPED;
-	closed.epoch = scheduler.partitions[run->partition].epoch;
 	closing_add(&closed);
 	run->gen = 0;
 	close_run(run);
@@ -881,7 +864,8 @@ dispatch_waiting(void)
 {
 	if (scheduler.waiting > 0 && pg_atomic_read_u32(&dsched_shared->clock_suspect) == 0)
 	{
-		(void) scheduler_transaction(take_note_of_roles, NULL, "looking for changed roles");
+		/* of roles that were changed or dropped we hear by way of scheduler.roles_changed */
+		AcceptInvalidationMessages();
 		for (int i = 0; i < dsched_partitions; i++)
 		{
 			Partition  *partition = &scheduler.partitions[i];
