@@ -44,7 +44,7 @@ typedef struct StartedExecutor
 
 static StartedExecutor *started = NULL;
 
-static const char *const reason_names[] = {"schedule", "catch_up", "manual", "recovery"};
+static const char *const reason_names[] = {"schedule", "catch_up", "manual", "recovery", "retry", "backfill"};
 static const char *const status_names[] = {
 	"unknown", "running", "succeeded", "failed", "timed_out", "cancelled", "lost", "skipped", "missed"
 };

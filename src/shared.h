@@ -47,7 +47,9 @@ typedef enum RunReason
 	RUN_SCHEDULE,				/* its slot came due */
 	RUN_CATCH_UP,				/* the newest of the slots that were missed */
 	RUN_MANUAL,					/* run_now() */
-	RUN_RECOVERY				/* an attempt before it was lost */
+	RUN_RECOVERY,				/* an attempt before it was lost */
+	RUN_RETRY,					/* an attempt before it failed */
+	RUN_BACKFILL				/* backfill() */
 } RunReason;
 
 typedef enum RunStatus
@@ -107,6 +109,7 @@ typedef struct RunEntry
 	RunToken	token;
 	int64		gen;
 	RunReason	reason;
+	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
 	TimestampTz queued_at;
 	/* set by the executor */
@@ -116,6 +119,7 @@ typedef struct RunEntry
 	RunStatus	status;			/* NONE: not recorded, the scheduler must look for the row */
 	bool		not_applicable; /* the table's row has another generation, or none: not started, try later */
 	XLogRecPtr	commit_lsn;		/* end of the recording commit; report only what is flushed */
+	bool		timed_out;		/* its process was ended because the run was too long */
 	bool		cannot_start;	/* no executor comes up for its role; sqlstate and message say why */
 	char		sqlstate[6];	/* of an outcome that could not be recorded by the executor */
 	char		message[256];
@@ -162,6 +166,7 @@ typedef struct ExecutorSlot
 	int64		started_at;		/* boot time of registration: a start that hangs is noticed */
 	bool		retire;			/* asked to leave when its run ends */
 	bool		fenced;			/* its run was cancelled by us: the attempt is lost, nobody wanted it to end */
+	bool		cancelled;		/* its run is to end because somebody asked, or its next slot came due */
 	pg_atomic_uint32 committing;	/* between its last check and the end of its commit */
 } ExecutorSlot;
 
@@ -358,6 +363,9 @@ extern bool dsched_committing(int db, int partition);
 
 /* Sends a query cancel to executors with runs of this partition (-1: of the database; db -1: all). */
 extern void dsched_cancel_runs(int db, int partition);
+
+/* Ends the run of this entry, if an executor is still making it: it is recorded as cancelled.  False: it is not. */
+extern bool dsched_cancel_run(int entry, const RunKey *key);
 
 /* ---- the queue ------------------------------------------------------------------------------ */
 

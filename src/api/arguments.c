@@ -132,6 +132,7 @@ job_args_read(FunctionCallInfo fcinfo, int first, const JobField *fields, int n,
 {
 	memset(out, 0, sizeof(*out));
 	out->row.active = true;
+	out->row.policy = policy_default;
 	for (int i = 0; i < n; i++)
 	{
 		if (PG_ARGISNULL(first + i))

@@ -10,6 +10,7 @@
 #define DSCHED_CATALOG_H
 
 #include "nodes/pg_list.h"
+#include "core/codec.h"
 #include "shared.h"
 
 /* ---- identity.c: the extension and the database ----------------------------------------------- */
@@ -77,6 +78,8 @@ typedef struct JobRow
 	TimestampTz expires_at;
 	int32		max_runs;		/* 0: none */
 	TimestampTz last_slot;
+	JobPolicy	policy;
+	char	   *queue;			/* NULL: none */
 	bool		active;
 	char	   *payload;		/* jsonb as text */
 	char	   *metadata;
@@ -126,6 +129,12 @@ typedef struct OutboxRow
 {
 	int64		outbox_id;
 	bool		is_delete;		/* else a trigger */
+	TriggerKind kind;			/* of the trigger, with what goes with it: see codec.h */
+	TimestampTz first;
+	TimestampTz last;
+	int64		rule;
+	TimestampTz slot;
+	int64		target;
 	int64		job_id;
 	char	   *username;
 	char	   *job_name;

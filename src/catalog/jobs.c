@@ -184,6 +184,8 @@ job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *ou
 	out->expires_at = optional_time_field(&f, COL_EXPIRES_AT);
 	out->max_runs = has(&f, COL_MAX_RUNS) ? DatumGetInt32(field(&f, COL_MAX_RUNS)) : 0;
 	out->last_slot = optional_time_field(&f, COL_LAST_SLOT);
+	out->policy = policy_default;
+	out->queue = NULL;
 	out->active = has(&f, COL_ACTIVE) && DatumGetBool(field(&f, COL_ACTIVE));
 	out->payload = jsonb_field(&f, COL_PAYLOAD);
 	out->metadata = jsonb_field(&f, COL_METADATA);

@@ -26,6 +26,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/policy.h"
+
 /* The only format that this version writes and reads. */
 #define CODEC_FORMAT 1
 
@@ -69,6 +71,8 @@ typedef struct JobDef
 	int64_t expires_at;
 	int64_t last_slot;
 	int32_t max_runs; /* 0: no bound */
+	JobPolicy policy;
+	char *queue; /* NULL: none */
 	bool active;
 	char *payload;		 /* JSON text or NULL */
 	char *metadata;		 /* JSON text or NULL */
@@ -90,11 +94,20 @@ typedef struct PendingRun
 	int64_t slot;
 	int64_t slot_to; /* equal to slot, unless the entry is a range of slots */
 	int64_t trigger_id;
-	int32_t attempt;
+	int32_t attempt;	/* 0: of a range, whose slots have not been opened one by one */
+	int32_t failures;	/* attempts that failed */
+	int32_t lost;		/* attempts that died with their process */
 	int64_t not_before; /* 0: none */
 	int64_t session;	/* under which it was started: create_revision of the node key; 0: not started */
 	char reason[16];	/* lower-case letters, digits, '_' and '-', or "" */
 } PendingRun;
+
+/* Runs of a job that failed in a row; only of jobs whose policy counts them. */
+typedef struct FailingJob
+{
+	int64_t job_id;
+	int32_t failures;
+} FailingJob;
 
 /* state/any/<pp>: the account of a partition */
 typedef struct PartitionState
@@ -110,6 +123,8 @@ typedef struct PartitionState
 	PendingRun *pending;
 	int ndone;
 	PendingRun *done;
+	int nfailing;
+	FailingJob *failing;
 	bool clean; /* whoever wrote it left in order */
 } PartitionState;
 
@@ -140,16 +155,32 @@ typedef struct ConfigInfo
 	char incarnation[40]; /* letters, digits and '-' */
 } ConfigInfo;
 
-/* trigger/<pp>/<id>: a run to make outside the schedule */
+/* What is asked of the owner of a job. */
+typedef enum TriggerKind
+{
+	TRIGGER_RUN,	  /* one run now */
+	TRIGGER_BACKFILL, /* the slots of a past range */
+	TRIGGER_CANCEL	  /* the end of a run, or of what is left of a backfill */
+} TriggerKind;
+
+#define TRIGGER_ALL INT64_MIN /* TriggerDef.slot: all slots of a backfill */
+
+/* trigger/<pp>/<id>: a request that the owner of the job's partition carries out */
 typedef struct TriggerDef
 {
+	TriggerKind kind;
 	int64_t trigger_id;
 	int64_t job_id;
 	char *username;
 	char *job_name;
-	int64_t requested_at; /* the run's scheduled_for */
+	int64_t requested_at; /* TRIGGER_RUN: the run's scheduled_for */
 	char *requested_by;	  /* the role that asked */
 	int64_t change_id;
+	int64_t first;		  /* TRIGGER_BACKFILL: the first and the last slot, both inclusive */
+	int64_t last;
+	int64_t rule;		  /* TRIGGER_BACKFILL: hash of the schedule that was meant; another one ends it */
+	int64_t slot;		  /* TRIGGER_CANCEL: the run's scheduled_for, or TRIGGER_ALL */
+	int64_t target;		  /* TRIGGER_CANCEL: the run's trigger_id; 0: of the schedule */
 } TriggerDef;
 
 extern bool codec_job_check(const JobDef *job, char *err, size_t errlen);

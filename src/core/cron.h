@@ -35,6 +35,9 @@ typedef enum
 	CRON_REBOOT	   /* when the server starts: no slot on any calendar */
 } CronKind;
 
+#define CRON_FIRST_YEAR 1970
+#define CRON_LAST_YEAR 2199
+
 /* A parsed schedule. Of the fixed-size members only those that the kind names mean something. */
 typedef struct CronSchedule
 {
@@ -42,10 +45,21 @@ typedef struct CronSchedule
 	uint64_t seconds; /* bit n: value n is in the set */
 	uint64_t minutes;
 	uint32_t hours;
-	uint32_t doms;		/* bits 1..31 */
-	uint32_t months;	/* bits 1..12 */
-	uint8_t dows;		/* bit 0 = Sunday .. bit 6 = Saturday */
-	bool dom_and_dow;	/* a day must match both doms and dows (else either) */
+	uint32_t months;   /* bits 1..12 */
+	uint64_t years[4]; /* bit n (of years[n / 64], n % 64): CRON_FIRST_YEAR + n; all, if none is given */
+
+	/* Days of the month: a day is one of them if any of these names it. */
+	uint32_t doms;			   /* bits 1..31 */
+	uint32_t doms_from_end;	   /* bit n: the day that is n days before the last; bit 0: L, $ */
+	uint32_t nearest_weekdays; /* bits 1..31: nW, the weekday nearest to day n in the month */
+	bool last_weekday;		   /* LW: the last day of the month from Monday to Friday */
+
+	/* Days of the week, bit 0 = Sunday .. bit 6 = Saturday: likewise. */
+	uint8_t dows;		 /* each of the month */
+	uint8_t nth_dows[6]; /* [n], n = 1..5: its nth (#n) */
+	uint8_t last_dows;	 /* its last (#L, 5L) */
+
+	bool dom_and_dow;	/* a day must match both of the above (else either) */
 	bool wall_clock;	/* names wall-clock times: hours neither all nor stepped (see calendar.h) */
 	int64_t interval_s; /* CRON_INTERVAL: 1 .. CRON_MAX_INTERVAL */
 	char zone[64];		/* from the TZ= prefix, or ""; not checked to be a zone's name */

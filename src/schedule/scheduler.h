@@ -54,6 +54,8 @@ typedef struct Job
 	bool		seen;			/* mark of a full compare */
 	dlist_node	in_partition;	/* of Partition.jobs */
 	SlotRule	rule;
+	JobPolicy	policy;
+	char		queue[POLICY_MAX_QUEUE + 1];	/* "": none */
 	TimestampTz held_since;		/* not usable since: where to go on from, same generation; 0 */
 	Oid			roleoid;		/* of username, as of role_checked */
 	uint64		role_checked;	/* scheduler.roles_changed at that time; 0 never */
@@ -276,6 +278,26 @@ extern void closing_add(const ClosedSlot *slot);
 extern bool closing_flush(void);	/* false: could not be written, try again */
 extern bool closing_empty(void);
 
+/* ---- order.c: what goes first ------------------------------------------------------------------- */
+
+/*
+ * The rank of a run that may start now, by dsched.dispatch_policy: of those that wait for an executor the lowest goes first.
+ * It never changes while the run waits, and grows with time for those that come later, so that nothing starves.
+ * due: slot + jitter, or when it was asked for, or when its retry is.
+ */
+extern int64 order_rank(Job *job, const RunKey *key, TimestampTz due);
+
+/* ---- notify.c: NOTIFY dsched -------------------------------------------------------------------- */
+
+/* A run ended, for good or to be tried again (dsched.notify says which are of interest). Collected until the end of the turn. */
+extern void notify_run(const RunKey *key, const char *job_name, const char *username, RunStatus status, bool retried);
+
+/* A job was paused by dsched itself, and why. */
+extern void notify_paused(int64 job_id, const char *job_name, const char *username, const char *problem);
+
+/* Sends what was collected, in a transaction of its own; false: could not, try again. Once a turn. */
+extern bool notify_flush(void);
+
 /* ---- ../sync ------------------------------------------------------------------------------------- */
 
 /* The partition of a job: a hash of its names in UTF-8, the same on every instance whatever its encoding is. */
@@ -298,6 +320,22 @@ extern void sync_expect(int64 jobrev);
 
 /* Standalone: the run of a trigger is accounted for, its request can go. */
 extern void sync_trigger_done(int64 trigger_id);
+
+/* What limits the runs of the jobs in a queue (dsched.queue). */
+typedef struct QueueLimits
+{
+	char		name[POLICY_MAX_QUEUE + 1];
+	int32		max_running;	/* 0: no limit */
+	int32		rate_limit;		/* starts in ... 0: no limit */
+	int64		per;			/* ... so many microseconds */
+	bool		cluster;		/* over all instances together, else on each */
+} QueueLimits;
+
+/* By name; NULL: there is none.  Valid until sync_queues_version() is another. */
+extern const QueueLimits *sync_queue(const char *name);
+
+/* Counts changes of the queues; from 1. */
+extern uint64 sync_queues_version(void);
 
 /* Nothing to publish, apply or take in. */
 extern bool sync_idle(void);

@@ -21,6 +21,8 @@ typedef struct SlotRule
 	TimestampTz starts_at;		/* first possible slot; 0: none */
 	TimestampTz expires_at;		/* slots before it only; 0: none */
 	TimestampTz last_slot;		/* slots at or before it only; 0: none */
+	int64		job_id;			/* with jitter: by what its delays are spread */
+	int64		jitter;			/* 0: none */
 } SlotRule;
 
 /*

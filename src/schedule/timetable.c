@@ -123,6 +123,8 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	job->gen = row->gen;
 	job->gen_rev = row->gen_rev != 0 ? row->gen_rev : row->mod_revision;
 	job->mod_revision = row->mod_revision;
+	job->policy = row->policy;
+	strlcpy(job->queue, row->queue ? row->queue : "", sizeof(job->queue));
 	job->active = row->active;
 	job->applied = applied;
 	job->role_checked = 0;

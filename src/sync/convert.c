@@ -241,6 +241,7 @@ row_from_def(const JobDef *def, int64 mod_revision, JobRow *row)
 	row->expires_at = optional_time(def->has_expires_at, def->expires_at);
 	row->last_slot = optional_time(def->has_last_slot, def->last_slot);
 	row->max_runs = def->max_runs;
+	row->policy = policy_default;
 	row->active = def->active;
 	row->anchor = def->anchor;
 	row->gen = def->gen;
