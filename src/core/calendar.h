@@ -14,14 +14,16 @@
  *	- Other schedules of fields follow elapsed time: every instant whose local time matches is a
  *	  slot, so both passes of an overlap have theirs and a gap has none.
  *	- Intervals do not see the wall clock.
+ *
+ * Only local dates of the years 1970 to 2199 match fields (CRON_FIRST_YEAR, CRON_LAST_YEAR).
  */
 #ifndef DSCHED_CALENDAR_H
 #define DSCHED_CALENDAR_H
 
 #include "core/cron.h"
 
-/* No slot lies at or after this: 2200-01-01 00:00 UTC. */
-#define CALENDAR_END INT64_C(7258118400)
+/* No slot lies at or after this: 2200-01-03 00:00 UTC, when 2199 is over everywhere. */
+#define CALENDAR_END INT64_C(7258291200)
 /* Earlier moments are taken for this one: 0001-01-01 00:00 UTC. */
 #define CALENDAR_BEGIN (-INT64_C(62135596800))
 
@@ -50,10 +52,18 @@ extern bool calendar_next(const CronSchedule *s, const CalZone *z, int64_t ancho
 						  int64_t *slot);
 
 /*
- * The n-th slot after 'after' (n >= 1; calendar_next is n = 1). The cost grows with the days
- * passed, not with n, and for an interval with neither.
+ * The n-th slot after 'after' (n >= 1; calendar_next is n = 1). The cost grows with the months that
+ * have a matching day and with the changes of the zone's offset in them, not with n, and for an
+ * interval with neither.
  */
 extern bool calendar_nth(const CronSchedule *s, const CalZone *z, int64_t anchor, int64_t after,
 						 int64_t n, int64_t *slot);
+
+/*
+ * The number of slots after 'after' up to and including 'until', or 'limit' if there are more. It
+ * is calculated like the n-th slot, at the same cost; a small limit makes it cheaper still.
+ */
+extern int64_t calendar_count(const CronSchedule *s, const CalZone *z, int64_t anchor,
+							  int64_t after, int64_t until, int64_t limit);
 
 #endif /* DSCHED_CALENDAR_H */

@@ -2,22 +2,59 @@
  * cron.h
  *	  What a schedule means: text in, sets of field values (or an interval) out.
  *
- * The text is one of
+ * The language is the Open Cron Pattern Specification (OCPS), versions 1.0 to 1.4, with additions.
+ * A text is one of
  *
- *	  minute hour day-of-month month day-of-week			5 fields
- *	  second minute hour day-of-month month day-of-week	6 fields
- *	  @yearly @annually @monthly @weekly @daily @midnight @hourly @reboot
- *	  @every 1h30m					 an interval, in units d, h, m, s
- *	  30 seconds, 5 minutes, 2 hours, 1 day				 the same in words
+ *	  minute hour day-of-month month day-of-week				 5 fields, at second 0
+ *	  second minute hour day-of-month month day-of-week			 6 fields
+ *	  second minute hour day-of-month month day-of-week year	 7 fields
+ *	  @yearly @annually @monthly @weekly @daily @midnight @hourly
+ *	  @reboot						 when the server starts
+ *	  @every 1h30m					 an interval, in units d, h, m, s			(addition)
+ *	  30 seconds, 5 minutes, 2 hours, 1 day		the same in words			(addition)
  *
- * and may begin with "TZ=zone " or "CRON_TZ=zone ". A field is a list of numbers, names (JAN-DEC,
- * SUN-SAT, any case), ranges a-b, "*" or "?", each with an optional step: "*" "/n", a-b/n, and a/n,
- * which goes from a to the end of the field.
+ * and may begin with "TZ=zone " or "CRON_TZ=zone " (addition). Words are separated by spaces or
+ * tabs, which may also begin and end the text; nothing else may follow. Nicknames, "@every" and its
+ * units, "TZ=", L and W are case-sensitive; names and the units in words are not.
  *
- * When day of month and day of week are both restricted (neither begins with "*" or "?"), a day
- * that matches either of them matches; otherwise it must match both. That is Vixie cron's rule.
+ * Fields
  *
- * Intervals count elapsed time: "1 day" is 86400 seconds, whatever the clocks do in between.
+ *	  second 0-59, minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC,
+ *	  day of week 0-7 or SUN-SAT (0 and 7 are Sunday), year 1970-2199
+ *
+ *	  field	   = [ "+" ] item { "," item }	the union of the items; "+" in day of week only
+ *	  item	   = "*" [ "/" step ]			all values; "?" is the same in day of month and of week
+ *				 value
+ *				 value "-" value [ "/" step ]	both included, the first not after the second
+ *				 value "/" step				from the value to the end of the field	(addition)
+ *	  in day of month also
+ *				 "L" or "$"					the last day of the month				($: addition)
+ *				 "L-" n						n days (0-30) before the last			(addition)
+ *				 day "W"					the weekday (Monday to Friday) nearest to that day and in
+ *											the same month; nothing in months without the day
+ *				 "LW"						the last weekday of the month			(addition)
+ *	  in day of week also
+ *				 value "#" n				its n-th (1-5) in the month; nothing where there is none
+ *				 value "#L", value "L"		its last in the month
+ *
+ * A step goes from the first value of its range on; it is 1 or more, and not more than the largest
+ * value of its field (a year's: not more than 229). A range of days of the week may end with Sunday,
+ * as 7 or SUN; otherwise nothing wraps around: FRI-MON is an error. value/step ends at SAT (6) in
+ * day of week. An item with W is the only one of its field.
+ *
+ * Days. A day of month or day of week that is just "*" or "?" does not restrict the days. Where both
+ * are restricted, a day matches that matches either of them, or with "+" a day that matches both.
+ * Only "*" and "?" alone count, as OCPS says: "*" "/2" restricts, unlike in Vixie cron.
+ *
+ * Dates are those of the Gregorian calendar from 1970 to 2199; where the year is not given it is any
+ * of these. Intervals count elapsed time: "1 day" is 86400 seconds, whatever the clocks do.
+ *
+ * Every schedule that is accepted can fire: texts that name no day from 1970 to 2199, such as
+ * "0 0 30 2 *", are refused. (Whether all its times lie in the past is not asked here.)
+ *
+ * Where this is not what OCPS says, on purpose: value/step is an error there (1.0, 6.2); a pattern
+ * without any day is well-formed there and fails when its times are asked for (1.0, 6.2), here it
+ * fails at once, which is when somebody can put it right.
  */
 #ifndef DSCHED_CRON_H
 #define DSCHED_CRON_H
@@ -59,7 +96,7 @@ typedef struct CronSchedule
 	uint8_t nth_dows[6]; /* [n], n = 1..5: its nth (#n) */
 	uint8_t last_dows;	 /* its last (#L, 5L) */
 
-	bool dom_and_dow;	/* a day must match both of the above (else either) */
+	bool dom_and_dow;	/* a day must match both of the above (else either); so where one is all */
 	bool wall_clock;	/* names wall-clock times: hours neither all nor stepped (see calendar.h) */
 	int64_t interval_s; /* CRON_INTERVAL: 1 .. CRON_MAX_INTERVAL */
 	char zone[64];		/* from the TZ= prefix, or ""; not checked to be a zone's name */
