@@ -1,0 +1,734 @@
+/*
+ * test_schedule_oracle.c
+ *	  Parser and calendar against an oracle that looks at every second, over random schedules, zones
+ *	  and moments.
+ *
+ * The oracle (below, with pattern.h and zoneinfo.h) knows only the definitions: what an item of a
+ * pattern means, and the rule for changes of a zone's offset at the top of core/calendar.h. It goes
+ * through time second by second; all it leaves out are the rest of a day, an hour or a minute of
+ * the wall clock in which nothing can match and in which the offset does not change.
+ *
+ * DSCHED_ROUNDS (4000) is the number of schedules.
+ */
+#include "core/calendar.h"
+#include "pattern.h"
+#include "tap.h"
+
+#define MAX_ZONES 1500
+#define MAX_SLOTS 12
+#define MAX_STEPS 300000 /* of the oracle for one schedule */
+#define MAX_REPORTS 10
+
+/* Apia skipped 2011-12-30; the others are where calendars go wrong. */
+#define APIA_LEAP INT64_C(1325239200)
+
+static char zones[MAX_ZONES][64];
+static int zone_count;
+static int reports;
+
+/*
+ * The oracle
+ */
+
+typedef struct Walk
+{
+	const Pattern *pattern;
+	Zone *zone;
+	bool wall_clock;
+	int64_t now;	 /* the next second to look at */
+	int64_t shown;	 /* the most that the wall clock has shown before it */
+	int32_t offset;	 /* from UTC, now .. */
+	int64_t until;	 /* .. to here */
+	int64_t steps;
+	Day day;
+	bool day_matches;
+} Walk;
+
+/*
+ * How many seconds from local time x on are settled: 0 if x matches, else those up to the end of
+ * its day, hour, minute or second, whichever cannot match.
+ */
+static int64_t
+seconds_without(Walk *walk, int64_t x)
+{
+	int64_t day = floor_div(x, ZONE_DAY);
+	int second = (int) (x - day * ZONE_DAY);
+
+	walk->steps++;
+	if (walk->day.number != day)
+	{
+		walk->day = day_of(day);
+		walk->day_matches = pattern_has_day(walk->pattern, &walk->day);
+	}
+	if (!walk->day_matches)
+		return ZONE_DAY - second;
+	if (!field_has_value(walk->pattern, HOUR, second / 3600))
+		return 3600 - second % 3600;
+	if (!field_has_value(walk->pattern, MINUTE, second / 60 % 60))
+		return 60 - second % 60;
+	return field_has_value(walk->pattern, SECOND, second % 60) ? 0 : 1;
+}
+
+static bool
+any_matches(Walk *walk, int64_t first, int64_t last)
+{
+	while (first <= last)
+	{
+		int64_t skip = seconds_without(walk, first);
+
+		if (skip == 0)
+			return true;
+		first += skip;
+	}
+	return false;
+}
+
+static void
+walk_begin(Walk *walk, const Pattern *pattern, Zone *zone, int64_t after)
+{
+	int64_t t = after - 3 * ZONE_DAY; /* no zone was ever set back by more */
+
+	memset(walk, 0, sizeof(*walk));
+	walk->pattern = pattern;
+	walk->zone = zone;
+	walk->wall_clock = names_wall_clock(pattern);
+	walk->now = after + 1;
+	walk->shown = INT64_MIN;
+	walk->day.number = INT64_MIN;
+	while (t <= after)
+	{
+		int64_t until, last;
+
+		walk->offset = zone_offset_at(zone, t, &until);
+		last = until > after ? after : until - 1;
+		if (last + walk->offset > walk->shown)
+			walk->shown = last + walk->offset;
+		t = last + 1;
+	}
+	walk->offset = zone_offset_at(zone, walk->now, &walk->until);
+}
+
+/*
+ * The next slot, up to 'limit' and with no more than MAX_STEPS in all. If there is none, walk->now
+ * is the first second that was not looked at.
+ */
+static bool
+walk_next(Walk *walk, int64_t limit, int64_t *slot)
+{
+	while (walk->now <= limit && walk->steps < MAX_STEPS)
+	{
+		int64_t now = walk->now, local, pass;
+		bool hit;
+
+		if (now >= walk->until)
+			walk->offset = zone_offset_at(walk->zone, now, &walk->until);
+		local = now + walk->offset;
+		pass = seconds_without(walk, local);
+		if (walk->wall_clock)
+			hit = local > walk->shown && any_matches(walk, walk->shown + 1, local);
+		else
+			hit = pass == 0;
+		if (hit || pass == 0)
+			pass = 1;
+		if (pass > walk->until - now)
+			pass = walk->until - now;
+		walk->now = now + pass;
+		if (walk->now - 1 + walk->offset > walk->shown)
+			walk->shown = walk->now - 1 + walk->offset;
+		if (hit)
+		{
+			*slot = now;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Zones and moments
+ */
+
+/* A zone that no government would make: up to four days a change, each by up to a day. */
+static void
+make_synthetic_zone(Zone *zone)
+{
+	int64_t t = random_between(0, INT64_C(7200000000));
+	int i;
+
+	memset(zone, 0, sizeof(*zone));
+	strcpy(zone->name, "synthetic");
+	zone->changes = (int) random_between(1, 200);
+	for (i = 0; i <= zone->changes; i++)
+	{
+		zone->offset[i] = (int32_t) random_between(-50400, 50400);
+		if (chance(80))
+			zone->offset[i] = zone->offset[i] / 900 * 900;
+		if (i < zone->changes)
+			zone->at[i] = t;
+		t += chance(80) ? random_between(1, 96) * 3600 : random_between(1, 20000000);
+	}
+	zone->rule_std = zone->offset[zone->changes];
+}
+
+static void
+choose_zone(Zone *zone)
+{
+	if (chance(85))
+		zone_load(zone, zones[random_between(0, zone_count - 1)]);
+	else
+		make_synthetic_zone(zone);
+	if (chance(20)) /* the server's zones tell of changes that are none */
+		zone->chop = random_between(1, 60) * ZONE_DAY / 2;
+}
+
+static int64_t
+at_midnight(int64_t year, int month, int dom)
+{
+	int64_t day = days_before_year(year);
+	int m;
+
+	for (m = 1; m < month; m++)
+		day += days_in_month(year, m);
+	return (day + dom - 1) * ZONE_DAY;
+}
+
+static int64_t
+near_change_of(Zone *zone)
+{
+	int64_t t = chance(80) ? random_between(at_midnight(1960, 1, 1), at_midnight(2040, 1, 1))
+						   : random_between(at_midnight(1850, 1, 1), at_midnight(2199, 1, 1));
+	int64_t until, here;
+	int32_t offset = zone_offset_at(zone, t, &until);
+	int i;
+
+	for (i = 0; i < 50 && until != INT64_MAX && until < CALENDAR_END; i++)
+	{
+		here = until;
+		if (zone_offset_at(zone, here, &until) != offset)
+			return here;
+	}
+	return t;
+}
+
+static int64_t
+choose_moment(Zone *zone)
+{
+	int64_t year = random_between(1970, 2199), t;
+	int month = (int) random_between(1, 12);
+
+	switch (random_between(1, 10))
+	{
+		case 1:
+		case 2:
+		case 3:
+		case 4:
+			t = near_change_of(zone);
+			break;
+		case 5:
+			t = at_midnight(year, month, days_in_month(year, month)) + ZONE_DAY;
+			break;
+		case 6:
+			t = at_midnight(year / 4 * 4, 2, 28) + ZONE_DAY;
+			break;
+		case 7:
+			t = APIA_LEAP;
+			break;
+		case 8:
+			t = at_midnight(chance(50) ? 2100 : year, chance(50) ? 3 : 1, 1);
+			break;
+		case 9:
+			t = chance(50) ? at_midnight(1970, 1, 2) : at_midnight(2199, 12, 30);
+			break;
+		default:
+			t = random_between(at_midnight(1850, 1, 1), at_midnight(2199, 12, 1));
+	}
+	switch (random_between(1, 4))
+	{
+		case 1:
+			return t + random_between(-2, 2);
+		case 2:
+			return t + random_between(-8, 8) * 1800;
+		default:
+			return t + random_between(-2 * ZONE_DAY, ZONE_DAY);
+	}
+}
+
+/*
+ * Checks. Each returns whether all is well, and says what is not.
+ */
+
+static void
+print_time(const char *what, Zone *zone, bool known, int64_t t)
+{
+	int64_t until, local, day;
+	int32_t offset;
+	Day date;
+
+	if (!known)
+	{
+		printf("#   %-10s none\n", what);
+		return;
+	}
+	offset = zone_offset_at(zone, t, &until);
+	local = t + offset;
+	day = floor_div(local, ZONE_DAY);
+	date = day_of(day);
+	local -= day * ZONE_DAY;
+	printf("#   %-10s %" PRId64 " (%04d-%02d-%02d %02d:%02d:%02d %+d)\n", what, t, (int) date.year,
+		   date.month, date.dom, (int) local / 3600, (int) local / 60 % 60, (int) local % 60, offset);
+}
+
+/* The first line of a report of something wrong; false when there have been enough of them. */
+static bool
+report(const char *what, const Pattern *p, const Zone *zone)
+{
+	if (++reports > MAX_REPORTS)
+		return false;
+	printf("# %s: \"%s\" %s\n", what, p->text, zone != NULL ? zone->name : "");
+	return true;
+}
+
+static bool
+same_slot(const char *what, const Pattern *p, Zone *zone, int64_t after, bool want_any, int64_t want,
+		  bool got_any, int64_t got)
+{
+	if (want_any == got_any && (!got_any || want == got))
+		return true;
+	if (report(what, p, zone))
+	{
+		print_time("after", zone, true, after);
+		print_time("got", zone, got_any, got);
+		print_time("want", zone, want_any, want);
+	}
+	return false;
+}
+
+typedef struct Case
+{
+	Pattern pattern;
+	CronSchedule schedule;
+	Zone zone;
+	CalZone calendar;
+	int64_t after;
+} Case;
+
+static bool
+check_count(Case *c, int64_t until, int64_t limit, int64_t want)
+{
+	int64_t got = calendar_count(&c->schedule, &c->calendar, 0, c->after, until, limit);
+
+	if (want > limit)
+		want = limit;
+	if (got != want && report("count", &c->pattern, &c->zone))
+	{
+		print_time("after", &c->zone, true, c->after);
+		print_time("until", &c->zone, true, until);
+		printf("#   got %" PRId64 ", want %" PRId64 "\n", got, want);
+	}
+	return got == want;
+}
+
+/* calendar_nth and calendar_count for the slots that the oracle found; beyond "complete" they may go on. */
+static bool
+check_jumps(Case *c, const int64_t *slots, int found, bool complete)
+{
+	int64_t n = random_between(1, found + complete), got = 0, until, want = 0;
+	bool any = calendar_nth(&c->schedule, &c->calendar, 0, c->after, n, &got);
+	int i;
+
+	if (!same_slot("nth", &c->pattern, &c->zone, c->after, n <= found, n <= found ? slots[n - 1] : 0,
+				   any, got))
+		return false;
+
+	until = found == 0 ? c->after + 1 : slots[random_between(0, found - 1)] + random_between(-1, 1);
+	if (found > 0 && !complete && until > slots[found - 1])
+		until = slots[found - 1];
+	for (i = 0; i < found; i++)
+		want += slots[i] <= until;
+	return check_count(c, until, random_between(1, MAX_SLOTS + 1), want);
+}
+
+/* The slots after a moment, one by one. */
+static bool
+check_slots(Case *c)
+{
+	int64_t slots[MAX_SLOTS], want = 0, got = 0, after = c->after;
+	int found = 0, wanted = (int) random_between(1, MAX_SLOTS);
+	bool complete = false;
+	Walk walk;
+
+	walk_begin(&walk, &c->pattern, &c->zone, after);
+	while (found < wanted)
+	{
+		bool any = walk_next(&walk, CALENDAR_END - 1, &want);
+		bool got_any = calendar_next(&c->schedule, &c->calendar, 0, after, &got);
+
+		if (any || walk.now >= CALENDAR_END)
+		{
+			if (!same_slot("next", &c->pattern, &c->zone, after, any, want, got_any, got))
+				return false;
+		}
+		else if (got_any && got < walk.now) /* the oracle gave up before the next one */
+			return same_slot("next", &c->pattern, &c->zone, after, false, 0, got_any, got);
+		if (!any)
+		{
+			complete = walk.now >= CALENDAR_END;
+			break;
+		}
+		slots[found++] = after = want;
+	}
+	return found + complete == 0 || check_jumps(c, slots, found, complete);
+}
+
+static bool
+check_interval(Case *c)
+{
+	int64_t step = c->pattern.interval, anchor, want, got = 0, n = random_between(1, 1000000);
+	bool any;
+
+	anchor = c->after + random_between(-200, 20) * (chance(50) ? step : 1) + random_between(-3, 3);
+	want = anchor + step;
+	while (want <= c->after)
+		want += step;
+	any = calendar_next(&c->schedule, chance(50) ? &c->calendar : NULL, anchor, c->after, &got);
+	if (!same_slot("interval", &c->pattern, &c->zone, c->after, want < CALENDAR_END, want, any, got))
+		return false;
+	want += (n - 1) * step;
+	any = calendar_nth(&c->schedule, &c->calendar, anchor, c->after, n, &got);
+	return same_slot("interval nth", &c->pattern, &c->zone, c->after, want < CALENDAR_END, want, any,
+					 got);
+}
+
+/* calendar_nth over long distances against calendar_next, that was checked by the oracle. */
+static bool
+check_far(Case *c)
+{
+	int64_t n = random_between(1, 3000), at = c->after, got = 0;
+	bool any = true, got_any;
+	int64_t i;
+
+	for (i = 0; i < n && any; i++)
+		any = calendar_next(&c->schedule, &c->calendar, 0, at, &at);
+	got_any = calendar_nth(&c->schedule, &c->calendar, 0, c->after, n, &got);
+	if (!same_slot("far nth", &c->pattern, &c->zone, c->after, any, at, got_any, got))
+		return false;
+	return !any || check_count(c, at, chance(50) ? n + 1 : random_between(1, n), n);
+}
+
+/* What a good text is taken for. */
+static bool
+check_accepted(const Pattern *p, const CronSchedule *s)
+{
+	CronKind kind = p->kind == INTERVAL ? CRON_INTERVAL : CRON_FIELDS;
+
+	const char *wrong = NULL;
+
+	if (s->kind != kind)
+		wrong = "kind";
+	else if (strcmp(s->zone, p->zone != NULL ? p->zone : "") != 0)
+		wrong = "zone";
+	else if (kind == CRON_INTERVAL && s->interval_s != p->interval)
+		wrong = "interval";
+	else if (kind == CRON_FIELDS && s->wall_clock != names_wall_clock(p))
+		wrong = s->wall_clock ? "wall clock" : "no wall clock";
+	if (wrong != NULL)
+		report(wrong, p, NULL);
+	return wrong == NULL;
+}
+
+static bool
+is_sane_error(const char *text, const CronError *error)
+{
+	return error->position >= 1 && error->position <= (int) strlen(text) + 1 && error->field >= 0 &&
+		   error->field <= FIELDS && memchr(error->message, '\0', sizeof(error->message)) != NULL &&
+		   memchr(error->hint, '\0', sizeof(error->hint)) != NULL && error->message[0] != '\0';
+}
+
+/*
+ * Rounds
+ */
+
+static void
+choose_case(Case *c)
+{
+	memset(c, 0, sizeof(*c));
+	make_pattern(&c->pattern, chance(5) ? zones[random_between(0, zone_count - 1)] : NULL);
+	choose_zone(&c->zone);
+	c->calendar.arg = &c->zone;
+	c->calendar.offset_at = zone_offset_at;
+	c->after = choose_moment(&c->zone);
+}
+
+typedef struct Tally
+{
+	int accepted, refused, wrong_texts, wrong_slots, wrong_far;
+} Tally;
+
+static void
+play_round(Tally *tally)
+{
+	static Case c;
+	CronError error;
+	bool fires, accepted;
+
+	choose_case(&c);
+	fires = c.pattern.kind == INTERVAL || can_fire(&c.pattern);
+	accepted = cron_parse(c.pattern.text, &c.schedule, &error);
+	if (accepted != fires)
+	{
+		tally->wrong_texts++;
+		if (report(accepted ? "accepted, but never fires" : "refused, but fires", &c.pattern, NULL) &&
+			!accepted)
+			printf("#   %s\n", error.message);
+		return;
+	}
+	if (!accepted)
+	{
+		tally->refused++;
+		if (!is_sane_error(c.pattern.text, &error))
+			tally->wrong_texts++;
+		return;
+	}
+	tally->accepted++;
+	if (!check_accepted(&c.pattern, &c.schedule))
+		tally->wrong_texts++;
+	else if (c.pattern.kind == INTERVAL ? !check_interval(&c) : !check_slots(&c))
+		tally->wrong_slots++;
+	else if (c.pattern.kind != INTERVAL && chance(10) && !check_far(&c))
+		tally->wrong_far++;
+}
+
+static int
+rounds(void)
+{
+	const char *given = getenv("DSCHED_ROUNDS");
+
+	return given != NULL ? atoi(given) : 4000;
+}
+
+static void
+test_schedules(void)
+{
+	Tally tally = {0};
+	int i, count = rounds();
+
+	for (i = 0; i < count && reports < MAX_REPORTS; i++)
+	{
+		uint64_t seed = random_state;
+		int before = reports;
+
+		play_round(&tally);
+		if (reports > before)
+			printf("#   again: DSCHED_SEED=%" PRIu64 " DSCHED_ROUNDS=1\n", seed);
+	}
+	printf("# %d schedules accepted, %d refused that never fire\n", tally.accepted, tally.refused);
+	ok(count < 1000 || tally.accepted > count / 2, "most schedules can fire");
+	ok(count < 1000 || tally.refused > 0, "some cannot");
+	is_int(tally.wrong_texts, 0, "what can fire is accepted for what it says, what cannot is refused");
+	is_int(tally.wrong_slots, 0, "the slots are those of the oracle");
+	is_int(tally.wrong_far, 0, "the n-th slot and the count agree with going slot by slot");
+}
+
+/*
+ * What is wrong in a field is refused, and the error points there.
+ */
+
+#define IN(field) (1 << (field))
+#define ANYWHERE (IN(FIELDS) - 1)
+#define BUT(fields) (ANYWHERE & ~(fields))
+
+static const struct
+{
+	const char *text;
+	int fields;
+} mistakes[] = {
+	{"", IN(FIELDS)}, /* none: a value beyond the end, see below */
+	{"*/0", ANYWHERE}, {"/5", ANYWHERE}, {"*/", ANYWHERE}, {"*/2/3", ANYWHERE}, {"*/-1", ANYWHERE},
+	{"**", ANYWHERE}, {"*5", ANYWHERE}, {"5*", ANYWHERE}, {",5", ANYWHERE}, {"5,", ANYWHERE},
+	{"5,,6", ANYWHERE}, {"-5", ANYWHERE}, {"5-", ANYWHERE}, {"*-5", ANYWHERE}, {"5-*", ANYWHERE},
+	{"1-5-7", ANYWHERE}, {"5.5", ANYWHERE}, {"5;6", ANYWHERE}, {"0x5", ANYWHERE}, {"five", ANYWHERE},
+	{"99999999999999999999", ANYWHERE}, {"4294967297", ANYWHERE}, {"*/4294967297", ANYWHERE},
+	{"5/99999999999999999999", ANYWHERE}, {"\xc3\xa4", ANYWHERE}, {"5\x01", ANYWHERE}, {"!", ANYWHERE},
+	{"5-1", BUT(0)}, {"5-1/2", ANYWHERE}, {"*/60", BUT(IN(YEAR))}, {"*/230", ANYWHERE},
+	{"0", IN(DOM) | IN(MONTH) | IN(YEAR)}, {"0-5", IN(DOM) | IN(MONTH)}, {"1969", IN(YEAR)},
+	{"2200", IN(YEAR)}, {"2199-2200", IN(YEAR)}, {"?", BUT(IN(DOM) | IN(DOW))},
+	{"+5", BUT(IN(DOW))}, {"1,+5", ANYWHERE}, {"++5", ANYWHERE}, {"5+", ANYWHERE}, {"+", ANYWHERE},
+	{"FRI-MON", ANYWHERE}, {"SAT-MON", ANYWHERE}, {"DEC-JAN", ANYWHERE}, {"MONDAY", ANYWHERE},
+	{"MO", ANYWHERE}, {"JANUARY", ANYWHERE}, {"MON", BUT(IN(DOW))}, {"JAN", BUT(IN(MONTH))},
+	{"L", BUT(IN(DOM))}, {"l", ANYWHERE}, {"L-31", ANYWHERE}, {"L-", ANYWHERE}, {"-L", ANYWHERE},
+	{"L5", ANYWHERE}, {"L/2", ANYWHERE}, {"W", ANYWHERE}, {"LW", BUT(IN(DOM))}, {"WL", ANYWHERE},
+	{"lW", ANYWHERE}, {"Lw", ANYWHERE}, {"15w", ANYWHERE}, {"15W", BUT(IN(DOM))}, {"0W", ANYWHERE},
+	{"32W", ANYWHERE}, {"1-15W", ANYWHERE}, {"1W-15", ANYWHERE}, {"15W/2", ANYWHERE},
+	{"15W,20", ANYWHERE}, {"20,15W", ANYWHERE}, {"1W,15W", ANYWHERE}, {"LW,1", ANYWHERE},
+	{"$", BUT(IN(DOM))}, {"$$", ANYWHERE}, {"5#2", BUT(IN(DOW))}, {"5#0", ANYWHERE},
+	{"5#6", ANYWHERE}, {"5#", ANYWHERE}, {"#2", ANYWHERE}, {"8#1", ANYWHERE}, {"8L", ANYWHERE},
+	{"5#2#3", ANYWHERE}, {"1-5#2", ANYWHERE}, {"5#2-3", ANYWHERE}, {"5#l", ANYWHERE},
+	{"5l", ANYWHERE}, {"5#L", BUT(IN(DOW))}, {"5L", BUT(IN(DOW))}, {"5#2/2", ANYWHERE},
+	{"1-5L", ANYWHERE}, {"*#2", ANYWHERE}, {"*L", ANYWHERE}, {"*W", ANYWHERE}, {"5LW", ANYWHERE},
+};
+
+/* A good pattern with the mistake in this field, which alone is wrong. */
+static bool
+check_mistake(const char *mistake, int field)
+{
+	Pattern p;
+	CronSchedule untouched, schedule;
+	CronError error;
+	int written, i;
+
+	memset(&p, 0, sizeof(p));
+	p.zone = chance(20) ? "Europe/Berlin" : NULL;
+	write_prefix(&p);
+	p.first = field == YEAR || field == SECOND || chance(50) ? SECOND : MINUTE;
+	p.last = field == YEAR || (p.first == SECOND && chance(50)) ? YEAR : DOW;
+	for (i = p.first; i <= p.last; i++)
+	{
+		p.count[i] = 1;
+		strcpy(p.items[i][0].text, i == field ? mistake : "*");
+	}
+	write_fields(&p);
+	memset(&schedule, 0x5a, sizeof(schedule));
+	memset(&untouched, 0x5a, sizeof(untouched));
+	memset(&error, 0x5a, sizeof(error));
+	written = field - p.first + 1;
+	if (cron_parse(p.text, &schedule, &error))
+		report("accepted", &p, NULL);
+	else if (memcmp(&schedule, &untouched, sizeof(schedule)) != 0)
+		report("refused, but the result was touched", &p, NULL);
+	else if (!is_sane_error(p.text, &error) || error.field_name == NULL)
+		report("bad error", &p, NULL);
+	else if (error.field != written || error.position < p.start[field] + 1 ||
+			 error.position > p.end[field] + 1)
+	{
+		if (report("error elsewhere", &p, NULL))
+			printf("#   field %d at %d: %s\n", error.field, error.position, error.message);
+	}
+	else
+		return true;
+	return false;
+}
+
+static void
+test_mistakes(void)
+{
+	int field, i, checked = 0, wrong = 0;
+
+	reports = 0;
+	for (field = SECOND; field <= YEAR; field++)
+	{
+		char beyond[16];
+
+		sprintf(beyond, "%d", field_ranges[field].max + 1);
+		wrong += !check_mistake(beyond, field);
+		sprintf(beyond, "*/%d", field_ranges[field].max_step + 1);
+		wrong += !check_mistake(beyond, field);
+		for (i = 1; i < (int) (sizeof(mistakes) / sizeof(mistakes[0])); i++)
+			if ((mistakes[i].fields & IN(field)) != 0)
+			{
+				checked++;
+				wrong += !check_mistake(mistakes[i].text, field);
+			}
+	}
+	ok(checked > 500, "%d mistakes", checked);
+	is_int(wrong, 0, "a mistake in a field is refused, and the error says where");
+}
+
+static void
+test_bad_texts(void)
+{
+	static const char *const texts[] = {
+		"", " ", "\t", "*", "* *", "* * *", "* * * *", "* * * * * * * *", "* * * * * x", "* * * * *\n",
+		"\n* * * * *", "*\v* * * *", "* * * * *\xc2\xa0", "@", "@Daily", "@DAILY", "@dailyx", "@daily x",
+		"@daily * * * * *", "* * * * * @daily", "x@daily", "@fortnightly", "@every", "@every ",
+		"@every 1h 30m x", "@every 0s", "@every -5s", "@every 5", "@every h", "@every 5x", "@every 5H",
+		"@every 99999999999999999999s", "@every 9223372036854775807d", "@every 3654d", "0 seconds",
+		"-5 seconds", "5", "5 second minutes", "5 fortnights", "5 minutes 3", "3654 days",
+		"99999999999999999999 days", "5minutes x", "TZ=", "TZ= * * * * *", "TZ=UTC", "TZ=UTC ",
+		"TZ * * * * *", "tz=UTC * * * * *", "TZ=UTC TZ=UTC * * * * *", "TZ=UTC,* * * * *",
+		"0 0 30 2 *", "0 0 31 4,6,9,11 ?", "0 0 L-30 2 *", "0 0 L-29 2 *", "0 0 31W 4 *",
+		"0 0 0 29 2 * 2100", "0 0 0 29 2 * 2023-2025/2", "0 0 1 * +2#2", "0 0 29 2 +5#4",
+		"0 0 0 1 1 +MON 2199", "0 0 0 * 2 MON#5 2023", "0 0 LW * +SUN",
+	};
+	int i, wrong = 0;
+	char longest[5000];
+
+	for (i = 0; i < (int) (sizeof(texts) / sizeof(texts[0])); i++)
+	{
+		CronSchedule schedule;
+		CronError error;
+
+		memset(&error, 0x5a, sizeof(error));
+		if (cron_parse(texts[i], &schedule, &error) || !is_sane_error(texts[i], &error))
+		{
+			printf("# \"%s\"\n", texts[i]);
+			wrong++;
+		}
+	}
+	is_int(wrong, 0, "texts that are no schedules, or can never fire, are refused");
+
+	memset(longest, '1', sizeof(longest));
+	longest[sizeof(longest) - 1] = '\0';
+	for (i = 0; i < 5; i++)
+		longest[i * 2 + 1] = ' ';
+	{
+		CronSchedule schedule;
+		CronError error;
+
+		ok(!cron_parse(longest, &schedule, &error) && is_sane_error(longest, &error),
+		   "a text of 5000 bytes is refused");
+	}
+}
+
+/* The oracle's zones are worth nothing if they are wrong: compare them with the C library's. */
+static void
+test_zones(void)
+{
+	int i, wrong = 0, compared = 0;
+	static Zone zone;
+
+	for (i = 0; i < zone_count; i++)
+	{
+		int k;
+
+		setenv("TZ", zones[i], 1);
+		tzset();
+		zone_load(&zone, zones[i]);
+		for (k = 0; k < 30; k++)
+		{
+			int64_t t = near_change_of(&zone) + random_between(-1, 1), until;
+			time_t at = t;
+			struct tm tm;
+
+			if (zone.changes > 0 && t < zone.at[0])
+				continue;
+			compared++;
+			if (localtime_r(&at, &tm) == NULL || tm.tm_gmtoff != zone_offset_at(&zone, t, &until))
+			{
+				if (wrong++ < MAX_REPORTS)
+					print_time(zones[i], &zone, true, t);
+			}
+		}
+	}
+	unsetenv("TZ");
+	tzset();
+	ok(zone_count >= 300, "%d zones in %s", zone_count, zone_directory());
+	ok(compared > zone_count, "%d comparisons with the C library", compared);
+	is_int(wrong, 0, "the oracle's zones are right");
+}
+
+int
+main(void)
+{
+	random_begin();
+	zone_count = all_zone_names(zones, MAX_ZONES);
+	if (zone_count == 0)
+	{
+		printf("Bail out! no time zones in %s; TZDIR may name another directory\n", zone_directory());
+		return 1;
+	}
+	test_schedules();
+	test_mistakes();
+	test_bad_texts();
+	test_zones();
+	return done();
+}
