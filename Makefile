@@ -15,7 +15,7 @@ EXTRA_CLEAN = .deps build tmp_check
 all:
 
 # These goals build nothing themselves: they work on a machine that has no PostgreSQL yet.
-OWN_GOALS = help setup check unit layers format-check demo demo-stop
+OWN_GOALS = help setup check unit fuzz layers format-check demo demo-stop
 ifneq ($(filter-out $(OWN_GOALS),$(or $(MAKECMDGOALS),all)),)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -49,6 +49,7 @@ help:
 	@echo 'make demo           as above, then three servers and an etcd, one of the servers killed; about a minute'
 	@echo 'make demo-stop      stop what the demo left running, remove its data'
 	@echo 'make unit           only the tests that need no server'
+	@echo 'make fuzz           ten minutes of fuzzing with libFuzzer, which comes with clang'
 	@echo 'make layers         check which part of the source includes which'
 	@echo 'make format-check   report lines that clang-format would change'
 	@echo 'make setup          only install the Debian packages that are needed'
@@ -72,10 +73,13 @@ demo-stop:
 unit:
 	@TESTS='$(TESTS)' scripts/check unit
 
+fuzz:
+	@scripts/fuzz
+
 layers:
 	@scripts/check-layers
 
 format-check:
 	@clang-format --dry-run --Werror $$(git ls-files 'src/*.[ch]' 'test/*.[ch]')
 
-.PHONY: all help setup check unit layers format-check demo demo-stop
+.PHONY: all help setup check unit fuzz layers format-check demo demo-stop
