@@ -380,23 +380,45 @@ check_slots(Case *c)
 	return found + complete == 0 || check_jumps(c, slots, found, complete);
 }
 
+/* How many slots of an interval there are up to t. */
+static int64_t
+interval_slots(int64_t anchor, int64_t step, int64_t t)
+{
+	if (t >= CALENDAR_END)
+		t = CALENDAR_END - 1;
+	return t < anchor ? 0 : (t - anchor) / step;
+}
+
 static bool
 check_interval(Case *c)
 {
-	int64_t step = c->pattern.interval, anchor, want, got = 0, n = random_between(1, 1000000);
+	int64_t step = c->pattern.interval, n = random_between(1, chance(50) ? 20 : 1000000);
+	int64_t anchor, want, got = 0, until, limit;
+	const CalZone *zone = chance(50) ? &c->calendar : NULL;
 	bool any;
 
 	anchor = c->after + random_between(-200, 20) * (chance(50) ? step : 1) + random_between(-3, 3);
 	want = anchor + step;
 	while (want <= c->after)
 		want += step;
-	any = calendar_next(&c->schedule, chance(50) ? &c->calendar : NULL, anchor, c->after, &got);
+	any = calendar_next(&c->schedule, zone, anchor, c->after, &got);
 	if (!same_slot("interval", &c->pattern, &c->zone, c->after, want < CALENDAR_END, want, any, got))
 		return false;
 	want += (n - 1) * step;
-	any = calendar_nth(&c->schedule, &c->calendar, anchor, c->after, n, &got);
-	return same_slot("interval nth", &c->pattern, &c->zone, c->after, want < CALENDAR_END, want, any,
-					 got);
+	any = calendar_nth(&c->schedule, zone, anchor, c->after, n, &got);
+	if (!same_slot("interval nth", &c->pattern, &c->zone, c->after, want < CALENDAR_END, want, any,
+				   got))
+		return false;
+
+	until = c->after + random_between(0, 2000) * (chance(50) ? step : 1) + random_between(-3, 3);
+	limit = random_between(1, 2000);
+	want = interval_slots(anchor, step, until) - interval_slots(anchor, step, c->after);
+	want = want < 0 ? 0 : want > limit ? limit : want;
+	got = calendar_count(&c->schedule, zone, anchor, c->after, until, limit);
+	if (got != want && report("interval count", &c->pattern, NULL))
+		printf("#   after %" PRId64 " until %" PRId64 " limit %" PRId64 " anchor %" PRId64
+			   ": got %" PRId64 ", want %" PRId64 "\n", c->after, until, limit, anchor, got, want);
+	return got == want;
 }
 
 /* calendar_nth over long distances against calendar_next, that was checked by the oracle. */
@@ -679,6 +701,48 @@ test_bad_texts(void)
 	}
 }
 
+/* The ends of time, and what is too much to be gone through one by one. */
+static void
+test_limits(void)
+{
+	static Zone utc = {.name = "none"};
+	CalZone zone = {&utc, zone_offset_at};
+	int64_t days = days_before_year(CRON_LAST_YEAR + 1), seconds = days * ZONE_DAY, slot;
+	CronSchedule s;
+	CronError error;
+
+	ok(cron_parse("* * * * * *", &s, &error), "every second");
+	is_int(calendar_count(&s, &zone, 0, INT64_MIN, INT64_MAX, INT64_MAX), seconds, "all of them");
+	is_int(calendar_count(&s, &zone, 0, -1, seconds, seconds - 1), seconds - 1, "as many as are asked for");
+	is_int(calendar_count(&s, &zone, 0, 99, 99, 5), 0, "none in no time");
+	is_int(calendar_count(&s, &zone, 0, 99, 50, 5), 0, "none backwards");
+	is_int(calendar_count(&s, &zone, 0, INT64_MIN, -1, 5), 0, "none before 1970");
+	ok(calendar_nth(&s, &zone, 0, 1000, 5000000000, &slot) && slot == 5000001000, "the n-th second");
+	ok(calendar_nth(&s, &zone, 0, INT64_MIN, seconds, &slot) && slot == seconds - 1, "the last second");
+	ok(!calendar_nth(&s, &zone, 0, INT64_MIN, seconds + 1, &slot), "none after it");
+	ok(!calendar_nth(&s, &zone, 0, 0, INT64_MAX, &slot), "nor long after it");
+	ok(calendar_next(&s, &zone, 0, INT64_MIN, &slot) && slot == 0, "the first second");
+	ok(!calendar_next(&s, &zone, 0, seconds - 1, &slot), "none after the end");
+	ok(!calendar_next(&s, &zone, 0, INT64_MAX, &slot), "none after the end of time");
+
+	ok(cron_parse("0 0 29 2 *", &s, &error), "leap days");
+	is_int(calendar_count(&s, &zone, 0, INT64_MIN, INT64_MAX, 1000), 56, "all of them");
+	ok(cron_parse("0 0 1 * *", &s, &error), "months");
+	is_int(calendar_count(&s, &zone, 0, INT64_MIN, INT64_MAX, 10000), 230 * 12, "all of them");
+	ok(cron_parse("0 0 * * 3#5,MON#L 0", &s, &error) == false, "six fields that begin with the minute");
+
+	ok(cron_parse("@every 1s", &s, &error), "an interval");
+	ok(!calendar_next(&s, NULL, 0, INT64_MAX, &slot), "none after the end of time");
+	ok(!calendar_next(&s, NULL, INT64_MAX, 0, &slot), "none if it begins then");
+	ok(!calendar_nth(&s, NULL, 0, 0, INT64_MAX, &slot), "none beyond the end");
+	is_int(calendar_count(&s, NULL, 0, 0, INT64_MAX, INT64_MAX), CALENDAR_END - 1, "all of them");
+	is_int(calendar_count(&s, NULL, 0, 0, INT64_MAX, 7), 7, "as many as are asked for");
+
+	ok(cron_parse(" @reboot\t", &s, &error) && s.kind == CRON_REBOOT, "at the start");
+	ok(!calendar_next(&s, &zone, 0, 0, &slot) && !calendar_nth(&s, &zone, 0, 0, 1, &slot), "has no slot");
+	is_int(calendar_count(&s, &zone, 0, INT64_MIN, INT64_MAX, 10), 0, "none at all");
+}
+
 /* The oracle's zones are worth nothing if they are wrong: compare them with the C library's. */
 static void
 test_zones(void)
@@ -729,6 +793,7 @@ main(void)
 	test_schedules();
 	test_mistakes();
 	test_bad_texts();
+	test_limits();
 	test_zones();
 	return done();
 }
