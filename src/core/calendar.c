@@ -4,10 +4,14 @@
  *
  * A zone cuts time into spans in which local time runs evenly. Within one span the problem is a
  * calendar without time zones: local times in [lo, hi) whose fields match. There, days are found
- * month by month with a bit set of the days that match, and the times of a day are never walked at
- * all: they are the product of three sets, so that the n-th one, and the number of them before a
- * given time, are arithmetic. The work is bounded by the months and the rule changes up to
- * CALENDAR_END, also for schedules as rare as February 29th on certain weekdays.
+ * month by month with a bit set of the days that match, and neither the days of a month nor the
+ * times of a day are walked: the times are the product of three sets, so that the n-th one, and the
+ * number of them before a given time, are arithmetic.
+ *
+ * Asking a zone is what costs most, and zones have up to two changes a year and more. So days come
+ * first: where no day matches for a while, time goes on to shortly before the next one that does, and
+ * the spans between are never asked for. Years and months that are not in the schedule's sets are
+ * skipped as a whole. So also schedules as rare as February 29th on a Monday take microseconds.
  *
  * What happens at the seams between spans is the rule of calendar.h. For wall-clock schedules it is
  * kept in one number, the highest local time that the clock has shown so far: local times below it
@@ -18,6 +22,8 @@
 
 #include <stddef.h>
 
+#include "core/cron_days.h"
+
 #define DAY_S 86400
 
 /*
@@ -27,8 +33,24 @@
  */
 #define LOOK_BACK_S (3 * DAY_S)
 
-/* Weekday of 1970-01-01, with Sunday as 0. */
-#define EPOCH_WEEKDAY 4
+/* More than any offset, east or west. */
+#define MAX_OFFSET_S (27 * 3600)
+
+/* The last day that a schedule can match: 2199-12-31. */
+#define LAST_DAY (CALENDAR_END / DAY_S - 3)
+
+/* Bits 1..12. */
+#define ALL_MONTHS 0x1ffe
+
+/* Walks the months that have matching days, from a day on. */
+typedef struct MonthWalk
+{
+	int64_t year; /* where to go on: this date */
+	int month;
+	int dom;
+	int64_t first_day; /* of the month found, since 1970-01-01 */
+	uint32_t days;	   /* its matching days, bits 1..31 */
+} MonthWalk;
 
 static int64_t
 floor_div(int64_t a, int64_t b)
@@ -70,90 +92,47 @@ has_bit(uint64_t set, int value)
 	return (set >> value & 1) != 0;
 }
 
-/*
- * Days since 1970-01-01 of a date of the Gregorian calendar. Years are taken to begin in March, so
- * that the leap day is the last one and months need no table.
- */
-static int64_t
-days_from_date(int64_t year, int month, int dom)
-{
-	int64_t y = month <= 2 ? year - 1 : year;
-	int64_t era = floor_div(y, 400);
-	int64_t year_of_era = y - era * 400;
-	int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + dom - 1;
-	int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-
-	return era * 146097 + day_of_era - 719468;
-}
-
-/* The reverse of days_from_date. */
 static void
-date_from_days(int64_t days, int64_t *year, int *month, int *dom)
+walk_from(MonthWalk *walk, int64_t day)
 {
-	int64_t shifted = days + 719468;
-	int64_t era = floor_div(shifted, 146097);
-	int64_t day_of_era = shifted - era * 146097;
-	int64_t year_of_era =
-		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-	int64_t march_month = (5 * day_of_year + 2) / 153;
-
-	*dom = (int) (day_of_year - (153 * march_month + 2) / 5 + 1);
-	*month = (int) (march_month < 10 ? march_month + 3 : march_month - 9);
-	*year = year_of_era + era * 400 + (*month <= 2 ? 1 : 0);
+	cron_date_from_days(day, &walk->year, &walk->month, &walk->dom);
 }
 
-static int
-days_in_month(int64_t year, int month)
-{
-	if (month == 2)
-		return (year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)) ? 29 : 28;
-	return 30 + ((month + month / 8) & 1);
-}
-
-/* The days 1..31 of a month that match day of month and day of week, as a set. */
-static uint32_t
-matching_days(const CronSchedule *s, int64_t year, int month, int64_t first_day)
-{
-	uint64_t in_month = (UINT64_C(1) << (days_in_month(year, month) + 1)) - 2;
-	int shift = (int) ((first_day - floor_div(first_day, 7) * 7 + EPOCH_WEEKDAY) % 7);
-	uint64_t week = (((uint64_t) s->dows >> shift) | ((uint64_t) s->dows << (7 - shift))) & 0x7f;
-	uint64_t by_dow = (week | week << 7 | week << 14 | week << 21 | week << 28) << 1;
-	uint64_t either = s->dom_and_dow ? (s->doms & by_dow) : (s->doms | by_dow);
-
-	return (uint32_t) (either & in_month);
-}
-
-/* Move *day to the first matching day in *day .. last; false if there is none. */
+/* Find the next month that has matching days up to 'last', and these. */
 static bool
-next_day(const CronSchedule *s, int64_t *day, int64_t last)
+walk_next(MonthWalk *walk, const CronSchedule *s, int64_t last)
 {
-	int64_t year;
-	int month;
-	int dom;
-
-	date_from_days(*day, &year, &month, &dom);
 	for (;;)
 	{
-		int64_t first_day = days_from_date(year, month, 1);
-		uint32_t later_months = s->months & (UINT32_MAX << (month + 1));
+		int64_t year = walk->year;
+		uint32_t later_months;
+		int month;
 
-		if (first_day > last)
+		if (!cron_next_year(s, &year))
 			return false;
-		if (has_bit(s->months, month))
-		{
-			uint32_t days = matching_days(s, year, month, first_day) & (UINT32_MAX << dom);
-
-			if (days != 0)
-			{
-				*day = first_day + lowest_bit(days) - 1;
-				return *day <= last;
-			}
-		}
+		if (year > walk->year)
+			walk->month = walk->dom = 1;
+		walk->year = year;
+		later_months = s->months & ALL_MONTHS & (UINT32_MAX << walk->month);
 		if (later_months == 0)
-			year++;
-		month = lowest_bit(later_months != 0 ? later_months : s->months);
-		dom = 1;
+		{
+			walk->year++;
+			walk->month = walk->dom = 1;
+			continue;
+		}
+		month = lowest_bit(later_months);
+		if (month > walk->month)
+			walk->dom = 1;
+		walk->first_day = cron_days_from_date(year, month, 1);
+		if (walk->first_day > last)
+			return false;
+		walk->days = cron_days_of_month(s, year, month, walk->first_day) & (UINT32_MAX << walk->dom);
+		if (last - walk->first_day < 30)
+			walk->days &= UINT32_MAX >> (30 - (last - walk->first_day));
+		walk->month = month + 1;
+		walk->dom = 1;
+		if (walk->days != 0)
+			return true;
 	}
 }
 
@@ -188,29 +167,64 @@ nth_time(const CronSchedule *s, int64_t n)
 }
 
 /*
- * The n-th matching local time in [lo, hi), a stretch without seams. If there are fewer, returns
- * false with *n lowered by their number.
+ * The n-th matching time of the days of one month, as walk_next() left them, that is in [lo, hi). If
+ * there are fewer, returns false with *n lowered by their number.
  */
 static bool
-nth_in_span(const CronSchedule *s, int64_t lo, int64_t hi, int64_t *n, int64_t *found)
+nth_in_month(const CronSchedule *s, const MonthWalk *walk, int64_t lo, int64_t hi, int64_t *n,
+			 int64_t *found)
 {
-	int64_t day = floor_div(lo, DAY_S);
-	int64_t last = floor_div(hi - 1, DAY_S);
+	int64_t per_day = times_before(s, DAY_S);
+	uint32_t days = walk->days;
 
-	for (; lo < hi && next_day(s, &day, last); day++)
+	while (days != 0)
 	{
-		int64_t midnight = day * DAY_S;
-		int64_t from = lo > midnight ? lo - midnight : 0;
-		int64_t to = hi < midnight + DAY_S ? hi - midnight : DAY_S;
-		int64_t before = times_before(s, from);
-		int64_t here = times_before(s, to) - before;
+		int dom = lowest_bit(days);
+		int64_t midnight = (walk->first_day + dom - 1) * DAY_S;
+		int64_t whole_end = floor_div(hi, DAY_S) - walk->first_day; /* no day after this one is whole */
+		uint32_t taken = UINT32_C(1) << dom;
+		int64_t before = 0;
+		int64_t here = per_day;
 
+		if (lo <= midnight && dom <= whole_end)
+		{
+			/* All whole days at once: there is nothing between them. */
+			taken = whole_end < 31 ? days & (UINT32_MAX >> (31 - whole_end)) : days;
+			here = bit_count(taken) * per_day;
+		}
+		else
+		{
+			before = times_before(s, lo > midnight ? lo - midnight : 0);
+			here = times_before(s, hi < midnight + DAY_S ? hi - midnight : DAY_S) - before;
+		}
 		if (*n <= here)
 		{
-			*found = midnight + nth_time(s, before + *n - 1);
+			int64_t nth = before + *n - 1;
+
+			*found = (walk->first_day + nth_bit(taken, nth / per_day) - 1) * DAY_S +
+					 nth_time(s, nth % per_day);
 			return true;
 		}
 		*n -= here;
+		days &= ~taken;
+	}
+	return false;
+}
+
+/* The same for a stretch without seams. */
+static bool
+nth_in_span(const CronSchedule *s, int64_t lo, int64_t hi, int64_t *n, int64_t *found)
+{
+	int64_t last = floor_div(hi - 1, DAY_S);
+	MonthWalk walk;
+
+	if (lo >= hi)
+		return false;
+	walk_from(&walk, floor_div(lo, DAY_S));
+	while (walk_next(&walk, s, last))
+	{
+		if (nth_in_month(s, &walk, lo, hi, n, found))
+			return true;
 	}
 	return false;
 }
@@ -224,13 +238,11 @@ any_in_span(const CronSchedule *s, int64_t lo, int64_t hi)
 	return nth_in_span(s, lo, hi, &n, &found);
 }
 
-/* The parser makes no empty set, but a loop without end is no answer to one. */
+/* The parser makes no empty set. Without a day nothing is found, without a time nothing is looked for. */
 static bool
-has_empty_set(const CronSchedule *s)
+has_no_time(const CronSchedule *s)
 {
-	bool days = s->dom_and_dow ? (s->doms != 0 && s->dows != 0) : (s->doms != 0 || s->dows != 0);
-
-	return s->seconds == 0 || s->minutes == 0 || s->hours == 0 || s->months == 0 || !days;
+	return s->seconds == 0 || s->minutes == 0 || s->hours == 0;
 }
 
 /* offset_at(), with 'until' no later than the end of the calendar. */
@@ -244,23 +256,50 @@ offset_until(const CalZone *z, int64_t t, int64_t *until)
 	return offset;
 }
 
+/*
+ * Move *after on to before the next matching day, wherever on earth it is that day; false if there is
+ * none. No slot is skipped: its local time is shown, or skipped by the clock, by an offset at most from
+ * that time in UTC.
+ */
 static bool
-fields_nth(const CronSchedule *s, const CalZone *z, int64_t after, int64_t n, int64_t *slot)
+skip_to_days(const CronSchedule *s, int64_t *after)
 {
-	int64_t t = s->wall_clock ? after - LOOK_BACK_S : after + 1;
+	MonthWalk walk;
+	int64_t before_day;
+
+	walk_from(&walk, floor_div(*after - MAX_OFFSET_S, DAY_S));
+	if (!walk_next(&walk, s, LAST_DAY))
+		return false;
+	before_day = (walk.first_day + lowest_bit(walk.days) - 1) * DAY_S - MAX_OFFSET_S;
+	if (before_day > *after)
+		*after = before_day;
+	return true;
+}
+
+/*
+ * Look for the n-th slot after *after and before 'end', span by span. If there are fewer, returns false
+ * with *n lowered by their number; *after is moved on then to where to look further, which is at the end,
+ * or where many spans without a matching day may be left out.
+ */
+static bool
+walk_spans(const CronSchedule *s, const CalZone *z, int64_t *after, int64_t end, int64_t *n,
+		   int64_t *slot)
+{
+	int64_t t = s->wall_clock ? *after - LOOK_BACK_S : *after + 1;
 	int64_t until;
 	int64_t offset = offset_until(z, t, &until);
 	int64_t shown = t + offset; /* the highest local time shown before t, plus one */
 
-	while (t < CALENDAR_END && until > t)
+	while (t < end && until > t)
 	{
 		int64_t lo = t + offset;
-		int64_t hi = until + offset;
+		int64_t hi = (until < end ? until : end) + offset;
+		int64_t next_after = until - 1;
 		int64_t found;
 
-		if (s->wall_clock && lo > shown && t > after && any_in_span(s, shown, lo))
+		if (s->wall_clock && lo > shown && t > *after && any_in_span(s, shown, lo))
 		{
-			if (--n == 0)
+			if (--*n == 0)
 			{
 				*slot = t;
 				return true;
@@ -269,17 +308,37 @@ fields_nth(const CronSchedule *s, const CalZone *z, int64_t after, int64_t n, in
 		}
 		if (s->wall_clock && lo < shown)
 			lo = shown;
-		if (lo < after + 1 + offset)
-			lo = after + 1 + offset;
-		if (nth_in_span(s, lo, hi, &n, &found))
+		if (lo < *after + 1 + offset)
+			lo = *after + 1 + offset;
+		if (nth_in_span(s, lo, hi, n, &found))
 		{
 			*slot = found - offset;
 			return true;
 		}
 		if (shown < hi)
 			shown = hi;
+		if (until > *after && (!skip_to_days(s, &next_after) || next_after > until + LOOK_BACK_S))
+		{
+			*after = next_after >= until ? next_after : end;
+			return false;
+		}
 		t = until;
 		offset = offset_until(z, t, &until);
+	}
+	*after = end;
+	return false;
+}
+
+/* The n-th slot after 'after' and before 'end'; if there are fewer, false with *n lowered by their number. */
+static bool
+fields_nth(const CronSchedule *s, const CalZone *z, int64_t after, int64_t end, int64_t *n, int64_t *slot)
+{
+	if (has_no_time(s))
+		return false;
+	while (after < end && skip_to_days(s, &after) && after < end)
+	{
+		if (walk_spans(s, z, &after, end, n, slot))
+			return true;
 	}
 	return false;
 }
@@ -301,6 +360,20 @@ interval_nth(const CronSchedule *s, int64_t anchor, int64_t after, int64_t n, in
 	return true;
 }
 
+/* How many slots of an interval are in (after, until]. */
+static int64_t
+interval_count(const CronSchedule *s, int64_t anchor, int64_t after, int64_t until)
+{
+	if (s->interval_s < 1 || s->interval_s > CRON_MAX_INTERVAL || anchor < CALENDAR_BEGIN ||
+		anchor >= CALENDAR_END)
+		return 0;
+	if (after < anchor)
+		after = anchor;
+	if (until <= after)
+		return 0;
+	return (until - anchor) / s->interval_s - (after - anchor) / s->interval_s;
+}
+
 bool
 calendar_next(const CronSchedule *s, const CalZone *z, int64_t anchor, int64_t after, int64_t *slot)
 {
@@ -318,11 +391,38 @@ calendar_nth(const CronSchedule *s, const CalZone *z, int64_t anchor, int64_t af
 	switch (s->kind)
 	{
 		case CRON_FIELDS:
-			return !has_empty_set(s) && fields_nth(s, z, after, n, slot);
+			return fields_nth(s, z, after, CALENDAR_END, &n, slot);
 		case CRON_INTERVAL:
 			return interval_nth(s, anchor, after, n, slot);
 		case CRON_REBOOT:
 			break;
 	}
 	return false;
+}
+
+int64_t
+calendar_count(const CronSchedule *s, const CalZone *z, int64_t anchor, int64_t after, int64_t until,
+			   int64_t limit)
+{
+	int64_t left = limit;
+	int64_t count;
+	int64_t slot;
+
+	if (after < CALENDAR_BEGIN)
+		after = CALENDAR_BEGIN;
+	if (until >= CALENDAR_END)
+		until = CALENDAR_END - 1;
+	if (limit < 1 || until <= after)
+		return 0;
+	switch (s->kind)
+	{
+		case CRON_FIELDS:
+			return fields_nth(s, z, after, until + 1, &left, &slot) ? limit : limit - left;
+		case CRON_INTERVAL:
+			count = interval_count(s, anchor, after, until);
+			return count < limit ? count : limit;
+		case CRON_REBOOT:
+			break;
+	}
+	return 0;
 }

@@ -57,6 +57,15 @@ SELECT * FROM dsched.preview('0 9 * * *', 'Asia/Kolkata', '2040-01-01', 1);
 SELECT * FROM dsched.preview('TZ=America/New_York 0 9 * * *', after => '2040-07-01', count => 1);
 SELECT * FROM dsched.preview('CRON_TZ=asia/tokyo 0 9 * * *', 'Asia/Tokyo', after => '2040-07-01', count => 1);
 
+-- Days that depend on the month, and years.
+SELECT * FROM dsched.preview('0 0 L * *', 'UTC', '2040-01-15', 3);
+SELECT * FROM dsched.preview('0 0 L-1,$ * *', 'UTC', '2040-02-01', 3);
+SELECT * FROM dsched.preview('0 0 LW * *', 'UTC', '2040-03-01', 3);
+SELECT * FROM dsched.preview('0 0 15W * *', 'UTC', '2040-01-01', 3);
+SELECT * FROM dsched.preview('30 2 * * FRI#L', 'Europe/Berlin', '2040-03-01', 3);
+SELECT * FROM dsched.preview('0 0 13 * +FRI', 'UTC', '2040-01-01', 3);
+SELECT * FROM dsched.preview('0 0 0 29 2 +MON 2096-2199', 'UTC', '2040-01-01', 5);
+
 -- The far past and the end of the calendar.
 SELECT * FROM dsched.preview('0 0 1 1 *', 'Europe/Berlin', '1850-06-01', 1);
 SELECT * FROM dsched.preview('0 0 1 1 *', after => '4713-01-01 BC', count => 1);
