@@ -297,11 +297,38 @@ write_value(char *out, int field, int value)
 		sprintf(out, field != YEAR && value < 10 && chance(10) ? "0%d" : "%d", value);
 }
 
+/* The local time that patterns are aimed at, field by field; often some fields hit it. */
+static int aim[FIELDS];
+static bool aimed;
+
+static inline void
+aim_at(int64_t local)
+{
+	int64_t number = floor_div(local, ZONE_DAY);
+	int second = (int) (local - number * ZONE_DAY);
+	Day day = day_of(number);
+
+	aim[SECOND] = second % 60;
+	aim[MINUTE] = second / 60 % 60;
+	aim[HOUR] = second / 3600;
+	aim[DOM] = day.dom;
+	aim[MONTH] = day.month;
+	aim[DOW] = day.dow;
+	aim[YEAR] = (int) day.year;
+}
+
 static inline int
 random_value(int field)
 {
 	const FieldRange *range = &field_ranges[field];
 
+	if (aimed && chance(60))
+	{
+		int value = aim[field] + (chance(60) ? 0 : (int) random_between(-2, 2));
+
+		if (value >= range->min && value <= range->max)
+			return value;
+	}
 	if (field == DOM && chance(40))
 		return (int) random_between(28, 31);
 	if (field == YEAR && chance(80))
@@ -352,11 +379,11 @@ make_plain_item(Item *item, int field)
 	if (field == YEAR && chance(70) && item->b > item->a + 20)
 		item->b = item->a + 20;
 	write_value(b, field, item->b);
-	/* SUN at the end of a range is 7, at its begin 0. */
+	/* SUN is 0 at the begin of a range and 7 at its end; but from Sunday to SUN is one day. */
 	if (field == DOW && item->a == 7)
 		strcpy(a, "7");
-	if (field == DOW && item->b == 0)
-		strcpy(b, "0");
+	if (field == DOW && item->a == 0 && item->b == 7)
+		strcpy(b, "7");
 	sprintf(item->text, "%s-%s", a, b);
 	if (chance(40))
 		add_step(item, field);
@@ -561,6 +588,39 @@ make_interval(Pattern *p)
 	}
 }
 
+/* Days that come seldom or never: the end of February, a weekday that is the 29th, one year. */
+static inline void
+make_rare(Pattern *p)
+{
+	static const char *const doms[] = {"29", "30", "31", "29-31", "LW", "31W", "L-28", "1W", "15W"};
+	static const ItemKind dom_kinds[] = {VALUE, VALUE, VALUE, RANGE, LAST_WEEKDAY, NEAREST, FROM_END,
+										 NEAREST, NEAREST};
+	static const int dom_values[] = {29, 30, 31, 29, 0, 31, 28, 1, 15};
+	int i = (int) random_between(0, 8), field;
+
+	p->kind = FIELDS_PATTERN;
+	p->first = SECOND;
+	p->last = chance(70) ? YEAR : DOW;
+	for (field = SECOND; field <= p->last; field++)
+		make_field(p, field, field == YEAR ? 20 : 60);
+	p->count[DOM] = 1;
+	memset(&p->items[DOM][0], 0, sizeof(Item));
+	p->items[DOM][0].kind = dom_kinds[i];
+	p->items[DOM][0].a = dom_values[i];
+	p->items[DOM][0].b = 31;
+	strcpy(p->items[DOM][0].text, doms[i]);
+	if (chance(60))
+	{
+		p->count[MONTH] = 1;
+		memset(&p->items[MONTH][0], 0, sizeof(Item));
+		p->items[MONTH][0].kind = VALUE;
+		p->items[MONTH][0].a = chance(60) ? 2 : 4;
+		strcpy(p->items[MONTH][0].text, p->items[MONTH][0].a == 2 ? "2" : "APR");
+	}
+	p->plus = is_restricted(p, DOW) && chance(80);
+	write_fields(p);
+}
+
 /* A schedule with a text and a meaning; 'zone' (or NULL) is for its prefix. */
 static inline void
 make_pattern(Pattern *p, const char *zone)
@@ -568,8 +628,10 @@ make_pattern(Pattern *p, const char *zone)
 	memset(p, 0, sizeof(*p));
 	p->zone = zone;
 	write_prefix(p);
-	if (chance(90))
+	if (chance(80))
 		make_fields(p);
+	else if (chance(50))
+		make_rare(p);
 	else if (chance(50))
 		make_nickname(p);
 	else
