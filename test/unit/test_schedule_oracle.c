@@ -146,7 +146,19 @@ walk_next(Walk *walk, int64_t limit, int64_t *slot)
  * Zones and moments
  */
 
-/* A zone that no government would make: up to four days a change, each by up to a day. */
+/* By how much a clock may be moved: usual steps, odd ones, and a day. */
+static int32_t
+choose_shift(void)
+{
+	static const int32_t shifts[] = {1, 60, 900, 1200, 1800, 3600, 3600, 5400, 7200, 10800, 86400};
+	int32_t shift = shifts[random_between(0, sizeof(shifts) / sizeof(shifts[0]) - 1)];
+
+	if (chance(15))
+		shift = (int32_t) random_between(1, 86400);
+	return chance(50) ? shift : -shift;
+}
+
+/* A zone that no government would make: changes by minutes and by a day, some but an hour apart. */
 static void
 make_synthetic_zone(Zone *zone)
 {
@@ -156,14 +168,17 @@ make_synthetic_zone(Zone *zone)
 	memset(zone, 0, sizeof(*zone));
 	strcpy(zone->name, "synthetic");
 	zone->changes = (int) random_between(1, 200);
-	for (i = 0; i <= zone->changes; i++)
+	zone->offset[0] = (int32_t) random_between(-48, 56) * 900;
+	for (i = 0; i < zone->changes; i++)
 	{
-		zone->offset[i] = (int32_t) random_between(-50400, 50400);
-		if (chance(80))
-			zone->offset[i] = zone->offset[i] / 900 * 900;
-		if (i < zone->changes)
-			zone->at[i] = t;
-		t += chance(80) ? random_between(1, 96) * 3600 : random_between(1, 20000000);
+		int32_t offset = zone->offset[i] + choose_shift();
+
+		/* Those of the world: within 16 hours. */
+		zone->offset[i + 1] = offset < -57600 || offset > 57600 ? 0 : offset;
+		zone->at[i] = t;
+		t += chance(30) ? random_between(1, 20) * 900 : random_between(1, 96) * 3600;
+		if (chance(10))
+			t += random_between(1, 20000000);
 	}
 	zone->rule_std = zone->offset[zone->changes];
 }
@@ -171,7 +186,9 @@ make_synthetic_zone(Zone *zone)
 static void
 choose_zone(Zone *zone)
 {
-	if (chance(85))
+	if (chance(5))
+		zone_load(zone, "Australia/Lord_Howe"); /* half an hour of daylight saving */
+	else if (chance(75))
 		zone_load(zone, zones[random_between(0, zone_count - 1)]);
 	else
 		make_synthetic_zone(zone);
@@ -199,6 +216,8 @@ near_change_of(Zone *zone)
 	int32_t offset = zone_offset_at(zone, t, &until);
 	int i;
 
+	if (zone->changes > 0 && chance(30))
+		return zone->at[random_between(0, zone->changes - 1)];
 	for (i = 0; i < 50 && until != INT64_MAX && until < CALENDAR_END; i++)
 	{
 		here = until;
@@ -221,6 +240,8 @@ choose_moment(Zone *zone)
 		case 3:
 		case 4:
 			t = near_change_of(zone);
+			if (t < at_midnight(1850, 1, 1))
+				t = at_midnight(1970, 1, 1);
 			break;
 		case 5:
 			t = at_midnight(year, month, days_in_month(year, month)) + ZONE_DAY;
@@ -742,6 +763,8 @@ test_limits(void)
 	ok(!calendar_next(&s, NULL, 0, INT64_MAX, &slot), "none after the end of time");
 	ok(!calendar_next(&s, NULL, INT64_MAX, 0, &slot), "none if it begins then");
 	ok(!calendar_nth(&s, NULL, 0, 0, INT64_MAX, &slot), "none beyond the end");
+	ok(calendar_nth(&s, NULL, 0, 0, CALENDAR_END - 1, &slot) && slot == CALENDAR_END - 1, "the last");
+	ok(!calendar_nth(&s, NULL, 0, 0, CALENDAR_END, &slot), "none at the end");
 	is_int(calendar_count(&s, NULL, 0, 0, INT64_MAX, INT64_MAX), CALENDAR_END - 1, "all of them");
 	is_int(calendar_count(&s, NULL, 0, 0, INT64_MAX, 7), 7, "as many as are asked for");
 
