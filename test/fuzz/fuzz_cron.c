@@ -98,14 +98,36 @@ check_schedule(const CronSchedule *s, const char *text)
 	check_slots(s, &restless, after, false);
 }
 
-static void
-check_error(const CronError *error, size_t length)
+/* Whole characters only: a message goes to clients as it is. */
+static bool
+is_utf8(const char *text)
 {
+	const unsigned char *p = (const unsigned char *) text;
+
+	while (*p != '\0')
+	{
+		int more = *p < 0x80 ? 0 : *p < 0xc2 ? -1 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf5 ? 3 : -1;
+
+		if (more < 0)
+			return false;
+		for (p++; more > 0; more--, p++)
+			if ((*p & 0xc0) != 0x80)
+				return false;
+	}
+	return true;
+}
+
+static void
+check_error(const CronError *error, const char *text)
+{
+	size_t length = strlen(text);
+
 	CHECK(memchr(error->message, '\0', sizeof(error->message)) != NULL && error->message[0] != '\0');
 	CHECK(memchr(error->hint, '\0', sizeof(error->hint)) != NULL);
 	CHECK(error->position >= 1 && (size_t) error->position <= length + 1);
 	CHECK(error->field >= 0 && error->field <= 7);
 	CHECK(error->field_name == NULL || error->field_name[0] != '\0');
+	CHECK(!is_utf8(text) || (is_utf8(error->message) && is_utf8(error->hint)));
 }
 
 int
@@ -127,7 +149,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_schedule(&schedule, text);
 	else
 	{
-		check_error(&error, strlen(text));
+		check_error(&error, text);
 		CHECK(memcmp(&schedule, &untouched, sizeof(schedule)) == 0);
 	}
 	free(text);

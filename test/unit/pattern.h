@@ -204,6 +204,8 @@ dow_has(const Item *item, const Day *day)
 		case LAST_DOW:
 			return day->dow == item->a % 7 && day->dom + 7 > day->length;
 		case VALUE:
+			if (item->step != 0 && item->a == 7) /* 7 is 0 */
+				return day->dow % item->step == 0;
 			if (item->step != 0) /* a/n ends with Saturday */
 				return item_has_value(DOW, item, day->dow);
 			/* fall through */
@@ -370,7 +372,7 @@ make_plain_item(Item *item, int field)
 	{
 		item->kind = VALUE;
 		strcpy(item->text, a);
-		if (chance(20) && !(field == DOW && item->a == 7))
+		if (chance(20))
 			add_step(item, field);
 		return;
 	}

@@ -592,14 +592,13 @@ static const struct
 	const char *text;
 	int fields;
 } mistakes[] = {
-	{"", IN(FIELDS)}, /* none: a value beyond the end, see below */
 	{"*/0", ANYWHERE}, {"/5", ANYWHERE}, {"*/", ANYWHERE}, {"*/2/3", ANYWHERE}, {"*/-1", ANYWHERE},
 	{"**", ANYWHERE}, {"*5", ANYWHERE}, {"5*", ANYWHERE}, {",5", ANYWHERE}, {"5,", ANYWHERE},
 	{"5,,6", ANYWHERE}, {"-5", ANYWHERE}, {"5-", ANYWHERE}, {"*-5", ANYWHERE}, {"5-*", ANYWHERE},
 	{"1-5-7", ANYWHERE}, {"5.5", ANYWHERE}, {"5;6", ANYWHERE}, {"0x5", ANYWHERE}, {"five", ANYWHERE},
 	{"99999999999999999999", ANYWHERE}, {"4294967297", ANYWHERE}, {"*/4294967297", ANYWHERE},
 	{"5/99999999999999999999", ANYWHERE}, {"\xc3\xa4", ANYWHERE}, {"!", ANYWHERE},
-	{"5-1", BUT(0)}, {"5-1/2", ANYWHERE}, {"*/60", BUT(IN(YEAR))}, {"*/230", ANYWHERE},
+	{"5-1", ANYWHERE}, {"5-0", ANYWHERE}, {"5-1/2", ANYWHERE}, {"*/60", BUT(IN(YEAR))}, {"*/230", ANYWHERE},
 	{"0", IN(DOM) | IN(MONTH) | IN(YEAR)}, {"0-5", IN(DOM) | IN(MONTH)}, {"1969", IN(YEAR)},
 	{"2200", IN(YEAR)}, {"2199-2200", IN(YEAR)}, {"?", BUT(IN(DOM) | IN(DOW))},
 	{"+5", BUT(IN(DOW))}, {"1,+5", ANYWHERE}, {"++5", ANYWHERE}, {"5+", ANYWHERE}, {"+", ANYWHERE},
@@ -611,7 +610,7 @@ static const struct
 	{"32W", ANYWHERE}, {"1-15W", ANYWHERE}, {"1W-15", ANYWHERE}, {"15W/2", ANYWHERE},
 	{"15W,20", ANYWHERE}, {"20,15W", ANYWHERE}, {"1W,15W", ANYWHERE}, {"LW,1", ANYWHERE},
 	{"$", BUT(IN(DOM))}, {"$$", ANYWHERE}, {"5#2", BUT(IN(DOW))}, {"5#0", ANYWHERE},
-	{"5#6", ANYWHERE}, {"5#", ANYWHERE}, {"#2", ANYWHERE}, {"8#1", ANYWHERE}, {"8L", ANYWHERE},
+	{"5#6", ANYWHERE}, {"1,5#0", ANYWHERE}, {"5#", ANYWHERE}, {"#2", ANYWHERE}, {"8#1", ANYWHERE}, {"8L", ANYWHERE},
 	{"5#2#3", ANYWHERE}, {"1-5#2", ANYWHERE}, {"5#2-3", ANYWHERE}, {"5#l", ANYWHERE},
 	{"5l", ANYWHERE}, {"5#L", BUT(IN(DOW))}, {"5L", BUT(IN(DOW))}, {"5#2/2", ANYWHERE},
 	{"1-5L", ANYWHERE}, {"*#2", ANYWHERE}, {"*L", ANYWHERE}, {"*W", ANYWHERE}, {"5LW", ANYWHERE},
@@ -672,7 +671,7 @@ test_mistakes(void)
 		wrong += !check_mistake(beyond, field);
 		sprintf(beyond, "*/%d", field_ranges[field].max_step + 1);
 		wrong += !check_mistake(beyond, field);
-		for (i = 1; i < (int) (sizeof(mistakes) / sizeof(mistakes[0])); i++)
+		for (i = 0; i < (int) (sizeof(mistakes) / sizeof(mistakes[0])); i++)
 			if ((mistakes[i].fields & IN(field)) != 0)
 			{
 				checked++;
