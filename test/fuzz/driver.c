@@ -147,7 +147,7 @@ run_file(const char *path)
 	return true;
 }
 
-/* A file, or those of a directory in the order of their names, so that a seed means the same everywhere. */
+/* A file, or those of a directory, in the order of their names: a seed means the same everywhere. */
 static bool
 run_path(const char *path)
 {
