@@ -59,7 +59,8 @@
  *
  * Where this is not what OCPS says, on purpose: value/step is an error there (1.0, 6.2); a pattern
  * without any day is well-formed there and fails when its times are asked for (1.0, 6.2), here it
- * fails at once, which is when somebody can put it right.
+ * fails at once, which is when somebody can put it right; and it recommends to leave out a time that
+ * the clock skips (1.4, 4.3.1), which here runs at the end of the gap.
  */
 #ifndef DSCHED_CRON_H
 #define DSCHED_CRON_H
