@@ -235,7 +235,11 @@ parse_nickname(Parser *p, CronSchedule *s)
 		if (!cron_word_is_exactly(p, p->words[0], nicknames[i].name))
 			continue;
 		if (p->nwords > 1)
-			return cron_fail_trailing(p, 1, nicknames[i].name);
+		{
+			cron_fail_trailing(p, 1, nicknames[i].name);
+			cron_hint_zone(p, p->words[1]);
+			return false;
+		}
 		if (nicknames[i].fields == NULL)
 		{
 			s->kind = CRON_REBOOT;
@@ -252,6 +256,25 @@ parse_nickname(Parser *p, CronSchedule *s)
  * The whole text
  */
 
+/* "tz=zone" or "TZ = zone"? */
+static bool
+looks_like_zone(const Parser *p)
+{
+	static const char *const names[] = {"TZ", "CRON_TZ", "TZ=", "CRON_TZ="};
+	Word w = p->words[0];
+	int i;
+
+	for (i = 0; i < w.len && p->text[w.start + i] != '='; i++)
+		;
+	w.len = i < w.len ? i + 1 : i;
+	for (i = 0; i < lengthof(names); i++)
+	{
+		if (cron_word_is(p, w, names[i]))
+			return true;
+	}
+	return false;
+}
+
 /* Take a leading "TZ=zone" off the words. */
 static bool
 parse_zone(Parser *p, CronSchedule *s)
@@ -264,6 +287,12 @@ parse_zone(Parser *p, CronSchedule *s)
 		prefix = 3;
 	else if (strncmp(text, "CRON_TZ=", 8) == 0)
 		prefix = 8;
+	if (prefix == 0 && looks_like_zone(p))
+	{
+		cron_fail(p, w.start, "unexpected text \"%s\" before the schedule", cron_shown(p, w));
+		return cron_hint(p, "A time zone is given in upper case and without spaces: "
+							"\"TZ=Europe/Berlin 0 3 * * *\".");
+	}
 	if (prefix == 0)
 		return true;
 

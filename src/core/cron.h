@@ -29,32 +29,38 @@
  *				 value "/" step				from the value to the end of the field	(addition)
  *	  in day of month also
  *				 "L" or "$"					the last day of the month				($: addition)
- *				 "L-" n						n days (0-30) before the last			(addition)
- *				 day "W"					the weekday (Monday to Friday) nearest to that day and in
- *											the same month; nothing in months without the day
+ *				 "L-" n						n days (0-30) before the last, where there is such a day
+ *																					(addition)
+ *				 day "W"					the weekday (Monday to Friday) nearest to that day and
+ *											in the same month; nothing in months without the day
  *				 "LW"						the last weekday of the month			(addition)
  *	  in day of week also
  *				 value "#" n				its n-th (1-5) in the month; nothing where there is none
  *				 value "#L", value "L"		its last in the month
  *
- * A step goes from the first value of its range on; it is 1 or more, and not more than the largest
- * value of its field (a year's: not more than 229). A range of days of the week may end with Sunday,
- * as 7 or SUN; otherwise nothing wraps around: FRI-MON is an error. value/step ends at SAT (6) in
- * day of week. An item with W is the only one of its field.
+ * Numbers are decimal; zeros may lead. A step goes from the first value of its range on; it is 1 or
+ * more, and not more than the largest value of its field (a year's: not more than 229). A range of
+ * days of the week may end with Sunday, as 7 or SUN; otherwise nothing wraps around: FRI-MON is an
+ * error. In day of week value/step ends at SAT (6), and 7/step is 0/step. An item with W is the only
+ * one of its field.
  *
- * Days. A day of month or day of week that is just "*" or "?" does not restrict the days. Where both
- * are restricted, a day matches that matches either of them, or with "+" a day that matches both.
- * Only "*" and "?" alone count, as OCPS says: "*" "/2" restricts, unlike in Vixie cron.
+ * A day of month or day of week that is just "*" or "?" does not restrict the days. Where both are
+ * restricted, a day matches that matches either of them, or with "+" a day that matches both. Only
+ * "*" and "?" alone count, as OCPS says: a stepped star restricts, unlike in Vixie cron.
  *
- * Dates are those of the Gregorian calendar from 1970 to 2199; where the year is not given it is any
- * of these. Intervals count elapsed time: "1 day" is 86400 seconds, whatever the clocks do.
+ * A pattern names times of the wall clock unless its hour field has a "*" or a step in it or is all
+ * hours; what that is good for at changes of daylight saving is said in calendar.h.
+ *
+ * Dates are those of the Gregorian calendar from 1970 to 2199; where the year is not given it is
+ * any of these. Intervals count elapsed time: "1 day" is 86400 seconds, whatever the clocks do.
  *
  * Every schedule that is accepted can fire: texts that name no day from 1970 to 2199, such as
  * "0 0 30 2 *", are refused. (Whether all its times lie in the past is not asked here.)
  *
  * Where this is not what OCPS says, on purpose: value/step is an error there (1.0, 6.2); a pattern
  * without any day is well-formed there and fails when its times are asked for (1.0, 6.2), here it
- * fails at once, which is when somebody can put it right.
+ * fails at once, which is when somebody can put it right; and it recommends to leave out a time that
+ * the clock skips (1.4, 4.3.1), which here runs at the end of the gap.
  */
 #ifndef DSCHED_CRON_H
 #define DSCHED_CRON_H

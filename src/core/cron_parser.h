@@ -126,6 +126,7 @@ extern bool cron_read_field(Parser *p, int number, FieldIndex index, Field *fiel
 
 /* cron_slips.c */
 extern bool cron_check_notation(Parser *p);
+extern bool cron_hint_zone(Parser *p, Word w);
 extern bool cron_fail_field_count(Parser *p);
 extern void cron_hint_fields(Parser *p);
 extern void cron_hint_item(Parser *p, int at);

@@ -70,6 +70,35 @@ fail_aws(Parser *p)
 	return cron_hint(p, "An interval is written \"5 minutes\" or \"@every 5m\".");
 }
 
+/* "FREQ=DAILY;BYHOUR=3" of calendars and of Oracle's scheduler. */
+static bool
+is_recurrence(const Parser *p)
+{
+	static const char *const names[] = {"FREQ=", "RRULE:"};
+	int i;
+
+	for (i = 0; i < lengthof(names); i++)
+	{
+		Word w = p->words[0];
+		int len = (int) strlen(names[i]);
+
+		if (w.len < len)
+			continue;
+		w.len = len;
+		if (cron_word_is(p, w, names[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool
+fail_recurrence(Parser *p)
+{
+	cron_fail(p, p->words[0].start, "notation \"FREQ=...\" is not supported");
+	return cron_hint(p, "A schedule is a cron pattern, such as \"30 4 * * MON\" for each Monday at "
+						"4:30, or an interval, such as \"5 minutes\".");
+}
+
 /* Read "4:30", alone or at the start of a word. */
 static bool
 read_clock_time(const Parser *p, Word w, int *hour, int *minute)
@@ -132,6 +161,8 @@ cron_check_notation(Parser *p)
 
 	if (is_call(p, "cron") || is_call(p, "rate"))
 		return fail_aws(p);
+	if (is_recurrence(p))
+		return fail_recurrence(p);
 	for (i = 0; i < words && i < 5; i++)
 	{
 		Word w = p->words[i];
@@ -145,6 +176,19 @@ cron_check_notation(Parser *p)
 /* ---------------------------------------------------------------------------------------------
  * The number of fields
  */
+
+/* If a word is the name of a time zone, say where it belongs. */
+bool
+cron_hint_zone(Parser *p, Word w)
+{
+	bool is_area = find_in_word(p, w, "/") > w.start + 2 && cron_is_letter(p->text[w.start]) &&
+				   cron_is_letter(p->text[w.start + w.len - 1]);
+
+	if (!is_area && !cron_word_is(p, w, "UTC") && !cron_word_is(p, w, "GMT"))
+		return false;
+	cron_hint(p, "A time zone comes first: \"TZ=%s ...\".", cron_shown(p, w));
+	return true;
+}
 
 /* A word that belongs to a command rather than to a pattern: the user or the path of a crontab. */
 static bool
@@ -191,23 +235,31 @@ has_loose_list(const Parser *p)
 	int words = p->nwords < MAX_WORDS ? p->nwords : MAX_WORDS;
 	int i;
 
-	for (i = 0; i < words; i++)
+	for (i = 0; i + 1 < words; i++)
 	{
 		Word w = p->words[i];
 
-		if (strchr(",-/", p->text[w.start]) != NULL ||
-			strchr(",-/", p->text[w.start + w.len - 1]) != NULL)
+		if (strchr(",-/", p->text[w.start + w.len - 1]) != NULL || p->text[p->words[i + 1].start] == ',')
 			return true;
 	}
 	return false;
 }
 
-/* "5m", "5min": digits and then letters. */
+static bool
+hint_loose_list(Parser *p)
+{
+	return cron_hint(p, "Lists, ranges and steps are written without spaces: \"1,2,3\".");
+}
+
+/* "5m", "5min": digits and then letters. "PT5M": as ISO 8601 has it. */
 static bool
 is_duration(const Parser *p, Word w)
 {
 	int i;
 
+	if (w.len > 2 && p->text[w.start] == 'P' &&
+		(cron_is_digit(p->text[w.start + 1]) || p->text[w.start + 1] == 'T'))
+		return true;
 	for (i = 0; i < w.len && cron_is_digit(p->text[w.start + i]); i++)
 		;
 	return i > 0 && i < w.len && cron_is_letter(p->text[w.start + i]);
@@ -248,7 +300,7 @@ cron_fail_field_count(Parser *p)
 	if (has_command(p))
 		return hint_command(p);
 	if (has_loose_list(p))
-		return cron_hint(p, "Lists, ranges and steps are written without spaces: \"1,2,3\".");
+		return hint_loose_list(p);
 	return cron_hint(p, "The fields are minute, hour, day of month, month, day of week; with 6 "
 					 "fields, second comes first; with 7, year comes last.");
 }
@@ -320,6 +372,8 @@ cron_hint_item(Parser *p, int at)
 	else if ((c == 'H' && !cron_is_letter(next)) || c == '~')
 		cron_hint(p, "A value chosen by the scheduler, as with Jenkins' \"H\", is not known: "
 				  "choose one, or give the job a jitter.");
+	else if (c == '"' || c == '\'')
+		cron_hint(p, "There are no quotation marks in a schedule.");
 	else if (c == '/' && at == p->item.start)
 		cron_hint(p, "Write \"*%s\".", cron_shown(p, rest));
 	else if (c == '/')
@@ -394,6 +448,8 @@ cron_hint_name(Parser *p, Word w)
 		;
 	if (i == 0 || i < w.len || hint_other_field(p, w))
 		return;
+	if (p->field == &cron_field_rules[DOM] && cron_word_is(p, w, "last"))
+		cron_hint(p, "The last day of the month is \"L\".");
 	name = nearest_name(p, w);
 	if (name == NULL)
 		return;
@@ -423,8 +479,12 @@ cron_hint_fields(Parser *p)
 {
 	bool dow = p->field == &cron_field_rules[DOW];
 
-	if (has_command(p))
+	if (p->nwords > 5 && cron_hint_zone(p, p->words[5]))
+		;
+	else if (has_command(p))
 		hint_command(p);
+	else if (p->nwords > 5 && has_loose_list(p))
+		hint_loose_list(p);
 	else if (p->nwords == 6 && dow && p->words[5].len == 4 && cron_all_digits(p, p->words[5]))
 		cron_hint(p, "With 6 fields the first is second and the last day of week; a year takes "
 				  "all 7 fields.");

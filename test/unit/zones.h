@@ -3,7 +3,7 @@
  *	  Time zones for unit tests, and texts of times.
  *
  * Zones are read from the system's time zone files by a small reader of our own, which
- * test_calendar.c checks against the C library's.
+ * test_calendar_random.c checks against the C library's.
  */
 #ifndef DSCHED_TEST_ZONES_H
 #define DSCHED_TEST_ZONES_H
