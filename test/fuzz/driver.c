@@ -80,6 +80,15 @@ save_current(void)
 	}
 }
 
+/* So that what the sanitizer of undefined behaviour reports comes by here too. */
+extern const char *__ubsan_default_options(void);
+
+const char *
+__ubsan_default_options(void)
+{
+	return "abort_on_error=1:print_stacktrace=1";
+}
+
 /* The process ends here whatever happens, so what a handler may not call does no harm. */
 static void
 fail_by_signal(int sig)
