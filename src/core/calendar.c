@@ -317,7 +317,7 @@ walk_spans(const CronSchedule *s, const CalZone *z, int64_t *after, int64_t end,
 		}
 		if (shown < hi)
 			shown = hi;
-		if (until > *after && (!skip_to_days(s, &next_after) || next_after > until + LOOK_BACK_S))
+		if (!skip_to_days(s, &next_after) || next_after > until + LOOK_BACK_S)
 		{
 			*after = next_after >= until ? next_after : end;
 			return false;
