@@ -4,10 +4,11 @@
  *
  * A sentence of fields has the parts
  *
- *	  when within the day      At 02:30 | Every 5 minutes from 09:00 to 17:59 | At minute 0 of every 2nd hour
- *	  on which days            every day | on the last Friday | on the 13th ... if it is a Friday
- *	  in which months          of every month | of January and July
- *	  in which years, where    , in 2026 and 2028 to 2030 , Europe/Berlin
+ *	  when within the day	At 02:30; Every 5 minutes from 09:00 to 17:59; At minute 0 of every 2nd hour
+ *	  on which days			every day; on the last Friday; on the 13th ... if it is a Friday
+ *	  in which months		of every month; of January and July
+ *	  in which years		, in 2026 and 2028 to 2030
+ *	  where					, Europe/Berlin
  *
  * Each part picks the shortest of a few forms. What keeps the whole exact is that every form names
  * the members of its sets, as a step, as ranges or one by one, and that no two parts can be taken

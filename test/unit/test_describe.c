@@ -11,6 +11,7 @@
  */
 #include <stdlib.h>
 
+#include "core/calendar.h"
 #include "core/describe.h"
 #include "random.h"
 #include "tap.h"
@@ -620,6 +621,131 @@ test_many(void)
 }
 
 /* ---------------------------------------------------------------------------------------------
+ * Intervals and zones
+ */
+
+/* The seconds that "Every 1 day, 2 hours and 5 seconds, counted from ..." says; -1: it says nothing. */
+static int64_t
+seconds_said(const char *sentence)
+{
+	static const struct
+	{
+		const char *name;
+		int64_t seconds;
+	} units[] = {{"day", 86400}, {"hour", 3600}, {"minute", 60}, {"second", 1}};
+	char text[DESCRIBE_MAX];
+	int64_t total = 0;
+	int64_t count = 1; /* as in "Every minute" */
+	char *word;
+
+	if (sscanf(sentence, "Every %1000[^\n]", text) != 1 || strstr(text, ", counted from ") == NULL)
+		return -1;
+	*strstr(text, ", counted from ") = '\0';
+	for (word = strtok(text, " ,"); word != NULL; word = strtok(NULL, " ,"))
+	{
+		int i;
+
+		if (word[0] >= '0' && word[0] <= '9')
+			count = strtoll(word, NULL, 10);
+		for (i = 0; i < lengthof(units); i++)
+		{
+			if (strncmp(word, units[i].name, strlen(units[i].name)) == 0)
+				total += count * units[i].seconds;
+		}
+	}
+	return total;
+}
+
+static void
+test_intervals(void)
+{
+	static const int64_t units[] = {1, 60, 3600, 86400, 90061};
+	CronSchedule s = {.kind = CRON_INTERVAL};
+	int wrong = 0;
+	int i;
+
+	for (i = 0; i < 100000 && wrong < 5; i++)
+	{
+		int64_t unit = units[random_between(0, lengthof(units) - 1)];
+
+		s.interval_s = unit * random_between(1, one_in(2) ? 200 : CRON_MAX_INTERVAL / unit);
+		if (seconds_said(describe(&s, NULL)) != s.interval_s || !is_clean(describe(&s, NULL)))
+		{
+			wrong++;
+			printf("# of %" PRId64 " seconds: %s\n", s.interval_s, describe(&s, NULL));
+		}
+	}
+	is_int(wrong, 0, "intervals say how long they are");
+}
+
+/* A zone that never changes. */
+static int32_t
+fixed_offset(void *arg, int64_t t, int64_t *until)
+{
+	*until = INT64_MAX;
+	return *(int32_t *) arg;
+}
+
+static bool
+same_slots(const CronSchedule *s, int32_t offset_a, int32_t offset_b, int64_t after)
+{
+	CalZone a = {&offset_a, fixed_offset};
+	CalZone b = {&offset_b, fixed_offset};
+	int64_t slot_a = after;
+	int64_t slot_b = after;
+	int i;
+
+	for (i = 0; i < 50 && slot_a == slot_b; i++)
+	{
+		bool found_a = calendar_next(s, &a, 0, slot_a, &slot_a);
+		bool found_b = calendar_next(s, &b, 0, slot_b, &slot_b);
+
+		if (found_a != found_b)
+			return false;
+	}
+	return slot_a == slot_b;
+}
+
+/* Where the sentence is silent about the zone, the slots must be the same in all of them. */
+static void
+test_zones(void)
+{
+	int silent = 0;
+	int wrong = 0;
+	int i;
+
+	for (i = 0; i < 20000 && wrong < 5; i++)
+	{
+		int64_t after = random_between(0, INT64_C(4102444800));
+		CronSchedule s;
+
+		random_schedule(&s);
+		if (one_in(2))
+		{
+			/* Only seconds and minutes: what is the same in all zones is among these. */
+			s.hours = (1 << 24) - 1;
+			s.wall_clock = false;
+			s.months = 0x1ffe;
+			s.doms = 0xfffffffe;
+			s.dows = one_in(4) ? 1 : 0x7f;
+			s.dom_and_dow = true;
+			memset(s.years, 0xff, sizeof(s.years));
+			s.years[3] = (UINT64_C(1) << (YEARS - 192)) - 1;
+		}
+		if (strstr(describe(&s, "Some/Zone"), ", Some/Zone") != NULL)
+			continue;
+		silent++;
+		if (!same_slots(&s, 0, (int32_t) random_between(-48, 56) * 900, after))
+		{
+			wrong++;
+			printf("# not the same in all zones: %s\n", describe(&s, NULL));
+		}
+	}
+	ok(silent > 100, "%d schedules are silent about the zone", silent);
+	is_int(wrong, 0, "and do not depend on it");
+}
+
+/* ---------------------------------------------------------------------------------------------
  * The buffer
  */
 
@@ -698,6 +824,8 @@ main(void)
 	test_anchor();
 	test_exact();
 	test_many();
+	test_intervals();
+	test_zones();
 	test_size();
 	return done();
 }
