@@ -64,6 +64,22 @@ static const struct
 	 "2024-09-13T00:00 2024-10-13T00:00 2024-12-13T00:00"},
 	{"leap days", "0 0 29 2 *", "UTC", "2024-02-29T00:00", "2028-02-29T00:00 2032-02-29T00:00"},
 	{"no leap day in 2100", "0 0 29 2 *", "UTC", "2096-02-29T00:00", "2104-02-29T00:00"},
+	{"the last of February", "0 0 L 2 *", "UTC", "2096-01-01T00:00",
+	 "2096-02-29T00:00 2097-02-28T00:00 2098-02-28T00:00 2099-02-28T00:00 2100-02-28T00:00 "
+	 "2101-02-28T00:00"},
+	{"a fifth Monday of February", "0 0 * 2 MON#5", "UTC", "2024-03-01T00:00",
+	 "2044-02-29T00:00 2072-02-29T00:00 2112-02-29T00:00"},
+	{"a leap day on a Monday late in the calendar", "0 0 0 29 2 +MON#5 2096-2199", "Europe/Berlin",
+	 "2024-01-01T00:00",
+	 "2112-02-28T23:00 2140-02-28T23:00 2168-02-28T23:00 2196-02-28T23:00 none"},
+	{"a leap day or a fifth Monday", "0 0 0 29 2 MON#5 2096-2104", "UTC", "2024-01-01T00:00",
+	 "2096-02-29T00:00 2104-02-29T00:00 none"},
+	{"one date only", "0 30 12 24 12 ? 2087", "America/New_York", "1990-01-01T00:00",
+	 "2087-12-24T17:30 none"},
+	{"odd years", "0 0 0 1 1 * 1971-2199/2", "UTC", "2025-01-01T00:00",
+	 "2027-01-01T00:00 2029-01-01T00:00"},
+	{"years over a gap in them", "0 0 12 31 12 * 2030,2199", "UTC", "2026-01-01T00:00",
+	 "2030-12-31T12:00 2199-12-31T12:00 none"},
 	{"a leap day in 2000", "0 0 29 2 *", "UTC", "1996-02-29T00:00", "2000-02-29T00:00"},
 	{"leap days on Sunday: 28 and 40 years", "0 0 29 2 +SUN", "UTC", "2024-02-29T00:00",
 	 "2032-02-29T00:00 2060-02-29T00:00 2088-02-29T00:00 2128-02-29T00:00 2156-02-29T00:00 "
@@ -139,6 +155,34 @@ static const struct
 	 "2012-12-29T10:00 2012-12-29T16:00"},
 	{"a day skipped, Kwajalein", "0 12 * * *", "Pacific/Kwajalein", "1993-08-19T12:00",
 	 "1993-08-20T00:00 1993-08-21T00:00 1993-08-21T12:00 1993-08-22T00:00"},
+	{"a day skipped, last but one of its month", "0 10 L-1 12 *", "Pacific/Apia", "2011-12-01T00:00",
+	 "2011-12-30T10:00 2012-12-29T20:00"},
+	{"a day skipped, last Friday of its month", "0 10 * 12 FRI#L", "Pacific/Apia",
+	 "2011-12-01T00:00", "2011-12-30T10:00 2012-12-27T20:00"},
+	{"a day skipped, of that year only", "0 0 10 30 12 * 2011", "Pacific/Apia", "2011-12-01T00:00",
+	 "2011-12-30T10:00 none"},
+	{"a day skipped, elapsed, of that year only", "0 0 */6 30 12 * 2011", "Pacific/Apia",
+	 "2011-12-01T00:00", "none"},
+	{"first Sunday, its midnight in a gap", "0 0 * 11 SUN#1", "America/Sao_Paulo",
+	 "2018-10-01T00:00", "2018-11-04T03:00 2019-11-03T03:00"},
+	{"last of the month, its midnight in a gap", "0 0 L 3 *", "Asia/Beirut", "2024-03-01T00:00",
+	 "2024-03-30T22:00 2025-03-30T21:00"},
+	{"last of the month, in a gap", "30 2 L * *", "Europe/Berlin", "2024-03-01T00:00",
+	 "2024-03-31T01:00 2024-04-30T00:30"},
+	{"last of the month, in an overlap", "30 2 $ * *", "Europe/Berlin", "2027-10-01T00:00",
+	 "2027-10-31T00:30 2027-11-30T01:30"},
+	{"last of the month, of 25 hours", "0 0 L 10,11 *", "Europe/Berlin", "2027-10-01T00:00",
+	 "2027-10-30T22:00 2027-11-29T23:00"},
+	{"last of the month, of 25 hours, elapsed", "30 */2 L 10 *", "Europe/Berlin",
+	 "2027-10-30T21:59", "2027-10-30T22:30 2027-10-31T00:30 2027-10-31T01:30 2027-10-31T03:30"},
+	{"daylight saving that is negative, back", "30 2 * * *", "Africa/Casablanca",
+	 "2024-03-09T12:00", "2024-03-10T01:30 2024-03-11T02:30"},
+	{"daylight saving that is negative, forward", "30 2 * * *", "Africa/El_Aaiun",
+	 "2024-04-13T12:00", "2024-04-14T02:00 2024-04-15T01:30"},
+	{"winter time that is daylight saving, forward", "30 1 * * *", "Europe/Dublin",
+	 "2024-03-30T12:00", "2024-03-31T01:00 2024-04-01T00:30"},
+	{"winter time that is daylight saving, back", "30 1 * * *", "Europe/Dublin",
+	 "2024-10-26T12:00", "2024-10-27T00:30 2024-10-28T01:30"},
 	{"two hours' gap", "15,45 1,2 * * *", "Antarctica/Troll", "2024-03-30T12:00",
 	 "2024-03-31T01:00 2024-03-31T23:15"},
 	{"two hours' overlap", "30 1,2 * * *", "Antarctica/Troll", "2024-10-26T12:00",
@@ -312,6 +356,74 @@ test_intervals(void)
 	ok(!calendar_next(&s, NULL, 0, CALENDAR_END - 30, &slot), "and is the last");
 }
 
+static int64_t
+count_of(const char *schedule, const char *zone, int64_t anchor, const char *after,
+		 const char *until, int64_t limit)
+{
+	CalZone z = cal_zone(find_zone(zone));
+	CronSchedule s;
+	CronError err;
+
+	if (!cron_parse(schedule, &s, &err))
+		return -1;
+	return calendar_count(&s, &z, anchor, from_iso(after), from_iso(until), limit);
+}
+
+static void
+test_counts(void)
+{
+	const char *day = "2024-03-30T23:00";
+	const char *next_day = "2024-03-31T22:00";
+	CalZone broken = {NULL, broken_offset_at};
+	CronSchedule s;
+	CronError err;
+
+	is_int(count_of("* * * * *", "Europe/Berlin", 0, day, next_day, 100000), 23 * 60,
+		   "minutes of a day with a gap");
+	is_int(count_of("* * * * * *", "Europe/Berlin", 0, "2024-10-26T22:00", "2024-10-27T23:00", 100000),
+		   25 * 3600, "seconds of a day with an overlap");
+	is_int(count_of("* 0-22 * * *", "Europe/Berlin", 0, "2024-10-26T21:59", "2024-10-27T22:59", 100000),
+		   23 * 60, "minutes of the wall clock are there once");
+	is_int(count_of("30 2 * * *", "Europe/Berlin", 0, day, next_day, 10), 1, "one in a gap");
+	is_int(count_of("0 0 * * *", "UTC", 0, "2024-01-01T00:00", "2024-01-31T00:00", 1000), 30,
+		   "the first moment does not count, the last does");
+	is_int(count_of("0 0 * * *", "UTC", 0, "2023-12-31T23:59:59", "2024-01-30T23:59:59", 1000), 30,
+		   "a second earlier it is the other way round");
+	is_int(count_of("0 0 * * *", "UTC", 0, "2024-01-01T00:00", "2024-01-31T00:00", 30), 30,
+		   "a limit that is reached");
+	is_int(count_of("0 0 * * *", "UTC", 0, "2024-01-01T00:00", "2024-01-31T00:00", 29), 29,
+		   "a limit that is exceeded");
+	is_int(count_of("0 0 * * *", "UTC", 0, "2024-01-01T00:00", "2024-01-31T00:00", 0), 0, "limit 0");
+	is_int(count_of("0 0 * * *", "UTC", 0, "2024-01-31T00:00", "2024-01-31T00:00", 9), 0, "no time");
+	is_int(count_of("0 0 * * *", "UTC", 0, "2024-01-31T00:00", "2024-01-01T00:00", 9), 0,
+		   "less than none");
+	is_int(count_of("* * * * * *", "UTC", 0, "1970-01-01T00:00", "2199-12-31T23:59:59", INT64_MAX),
+		   utc(2200, 1, 1) - 1, "all seconds of the calendar but the first");
+	is_int(count_of("* * * * * *", "UTC", 0, "1900-01-01T00:00", "2300-01-01T00:00", INT64_MAX),
+		   utc(2200, 1, 1), "and no more than these");
+	is_int(count_of("0 0 29 2 *", "America/New_York", 0, "1970-01-01T00:00", "2199-12-31T00:00", 999),
+		   56, "leap days of the calendar");
+	is_int(count_of("0 0 29 2 +MON", "America/New_York", 0, "1970-01-01T00:00", "2199-12-31T00:00",
+					999), 8, "leap days on a Monday");
+
+	is_int(count_of("30 seconds", "UTC", 15, "1970-01-01T00:00", "1970-01-01T00:01:15", 9), 2,
+		   "an interval has none at its anchor");
+	is_int(count_of("30 seconds", "UTC", 15, "1970-01-01T00:00:45", "1970-01-01T00:01:45", 9), 2,
+		   "an interval: after the one, up to the other");
+	is_int(count_of("30 seconds", "UTC", 15, "1970-01-01T00:00", "2100-01-01T00:00", 9), 9,
+		   "an interval with a limit");
+	is_int(count_of("1 day", "UTC", from_iso("2030-01-01T00:00"), "1970-01-01T00:00",
+					"2029-12-31T00:00", 9), 0, "an interval before its anchor");
+	is_int(count_of("@reboot", "UTC", 0, "1970-01-01T00:00", "2199-12-31T00:00", 9), 0, "@reboot");
+
+	cron_parse("1 second", &s, &err);
+	is_int(calendar_count(&s, NULL, 0, INT64_MIN, INT64_MAX, INT64_MAX), CALENDAR_END - 1,
+		   "an interval over all time");
+	is_int(calendar_count(&s, NULL, INT64_MIN, INT64_MIN, INT64_MAX, 9), 0, "a wrong anchor");
+	cron_parse("0 0 * * *", &s, &err);
+	is_int(calendar_count(&s, &broken, 0, 0, INT64_MAX, 9), 0, "a zone whose rules never end");
+}
+
 static void
 test_far_slots(void)
 {
@@ -337,6 +449,196 @@ test_far_slots(void)
 			break;
 	}
 	is_int(i, 2001, "the n-th slot is n times the next");
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * Days that depend on the month, for all months of the calendar
+ */
+
+/* A month, from the C library. */
+typedef struct Month
+{
+	int year;
+	int month;
+	int length;
+	int weekdays[32]; /* of days 1..length */
+} Month;
+
+static Month
+month_of(int year, int month)
+{
+	Month m = {year, month, 0, {0}};
+	int64_t t;
+
+	for (t = utc(year, month, 1);; t += DAY)
+	{
+		time_t time = (time_t) t;
+		struct tm tm;
+
+		gmtime_r(&time, &tm);
+		if (tm.tm_mon != month - 1)
+			return m;
+		m.weekdays[++m.length] = tm.tm_wday;
+	}
+}
+
+static bool
+is_working_day(const Month *m, int dom)
+{
+	return m->weekdays[dom] >= 1 && m->weekdays[dom] <= 5;
+}
+
+/* Search outwards, and on a tie (which there is not) backwards. */
+static int
+naive_nearest_weekday(const Month *m, int dom)
+{
+	int distance;
+
+	for (distance = 0; dom <= m->length; distance++)
+	{
+		if (dom - distance >= 1 && is_working_day(m, dom - distance))
+			return dom - distance;
+		if (dom + distance <= m->length && is_working_day(m, dom + distance))
+			return dom + distance;
+	}
+	return 0;
+}
+
+/* Of what is written, the day in this month, or 0. */
+static int
+naive_day(const Month *m, char kind, int n, int dow)
+{
+	int found = 0;
+	int seen = 0;
+	int dom;
+
+	if (kind == 'L')
+		return m->length - n >= 1 ? m->length - n : 0;
+	if (kind == 'W')
+		return naive_nearest_weekday(m, n);
+	for (dom = 1; dom <= m->length; dom++)
+	{
+		bool counts = kind == 'w' ? is_working_day(m, dom) : m->weekdays[dom] == dow;
+
+		if (!counts)
+			continue;
+		seen++;
+		if (kind != '#' || seen == n)
+			found = dom; /* of "LW" and "#L" the last */
+	}
+	return found;
+}
+
+/* Compare what a pattern's days are with the one that is expected, in all months. */
+static void
+all_months(char kind, int n, int dow, const char *pattern)
+{
+	CronSchedule s;
+	CronError err;
+	bool same = cron_parse(pattern, &s, &err);
+	int year;
+	int month;
+
+	for (year = CRON_FIRST_YEAR; same && year <= CRON_LAST_YEAR; year++)
+	{
+		for (month = 1; same && month <= 12; month++)
+		{
+			Month m = month_of(year, month);
+			int day = naive_day(&m, kind, n, dow);
+			uint32_t days = cron_days_of_month(&s, year, month, utc(year, month, 1) / DAY);
+
+			same = days == (day > 0 ? UINT32_C(1) << day : 0);
+			if (!same)
+				printf("# %d-%02d: got 0x%x, want day %d\n", year, month, days, day);
+		}
+	}
+	ok(same, "\"%s\" in all months", pattern);
+}
+
+static void
+test_months(void)
+{
+	char pattern[64];
+	int dow;
+	int n;
+
+	for (n = 0; n <= 30; n++)
+	{
+		snprintf(pattern, sizeof(pattern), "0 0 L-%d * *", n);
+		all_months('L', n, 0, pattern);
+		snprintf(pattern, sizeof(pattern), "0 0 %dW * ?", n + 1);
+		all_months('W', n + 1, 0, pattern);
+	}
+	all_months('L', 0, 0, "0 0 L * *");
+	all_months('L', 0, 0, "0 0 $ * *");
+	all_months('w', 0, 0, "0 0 LW * *");
+	for (dow = 0; dow < 7; dow++)
+	{
+		for (n = 1; n <= 5; n++)
+		{
+			snprintf(pattern, sizeof(pattern), "0 0 * * %d#%d", n % 2 == 0 && dow == 0 ? 7 : dow, n);
+			all_months('#', n, dow, pattern);
+		}
+		snprintf(pattern, sizeof(pattern), "0 0 * * %dL", dow);
+		all_months('l', 0, dow, pattern);
+		snprintf(pattern, sizeof(pattern), "0 0 1-31 * +%d#L", dow);
+		all_months('l', 0, dow, pattern);
+	}
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * What slots cost, as a comment: nothing here can fail
+ */
+
+static int64_t
+nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+static void
+show_costs(void)
+{
+	static const char *const patterns[] = {
+		"* * * * *",	"0 3 * * *",	   "0 0 L * *",		 "0 0 29 2 *",
+		"0 0 29 2 +MON", "0 0 0 29 2 MON#5 2096-2199", "0 0 0 29 2 +MON#5 2096-2199",
+		"0 */2 31 12 +FRI", "0 0 0 31 12 ? 2199"};
+	int64_t start = from_iso("2026-01-01T00:00");
+	Zone *zone = find_zone("Europe/Berlin");
+	CalZone z = cal_zone(zone);
+	int i;
+
+	for (i = 0; i < lengthof(patterns); i++)
+	{
+		CronSchedule s;
+		CronError err;
+		int64_t parsed = nanoseconds();
+		int64_t began;
+		int64_t slot = start;
+		int64_t worst = 0;
+		int slots = 0;
+
+		cron_parse(patterns[i], &s, &err);
+		began = nanoseconds();
+		zone->calls = 0;
+		while (slots < 1000)
+		{
+			int64_t call = nanoseconds();
+
+			if (!calendar_next(&s, &z, 0, slots == 0 ? start : slot, &slot))
+				break;
+			slots++;
+			call = nanoseconds() - call;
+			worst = call > worst ? call : worst;
+		}
+		printf("# \"%s\": parsed in %.1f us, a slot in %.2f us (at most %.1f) with %.1f questions to the "
+			   "zone\n", patterns[i], (double) (began - parsed) / 1000,
+			   (double) (nanoseconds() - began) / 1000 / (slots + 1), (double) worst / 1000,
+			   (double) zone->calls / (slots + 1));
+	}
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -600,7 +902,13 @@ compare_window(const Pattern *p, const CronSchedule *s, Zone *zone, int64_t star
 			return complain(p, zone, after, "next from within", slot, oracle_slots[n - 1]);
 		if (!calendar_nth(s, &z, 0, start - 1, n, &slot) || slot != oracle_slots[n - 1])
 			return complain(p, zone, start - 1, "n-th", slot, oracle_slots[n - 1]);
+		slot = calendar_count(s, &z, 0, after, oracle_slots[count - 1], MAX_SLOTS);
+		if (slot != count - n + 1)
+			return complain(p, zone, after, "count", slot, count - n + 1);
 	}
+	slot = calendar_count(s, &z, 0, start - 1, end - 1, MAX_SLOTS);
+	if (slot != count)
+		return complain(p, zone, start - 1, "count of all", slot, count);
 	return true;
 }
 
@@ -769,8 +1077,11 @@ main(void)
 	test_odd_zones();
 	test_bounds();
 	test_intervals();
+	test_counts();
 	test_far_slots();
+	test_months();
 	test_random_days();
 	test_random_windows(3000);
+	show_costs();
 	return done();
 }
