@@ -515,7 +515,7 @@ test_exact(void)
 	int compared = 0;
 	int i;
 
-	for (i = 0; i < 100000 && wrong + unclean < 5; i++)
+	for (i = 0; i < 40000 && wrong + unclean < 5; i++)
 	{
 		CronSchedule a;
 		CronSchedule b;
@@ -664,7 +664,7 @@ test_intervals(void)
 	int wrong = 0;
 	int i;
 
-	for (i = 0; i < 100000 && wrong < 5; i++)
+	for (i = 0; i < 30000 && wrong < 5; i++)
 	{
 		int64_t unit = units[random_between(0, lengthof(units) - 1)];
 
@@ -714,7 +714,7 @@ test_zones(void)
 	int wrong = 0;
 	int i;
 
-	for (i = 0; i < 20000 && wrong < 5; i++)
+	for (i = 0; i < 10000 && wrong < 5; i++)
 	{
 		int64_t after = random_between(0, INT64_C(4102444800));
 		CronSchedule s;
