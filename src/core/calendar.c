@@ -181,7 +181,7 @@ nth_in_month(const CronSchedule *s, const MonthWalk *walk, int64_t lo, int64_t h
 	{
 		int dom = lowest_bit(days);
 		int64_t midnight = (walk->first_day + dom - 1) * DAY_S;
-		int64_t whole_end = floor_div(hi, DAY_S) - walk->first_day; /* no day after this one is whole */
+		int64_t whole_end = floor_div(hi, DAY_S) - walk->first_day; /* the last day that may be whole */
 		uint32_t taken = UINT32_C(1) << dom;
 		int64_t before = 0;
 		int64_t here = per_day;
@@ -238,7 +238,7 @@ any_in_span(const CronSchedule *s, int64_t lo, int64_t hi)
 	return nth_in_span(s, lo, hi, &n, &found);
 }
 
-/* The parser makes no empty set. Without a day nothing is found, without a time nothing is looked for. */
+/* The parser makes no empty set. Without a day nothing is found; without a time nothing is sought. */
 static bool
 has_no_time(const CronSchedule *s)
 {
@@ -258,8 +258,8 @@ offset_until(const CalZone *z, int64_t t, int64_t *until)
 
 /*
  * Move *after on to before the next matching day, wherever on earth it is that day; false if there is
- * none. No slot is skipped: its local time is shown, or skipped by the clock, by an offset at most from
- * that time in UTC.
+ * none. No slot is passed over: whether its local time is shown or skipped by the clock, it is away
+ * from that time in UTC by no more than an offset.
  */
 static bool
 skip_to_days(const CronSchedule *s, int64_t *after)
@@ -277,9 +277,9 @@ skip_to_days(const CronSchedule *s, int64_t *after)
 }
 
 /*
- * Look for the n-th slot after *after and before 'end', span by span. If there are fewer, returns false
- * with *n lowered by their number; *after is moved on then to where to look further, which is at the end,
- * or where many spans without a matching day may be left out.
+ * Look for the n-th slot after *after and before 'end', span by span. If it is not found, returns false
+ * with *n lowered by the number of those passed, and *after moved on to where to look further: that is
+ * the end, or, where no day matches for a while, before the next that does.
  */
 static bool
 walk_spans(const CronSchedule *s, const CalZone *z, int64_t *after, int64_t end, int64_t *n,
@@ -329,9 +329,13 @@ walk_spans(const CronSchedule *s, const CalZone *z, int64_t *after, int64_t end,
 	return false;
 }
 
-/* The n-th slot after 'after' and before 'end'; if there are fewer, false with *n lowered by their number. */
+/*
+ * The n-th slot after 'after' and before 'end'. If there are fewer, returns false with *n lowered by
+ * their number.
+ */
 static bool
-fields_nth(const CronSchedule *s, const CalZone *z, int64_t after, int64_t end, int64_t *n, int64_t *slot)
+fields_nth(const CronSchedule *s, const CalZone *z, int64_t after, int64_t end, int64_t *n,
+		   int64_t *slot)
 {
 	if (has_no_time(s))
 		return false;

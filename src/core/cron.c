@@ -83,7 +83,8 @@ hint_unit(Parser *p, Word w)
 		return cron_hint(p, "Write days: \"7 days\"; or a pattern such as \"0 0 * * MON\".");
 	if (cron_word_is(p, w, "month") || cron_word_is(p, w, "months") || cron_word_is(p, w, "year") ||
 		cron_word_is(p, w, "years"))
-		return cron_hint(p, "Months and years differ in length: write a pattern such as \"0 0 1 */2 *\".");
+		return cron_hint(p, "Months and years differ in length: write a pattern such as \"0 0 1 "
+						 "*/2 *\".");
 	return cron_hint(p, "Units are seconds, minutes, hours and days.");
 }
 
@@ -97,7 +98,8 @@ parse_interval(Parser *p, CronSchedule *s)
 	whole.len = p->words[1].start + p->words[1].len - whole.start;
 	if (unit == 0)
 	{
-		cron_fail(p, p->words[1].start, "unknown unit \"%s\" of an interval", cron_shown(p, p->words[1]));
+		cron_fail(p, p->words[1].start, "unknown unit \"%s\" of an interval",
+				  cron_shown(p, p->words[1]));
 		return hint_unit(p, p->words[1]);
 	}
 	if (p->nwords > 2)
@@ -127,7 +129,8 @@ fail_duration(Parser *p, Word w, int at)
 	cron_fail(p, at, "invalid duration \"%s\"", cron_shown(p, w));
 	if (cron_all_digits(p, w))
 		return cron_hint(p, "The number needs a unit: \"@every %sm\".", cron_shown(p, w));
-	return cron_hint(p, "A duration is whole numbers, each with a unit d, h, m or s, as in \"1h30m\".");
+	return cron_hint(p, "A duration is whole numbers, each with a unit d, h, m or s, as in "
+					 "\"1h30m\".");
 }
 
 /* 1h30m */
@@ -213,8 +216,8 @@ fail_nickname(Parser *p)
 		return cron_hint(p, "Nicknames are in lower case: \"%s\".", nearest);
 	if (least <= 2)
 		return cron_hint(p, "Perhaps you meant \"%s\".", nearest);
-	return cron_hint(p, "Known are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly, "
-				   "@reboot and @every.");
+	return cron_hint(p, "Known are @yearly, @annually, @monthly, @weekly, @daily, @midnight, "
+					 "@hourly, @reboot and @every.");
 }
 
 /* A word that begins with "@", and what follows it. */

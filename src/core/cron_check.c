@@ -69,8 +69,8 @@ fail_year(Parser *p)
 	blame(p, YEAR);
 	cron_fail(p, year.start, "schedule never runs: year \"%s\" has none of its days",
 			  cron_shown(p, year));
-	return cron_hint(p, "A year has February 29 if 4 divides it, but 2100 has none; other days may fall "
-						"on other weekdays in these years.");
+	return cron_hint(p, "February 29 is in leap years only (2096 and 2104, not 2100); the weekday "
+					 "of a date differs from year to year.");
 }
 
 static bool
@@ -82,7 +82,8 @@ fail_dom(Parser *p)
 	cron_fail(p, p->words[dom].start,
 			  "schedule never runs: day of month \"%s\" does not occur in month \"%s\"",
 			  cron_shown(p, p->words[dom]), cron_shown(p, p->words[dom + 1]));
-	return cron_hint(p, "February has 29 days at most; April, June, September and November have 30.");
+	return cron_hint(p, "February has 29 days at most; April, June, September and November have "
+					 "30.");
 }
 
 static bool

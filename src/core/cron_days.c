@@ -25,7 +25,7 @@ day_bit(int dom)
 	return UINT32_C(1) << dom;
 }
 
-/* Years are taken to begin in March, so that the leap day is the last one and months need no table. */
+/* Years are taken to begin in March, so that the leap day is the last one; months need no table. */
 int64_t
 cron_days_from_date(int64_t year, int month, int dom)
 {
@@ -85,7 +85,8 @@ cron_next_year(const CronSchedule *s, int64_t *year)
 static uint32_t
 days_of_weekdays(uint8_t dows, int first_weekday)
 {
-	uint64_t week = (((uint64_t) dows >> first_weekday) | ((uint64_t) dows << (7 - first_weekday))) & 0x7f;
+	uint64_t twice = (uint64_t) dows | (uint64_t) dows << 7;
+	uint64_t week = (twice >> first_weekday) & 0x7f;
 
 	return (uint32_t) ((week | week << 7 | week << 14 | week << 21 | week << 28) << 1);
 }

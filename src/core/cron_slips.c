@@ -60,8 +60,8 @@ fail_aws(Parser *p)
 	if (is_call(p, "cron"))
 	{
 		cron_fail(p, first.start, "notation \"cron(...)\" is not supported");
-		return cron_hint(p, "Leave out \"cron(\" and \")\"; the sixth field there is the year: drop it, or "
-							"begin with a field for the second. Weekdays count from SUN = 0.");
+		return cron_hint(p, "Leave out \"cron(\" and \")\"; the sixth field there is the year: "
+						 "drop it, or begin with a field for the second. Weekdays count from SUN = 0.");
 	}
 	cron_fail(p, first.start, "notation \"rate(...)\" is not supported");
 	unit.len--;
@@ -83,7 +83,8 @@ read_clock_time(const Parser *p, Word w, int *hour, int *minute)
 	hours.len = colon - w.start;
 	minutes = cron_subword(w, hours.len + 1);
 	minutes.len = minutes.len < 2 ? minutes.len : 2;
-	if (hours.len > 2 || !cron_all_digits(p, hours) || minutes.len < 2 || !cron_all_digits(p, minutes))
+	if (hours.len > 2 || !cron_all_digits(p, hours) || minutes.len < 2 ||
+		!cron_all_digits(p, minutes))
 		return false;
 	*hour = (int) cron_to_number(p, hours, 1000);
 	*minute = (int) cron_to_number(p, minutes, 1000);
@@ -99,10 +100,11 @@ fail_calendar_time(Parser *p, Word w)
 
 	cron_fail(p, w.start, "\"%s\" is not a field of a cron pattern", cron_shown(p, w));
 	if (read_clock_time(p, w, &hour, &minute))
-		return cron_hint(p, "A time of day is written minute first: \"%d %d * * *\" is every day at %d:%02d.",
+		return cron_hint(p, "A time of day is written minute first: \"%d %d * * *\" is every day "
+						 "at %d:%02d.",
 						 minute, hour, hour, minute);
-	return cron_hint(p, "The \"Mon *-*-* 04:30\" of a systemd timer is written \"30 4 * * MON\": minute, hour, "
-						"day of month, month, day of week.");
+	return cron_hint(p, "The \"Mon *-*-* 04:30\" of a systemd timer is written \"30 4 * * MON\": "
+					 "minute, hour, day of month, month, day of week.");
 }
 
 /* "*-*-*", "2026-01-31": of two dashes, which no pattern has without a comma. */
@@ -171,14 +173,15 @@ is_command(const Parser *p, Word w)
 static bool
 has_command(const Parser *p)
 {
-	return p->nwords > 5 && (is_command(p, p->words[5]) || (p->nwords > 6 && is_command(p, p->words[6])));
+	return (p->nwords > 5 && is_command(p, p->words[5])) ||
+		   (p->nwords > 6 && is_command(p, p->words[6]));
 }
 
 static bool
 hint_command(Parser *p)
 {
-	return cron_hint(p, "A schedule has no user and no command: it ends after day of week, or with 7 fields "
-						"after year. With 6 or 7 fields the first is second.");
+	return cron_hint(p, "A schedule has no user and no command: it ends after day of week, or "
+					 "with 7 fields after year. With 6 or 7 fields the first is second.");
 }
 
 /* A list or a range with spaces in it? */
@@ -192,7 +195,8 @@ has_loose_list(const Parser *p)
 	{
 		Word w = p->words[i];
 
-		if (strchr(",-/", p->text[w.start]) != NULL || strchr(",-/", p->text[w.start + w.len - 1]) != NULL)
+		if (strchr(",-/", p->text[w.start]) != NULL ||
+			strchr(",-/", p->text[w.start + w.len - 1]) != NULL)
 			return true;
 	}
 	return false;
@@ -214,17 +218,19 @@ static bool
 hint_every(Parser *p)
 {
 	if (p->nwords == 3 && cron_all_digits(p, p->words[1]) && cron_unit_of_word(p, p->words[2]) != 0)
-		return cron_hint(p, "Write \"%s %s\".", cron_shown(p, p->words[1]), cron_shown(p, p->words[2]));
+		return cron_hint(p, "Write \"%s %s\".", cron_shown(p, p->words[1]),
+						 cron_shown(p, p->words[2]));
 	if (p->nwords == 2 && is_duration(p, p->words[1]))
-		return cron_hint(p, "Write \"@every %s\", in units d, h, m and s.", cron_shown(p, p->words[1]));
+		return cron_hint(p, "Write \"@every %s\", in units d, h, m and s.",
+						 cron_shown(p, p->words[1]));
 	if (p->nwords == 2 && cron_word_is(p, p->words[1], "day"))
 		return cron_hint(p, "Write \"@daily\", or \"30 4 * * *\" for another time than midnight.");
 	if (p->nwords == 2 && cron_word_is(p, p->words[1], "hour"))
 		return cron_hint(p, "Write \"@hourly\", or \"30 * * * *\" for another minute than 0.");
 	if (p->nwords == 2 && cron_word_is(p, p->words[1], "minute"))
 		return cron_hint(p, "Write \"* * * * *\".");
-	return cron_hint(p, "An interval is written \"5 minutes\" or \"@every 5m\", a time of the calendar as a "
-						"pattern: \"0 3 * * MON\".");
+	return cron_hint(p, "An interval is written \"5 minutes\" or \"@every 5m\", a time of the "
+					 "calendar as a pattern: \"0 3 * * MON\".");
 }
 
 bool
@@ -243,8 +249,8 @@ cron_fail_field_count(Parser *p)
 		return hint_command(p);
 	if (has_loose_list(p))
 		return cron_hint(p, "Lists, ranges and steps are written without spaces: \"1,2,3\".");
-	return cron_hint(p, "The fields are minute, hour, day of month, month, day of week; with 6 fields, second "
-						"comes first; with 7, year comes last.");
+	return cron_hint(p, "The fields are minute, hour, day of month, month, day of week; with 6 "
+					 "fields, second comes first; with 7, year comes last.");
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -262,30 +268,34 @@ hint_special(Parser *p, int at, char special)
 	{
 		case 'L':
 			if (dow && at == p->item.start)
-				return cron_hint(p, "The last Friday of the month is \"FRI#L\"; Quartz's \"L\", Saturday, is "
-									"\"SAT\".");
+				return cron_hint(p, "The last Friday of the month is \"FRI#L\"; Quartz's \"L\", "
+								 "Saturday, is \"SAT\".");
 			if (dow)
 				return cron_hint(p, "\"L\" follows a single day: \"MON#L,TUE#L\".");
 			if (p->field != &cron_field_rules[DOM])
 				return cron_hint(p, "\"L\", the last, is for day of month and day of week.");
 			if (follows_dash)
 				return cron_hint(p, "A range to the end of the month ends with 31.");
-			return cron_hint(p, "The last day of the month is \"L\"; \"5L\", the last Friday, is a day of week.");
+			return cron_hint(p, "The last day of the month is \"L\"; \"5L\", the last Friday, is "
+							 "a day of week.");
 		case 'W':
 			if (p->field == &cron_field_rules[DOM])
-				return cron_hint(p, "\"W\" follows a single day or \"L\": it takes no list, range or step.");
-			return cron_hint(p, "\"W\", the nearest weekday, is for day of month; Monday to Friday are "
-								"\"MON-FRI\" in day of week.");
+				return cron_hint(p, "\"W\" follows a single day or \"L\": it takes no list, range "
+								 "or step.");
+			return cron_hint(p, "\"W\", the nearest weekday, is for day of month; Monday to "
+							 "Friday are \"MON-FRI\" in day of week.");
 		case '#':
 			if (dow)
 				return cron_hint(p, "\"#\" follows a single day: \"MON#2,TUE#2\".");
 			return cron_hint(p, "\"#\", the n-th of the month, is for day of week: \"MON#2\".");
 		case '+':
-			return cron_hint(p, "\"+\", a day that matches both, is the first character of day of week.");
+			return cron_hint(p, "\"+\", a day that matches both, is the first character of day of "
+							 "week.");
 		case '$':
 			return cron_hint(p, "\"$\", the last day of the month, stands alone in day of month.");
 		default:
-			return cron_hint(p, "\"?\" is for day of month and day of week, and means \"*\" there.");
+			return cron_hint(p, "\"?\" is for day of month and day of week, and means \"*\" "
+							 "there.");
 	}
 }
 
@@ -308,13 +318,13 @@ cron_hint_item(Parser *p, int at)
 	else if (strchr("LW#+$?", c) != NULL && !(i == 0 && cron_is_letter(c) && cron_is_letter(next)))
 		hint_special(p, at, c);
 	else if ((c == 'H' && !cron_is_letter(next)) || c == '~')
-		cron_hint(p, "A value chosen by the scheduler, as with Jenkins' \"H\", is not known: choose one, or "
-					 "give the job a jitter.");
+		cron_hint(p, "A value chosen by the scheduler, as with Jenkins' \"H\", is not known: "
+				  "choose one, or give the job a jitter.");
 	else if (c == '/' && at == p->item.start)
 		cron_hint(p, "Write \"*%s\".", cron_shown(p, rest));
 	else if (c == '/')
 		cron_hint(p, "A step follows \"*\", a value or a range.");
-	else if (cron_is_digit(c) && at == p->item.start + 1 && p->text[at - 1] == '*' && cron_all_digits(p, rest))
+	else if (at == p->item.start + 1 && p->text[at - 1] == '*' && cron_all_digits(p, rest))
 		cron_hint(p, "Every so many is written with a slash: \"*/%s\".", cron_shown(p, rest));
 	else if (c == '.')
 		cron_hint(p, "Values are whole numbers.");
@@ -416,11 +426,13 @@ cron_hint_fields(Parser *p)
 	if (has_command(p))
 		hint_command(p);
 	else if (p->nwords == 6 && dow && p->words[5].len == 4 && cron_all_digits(p, p->words[5]))
-		cron_hint(p, "With 6 fields the first is second and the last day of week; a year takes all 7 fields.");
+		cron_hint(p, "With 6 fields the first is second and the last day of week; a year takes "
+				  "all 7 fields.");
 	else if (p->err->hint[0] != '\0')
 		;
 	else if (dow && has_question_mark(p))
 		cron_hint(p, "Weekdays are SUN-SAT, or 0-7 from Sunday; Quartz counts from SUN = 1.");
 	else if (p->nwords == 6)
-		cron_hint(p, "With 6 fields the first is second: second, minute, hour, day of month, month, day of week.");
+		cron_hint(p, "With 6 fields the first is second: second, minute, hour, day of month, "
+				  "month, day of week.");
 }

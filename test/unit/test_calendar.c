@@ -11,7 +11,6 @@
  * DSCHED_SEED repeats a run of the random tests; the seed of each run is printed. What slots cost is
  * printed too.
  */
-/* links: src/core/calendar.c src/core/cron.c src/core/cron_check.c src/core/cron_days.c src/core/cron_fields.c src/core/cron_items.c src/core/cron_slips.c src/core/cron_text.c */
 #include <stdlib.h>
 #include <time.h>
 
