@@ -192,6 +192,9 @@ CREATE FUNCTION dsched.preview(
 	RETURNS SETOF timestamptz
 	AS 'MODULE_PATHNAME', 'dsched_preview' LANGUAGE C PARALLEL RESTRICTED ROWS 10;
 
+CREATE FUNCTION dsched.describe(schedule text, time_zone text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_describe' LANGUAGE C STABLE PARALLEL SAFE;
+
 CREATE FUNCTION dsched.current_run(
 	OUT run_key text, OUT job_id bigint, OUT job_name text, OUT scheduled_for timestamptz, OUT trigger_id bigint,
 	OUT attempt integer, OUT reason text, OUT payload jsonb)
@@ -213,6 +216,9 @@ CREATE FUNCTION dsched._run_key(job_id bigint, scheduled_for timestamptz, trigge
 
 CREATE FUNCTION dsched._next_run(job dsched.job) RETURNS timestamptz
 	AS 'MODULE_PATHNAME', 'dsched_next_run' LANGUAGE C STRICT VOLATILE PARALLEL SAFE COST 100;
+
+CREATE FUNCTION dsched._describe(job dsched.job) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_describe_job' LANGUAGE C STRICT STABLE PARALLEL SAFE;
 
 CREATE FUNCTION dsched._owner_node(username text, job_name text) RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_owner_node' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
@@ -247,6 +253,7 @@ CREATE VIEW dsched.jobs WITH (security_barrier) AS
 		r.scheduled_for AS last_run,
 		r.status AS last_status,
 		r.finished_at AS last_finished,
+		dsched._describe(j) AS description,
 		dsched._owner_node(j.username, j.job_name) AS owner_node,
 		j.changed IS NULL AS published,
 		j.problem

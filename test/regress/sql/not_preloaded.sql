@@ -16,6 +16,7 @@ SELECT dsched.resume(1);
 SELECT dsched.run_now('x');
 SELECT dsched.adopt();
 SELECT dsched.preview('* * * * *');
+SELECT dsched.describe('* * * * *');
 SELECT dsched.current_run();
 SELECT * FROM dsched.status();
 SELECT count(*) FROM dsched.jobs;
@@ -27,7 +28,7 @@ SELECT database_name = current_database() AS here, cluster, held FROM dsched.ide
 -- A restore onto such a server is noticed all the same.
 INSERT INTO dsched.job (job_id, username, job_name, schedule, command, time_zone, anchor, gen, slots_from, mod_revision, created_at, changed_at)
 VALUES (1, 'somebody', 'restored', '* * * * *', 'SELECT 1', 'UTC', now(), 1, now(), 5, now(), now());
-SELECT job_name, next_run, published FROM dsched.jobs;
+SELECT job_name, next_run, description, published FROM dsched.jobs;
 SELECT mod_revision, changed FROM dsched.job;
 SELECT held FROM dsched.identity;
 DROP EXTENSION dsched;
