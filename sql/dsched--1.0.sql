@@ -19,6 +19,7 @@ CREATE TABLE dsched.job (
 	expires_at		timestamptz,				-- no slot at or after it
 	max_runs		integer,
 	last_slot		timestamptz,				-- what max_runs comes to, counted from slots_from
+	queue			text,						-- one of dsched.queue, or not known here (yet); NULL: none
 	active			boolean NOT NULL DEFAULT true,
 	payload			jsonb,
 	metadata		jsonb,
@@ -105,7 +106,27 @@ CREATE TABLE dsched.identity (
 	held				text					-- why the jobs sleep although all matches (restored rows); NULL
 );
 
+-- Every throttle queue of the database group.
+CREATE TABLE dsched.queue (
+	name			text PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 63),
+	max_running		integer CHECK (max_running BETWEEN 1 AND 10000),
+	rate_limit		integer CHECK (rate_limit BETWEEN 1 AND 1000000),
+	per				bigint CHECK (per BETWEEN 1000 AND 31622400000000), -- of rate_limit; microseconds
+	scope			text NOT NULL DEFAULT 'instance' CHECK (scope IN ('instance', 'cluster')),
+	mod_revision	bigint NOT NULL DEFAULT 0,	-- of the version in etcd that this row holds or is based on; 0: none
+	change_id		bigint NOT NULL DEFAULT 0,	-- of the last change; random
+	changed			text CHECK (changed IN ('put', 'offer', 'drop')), -- what etcd has yet to be told; NULL: nothing
+	problem			text,						-- why it could not be told, or what it says cannot be read
+	extra			text,						-- fields of newer versions, kept
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	changed_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	CHECK (max_running IS NOT NULL OR rate_limit IS NOT NULL),
+	CHECK ((rate_limit IS NULL) = (per IS NULL))
+);
+
 SELECT pg_catalog.pg_extension_config_dump('dsched.job', '');
+-- Limits start nothing, so restored ones need no hold.
+SELECT pg_catalog.pg_extension_config_dump('dsched.queue', $$WHERE changed IS DISTINCT FROM 'drop'$$);
 
 -- A row that was not written by the functions below comes from a dump, or was made by hand: its jobs are put on hold.
 -- It fires for rows of logical replication too.
@@ -115,6 +136,14 @@ REVOKE ALL ON FUNCTION dsched._job_written() FROM PUBLIC;
 CREATE TRIGGER job_written BEFORE INSERT OR UPDATE ON dsched.job
 	FOR EACH ROW EXECUTE FUNCTION dsched._job_written();
 ALTER TABLE dsched.job ENABLE ALWAYS TRIGGER job_written;
+
+-- A queue that was not written by the functions below: etcd has yet to be told.
+CREATE FUNCTION dsched._queue_written() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dsched_queue_written' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched._queue_written() FROM PUBLIC;
+CREATE TRIGGER queue_written BEFORE INSERT OR UPDATE ON dsched.queue
+	FOR EACH ROW EXECUTE FUNCTION dsched._queue_written();
+ALTER TABLE dsched.queue ENABLE ALWAYS TRIGGER queue_written;
 
 
 -- Definitions.  NULL stands for "not given", so none of these is STRICT; each checks what its caller may do, so that
@@ -183,6 +212,25 @@ CREATE FUNCTION dsched.run_now(job_id bigint) RETURNS text
 
 CREATE FUNCTION dsched.adopt() RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_adopt' LANGUAGE C;
+
+-- Throttle queues.  They are shared by all roles, so changing them is for those to whom EXECUTE was granted.
+CREATE FUNCTION dsched.create_queue(
+	name text, max_running integer DEFAULT NULL, rate_limit integer DEFAULT NULL, per interval DEFAULT '1 second',
+	scope text DEFAULT 'instance')
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_create_queue' LANGUAGE C;
+
+CREATE FUNCTION dsched.alter_queue(
+	name text, max_running integer DEFAULT NULL, rate_limit integer DEFAULT NULL, per interval DEFAULT NULL,
+	scope text DEFAULT NULL, reset text[] DEFAULT NULL)
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_alter_queue' LANGUAGE C;
+
+CREATE FUNCTION dsched.drop_queue(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_drop_queue' LANGUAGE C;
+
+REVOKE ALL ON FUNCTION dsched.create_queue(text, integer, integer, interval, text),
+	dsched.alter_queue(text, integer, integer, interval, text, text[]), dsched.drop_queue(text) FROM PUBLIC;
 
 
 -- Questions.
@@ -289,11 +337,34 @@ CREATE VIEW dsched.partitions WITH (security_barrier) AS
 	SELECT partition, owner_node, epoch, state
 	FROM dsched._partitions();
 
+CREATE VIEW dsched.queues WITH (security_barrier) AS
+	SELECT q.name, q.max_running, q.rate_limit,
+		pg_catalog.justify_hours(q.per * interval '1 microsecond') AS per,
+		q.scope,
+		coalesce(j.jobs, 0) AS jobs,
+		coalesce(a.running, 0) AS running,
+		q.changed IS NULL AS published,
+		q.problem
+	FROM dsched.queue q
+	LEFT JOIN (
+		SELECT d.queue, count(*) AS jobs
+		FROM dsched.job d
+		WHERE d.queue IS NOT NULL
+		GROUP BY d.queue) j ON j.queue = q.name
+	LEFT JOIN (
+		SELECT d.queue, count(*) AS running
+		FROM dsched._active_runs() r
+		JOIN dsched.job d ON d.job_id = r.job_id
+		WHERE r.status = 'running' AND d.queue IS NOT NULL
+		GROUP BY d.queue) a ON a.queue = q.name
+	WHERE q.changed IS DISTINCT FROM 'drop';
+
 
 -- Privileges.  Whatever default privileges there are: nobody but the owner touches the tables, everybody may ask the
 -- views, which know who asks.  USAGE on the schema is for the administrator to grant.
-REVOKE ALL ON dsched.job, dsched.run, dsched.outbox, dsched.partition_state, dsched.identity FROM PUBLIC;
-GRANT SELECT ON dsched.jobs, dsched.runs, dsched.nodes, dsched.partitions TO PUBLIC;
+REVOKE ALL ON dsched.job, dsched.run, dsched.outbox, dsched.partition_state, dsched.identity, dsched.queue
+	FROM PUBLIC;
+GRANT SELECT ON dsched.jobs, dsched.runs, dsched.nodes, dsched.partitions, dsched.queues TO PUBLIC;
 
 -- Last: says which server and database this is, and wakes the coordinator when it is committed.
 CREATE FUNCTION dsched._created() RETURNS void

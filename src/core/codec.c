@@ -63,8 +63,15 @@
  *	{"format":1,"trigger_id":id,"job_id":id,"username":"...","job_name":"...",
  *	 "requested_at":time,"requested_by":"...","change_id":num}
  *
+ * A queue, queue/<name> (<others> are kept, as in a definition of a job):
+ *
+ *	{"format":1,"name":"...",["max_running":id],["rate_limit":id,"per":id],
+ *	 "scope":"instance"|"cluster","change_id":num,"node":"...",<others>}
+ *
+ * max_running or rate_limit is there, or both; per is in microseconds, and there with rate_limit only.
+ *
  * The formats are all above.  The code below is that for instances, the cluster and triggers; codec_job.c has that
- * for definitions, codec_state.c that for states.  It only names the fields: how a value is read, so that
+ * for definitions, codec_state.c that for states, codec_queue.c that for queues.  It only names the fields: how a value is read, so that
  * nothing in it is believed, and how it is written stands in json.h.  The bounds of the fields are in codec.h.
  *
  * What can go wrong is that a text is refused (decoding) or would be (encoding); then nothing is returned, and what

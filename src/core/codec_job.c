@@ -24,41 +24,7 @@ static const char *const job_fields[] = {
 	"gen_rev", "change_id", "node",		 "closed_reason",
 };
 
-static bool
-is_job_field(const char *name)
-{
-	size_t i;
-
-	for (i = 0; i < sizeof(job_fields) / sizeof(job_fields[0]); i++)
-	{
-		if (strcmp(name, job_fields[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* extra goes between our own fields, so it must be sound in itself and not say what they say. */
-static void
-check_extra(Problem *problem, const char *extra)
-{
-	Scanner scan;
-	cJSON *root;
-	const cJSON *item;
-
-	if (extra == NULL || problem->found)
-		return;
-	root = json_parse_object(extra, strlen(extra), &scan, problem);
-	if (root == NULL)
-		return;
-	cJSON_ArrayForEach(item, root)
-	{
-		if (is_job_field(item->string))
-			json_complain(problem, "an extra field has the name of a known one");
-	}
-	if (scan.nmembers + sizeof(job_fields) / sizeof(job_fields[0]) > CODEC_MAX_MEMBERS)
-		json_complain(problem, "there are too many extra fields");
-	cJSON_Delete(root);
-}
+#define N_JOB_FIELDS (sizeof(job_fields) / sizeof(job_fields[0]))
 
 static void
 check_job_times(Problem *problem, const JobDef *job)
@@ -95,33 +61,8 @@ codec_job_check(const JobDef *job, char *err, size_t errlen)
 	json_check_num(&problem, "change_id", job->change_id);
 	json_check_text(&problem, "node", job->node, 1, CODEC_MAX_NAME);
 	json_check_text_or_null(&problem, "closed_reason", job->closed_reason, 0, CODEC_MAX_TEXT);
-	check_extra(&problem, job->extra);
+	json_check_extra(&problem, job->extra, job_fields, N_JOB_FIELDS);
 	return !problem.found;
-}
-
-/* The members that are not ours, as one object; NULL if there are none. */
-static char *
-read_extra(const cJSON *root, const Scanner *scan, Problem *problem)
-{
-	Writer writer = json_writer_begin();
-	const Member *member = scan->members;
-	const cJSON *item;
-
-	json_put(&writer, "{");
-	cJSON_ArrayForEach(item, root)
-	{
-		if (!is_job_field(item->string))
-		{
-			json_put_separator(&writer);
-			json_put_bytes(&writer, member->name, member->end - member->name);
-		}
-		member++;
-	}
-	if (writer.failed)
-		json_complain(problem, "out of memory");
-	else if (writer.used == 1)
-		writer.failed = true; /* nothing is there: json_put_tail() is to give NULL */
-	return json_put_tail(&writer, NULL);
 }
 
 /* Either a schedule or the time of a one-shot. */
@@ -187,7 +128,7 @@ codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t er
 		Reader reader = json_reader_begin(root, &problem);
 
 		read_job(&reader, out);
-		out->extra = read_extra(root, &scan, &problem);
+		out->extra = json_read_extra(root, &scan, job_fields, N_JOB_FIELDS, &problem);
 		cJSON_Delete(root);
 	}
 	if (!problem.found && codec_job_check(out, err, errlen))
@@ -218,25 +159,6 @@ put_job_bounds(Writer *writer, const JobDef *job)
 		json_put_int(writer, "max_runs", job->max_runs);
 }
 
-/* The members of extra, without its braces. */
-static void
-put_extra(Writer *writer, const char *extra)
-{
-	const char *start;
-	const char *end;
-
-	if (extra == NULL)
-		return;
-	/* that it is an object is checked already */
-	start = strchr(extra, '{') + 1;
-	end = strrchr(extra, '}');
-	start += strspn(start, " \t\n\r");
-	if (start == end)
-		return;
-	json_put_separator(writer);
-	json_put_bytes(writer, start, end - start);
-}
-
 char *
 codec_job_encode(const JobDef *job, size_t *len)
 {
@@ -262,7 +184,7 @@ codec_job_encode(const JobDef *job, size_t *len)
 	json_put_int(&writer, "change_id", job->change_id);
 	json_put_text(&writer, "node", job->node);
 	json_put_text_unless_null(&writer, "closed_reason", job->closed_reason);
-	put_extra(&writer, job->extra);
+	json_put_extra(&writer, job->extra);
 	return json_put_tail(&writer, len);
 }
 

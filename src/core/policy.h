@@ -17,6 +17,9 @@
 #define POLICY_MAX_COUNT 1000000 /* max_failures, max_lost */
 #define POLICY_MAX_PRIORITY 100	 /* and the least is its negative */
 #define POLICY_MAX_QUEUE 63		 /* bytes of a queue's name */
+#define POLICY_MAX_RUNNING 10000 /* of a queue: max_running, */
+#define POLICY_MAX_RATE 1000000	 /* rate_limit, */
+#define POLICY_MIN_PER 1000		 /* and its period, at most POLICY_MAX_DURATION */
 
 /* A slot comes due while a run of its job is open. */
 typedef enum OverlapPolicy

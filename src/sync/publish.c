@@ -195,7 +195,7 @@ count_unpublished(int *unpublished, int *changed)
 
 	catalog_spi_begin(&spi);
 	if (SPI_execute("SELECT (SELECT count(*) FROM dsched.job WHERE changed IS NOT NULL)::int,"
-					" (SELECT count(*) FROM dsched.outbox)::int", false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+					" (SELECT count(*) FROM dsched.outbox)::int + (SELECT count(*) FROM dsched.queue WHERE changed IS NOT NULL)::int", false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not count unpublished changes");
 	*changed = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	*unpublished = *changed + DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
@@ -235,7 +235,7 @@ sync_publish_turn(void)
 		show_unpublished();
 		return;
 	}
-	if (!publish.wanted)
+	if (!publish.wanted || sync_queues_first())
 		return;
 	/* each of them asks for a turn when its time comes */
 	if (sync_retry_due(&publish.retry) && sync_retry_due(&publish.conflicts) && sync_retry_due(&publish.locks))

@@ -8,6 +8,7 @@
  *	  apply.c	etcd to dsched.job: row by row what follow.c has put into the timetable
  *	  publish.c	dsched.job and dsched.outbox to etcd
  *	  convert.c	rows to the values in etcd and back
+ *	  queues.c	throttle queues: what the scheduler asks, dsched.queue and etcd
  *	  work.c	lists of small works on the tables, for apply.c and sync.c
  *
  * All of it runs in the scheduler process, in its turns and in callbacks of the etcd client; nothing waits.
@@ -244,5 +245,22 @@ extern void sync_settle(const Change *change, Settlement *out);
 
 /* ERROR 55000 if the database is on hold by now: for transactions that have read rows of dsched.job. */
 extern void sync_refuse_if_held(void);
+
+/* ---- queues.c ----------------------------------------------------------------------------------- */
+
+extern void sync_queues_init(void);
+extern void sync_queues_load(List *rows);	/* of QueueRow *: the whole table */
+extern void sync_queues_changed(void);	/* somebody has committed something */
+extern void sync_queues_turn(void);
+extern bool sync_queues_first(void);
+extern bool sync_queues_idle(void);
+
+/* Keys of the queue range, listed or heard of. */
+extern void sync_queue_put(const EtcdKv *kv);
+extern void sync_queue_deleted(const EtcdKv *kv);
+
+/* A listing: what is not put between these two is gone.  The end only when it is sure that this etcd is ours. */
+extern void sync_queues_list_begins(void);
+extern void sync_queues_list_ends(int64 revision);
 
 #endif							/* DSCHED_SYNC_INTERNAL_H */

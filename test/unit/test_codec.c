@@ -46,6 +46,7 @@ typedef enum Kind
 	NODE,
 	CONFIG,
 	TRIGGER,
+	QUEUE,
 	KINDS
 } Kind;
 
@@ -56,6 +57,7 @@ typedef union Any
 	NodeInfo node;
 	ConfigInfo config;
 	TriggerDef trigger;
+	QueueDef queue;
 } Any;
 
 static bool
@@ -80,6 +82,9 @@ decode(Kind kind, const char *text, size_t len, Any *out)
 		case CONFIG:
 			good = codec_config_decode(copy, len, &out->config, err, sizeof(err));
 			break;
+		case QUEUE:
+			good = codec_queue_decode(copy, len, &out->queue, err, sizeof(err));
+			break;
 		default:
 			good = codec_trigger_decode(copy, len, &out->trigger, err, sizeof(err));
 	}
@@ -100,6 +105,8 @@ encode(Kind kind, const Any *any, size_t *len)
 			return codec_node_encode(&any->node, len);
 		case CONFIG:
 			return codec_config_encode(&any->config, len);
+		case QUEUE:
+			return codec_queue_encode(&any->queue, len);
 		default:
 			return codec_trigger_encode(&any->trigger, len);
 	}
@@ -116,13 +123,15 @@ release(Kind kind, Any *any)
 		codec_node_free(&any->node);
 	else if (kind == TRIGGER)
 		codec_trigger_free(&any->trigger);
+	else if (kind == QUEUE)
+		codec_queue_free(&any->queue);
 }
 
 static size_t
 size_of(Kind kind)
 {
 	static const size_t sizes[] = {sizeof(JobDef), sizeof(PartitionState), sizeof(NodeInfo),
-								   sizeof(ConfigInfo), sizeof(TriggerDef)};
+								   sizeof(ConfigInfo), sizeof(TriggerDef), sizeof(QueueDef)};
 
 	return sizes[kind];
 }
@@ -178,7 +187,11 @@ static const char *const full[KINDS] = {
 	"{\"format\":1,\"partitions\":64,\"incarnation\":\"0f3c-9A\"}",
 
 	"{\"format\":1,\"trigger_id\":1,\"job_id\":2,\"username\":\"app\",\"job_name\":\"n\","
-	"\"requested_at\":1700000000000001,\"requested_by\":\"boss\",\"change_id\":3}"};
+	"\"requested_at\":1700000000000001,\"requested_by\":\"boss\",\"change_id\":3}",
+
+	"{\"format\":1,\"name\":\"mail/\xc3\xbc\",\"max_running\":10000,\"rate_limit\":1000000,"
+	"\"per\":31622400000000,\"scope\":\"cluster\",\"change_id\":" MAX_INT_TEXT
+	",\"node\":\"pg1\",\"burst\":[1.50,{\"a\" : null}]}"};
 
 static const char *const least[KINDS] = {"{\"format\":1,\"job_id\":1,\"username\":\"r\",\"job_"
 										 "name\":\"n\",\"run_at\":5,\"command\":\"c\","
@@ -195,7 +208,10 @@ static const char *const least[KINDS] = {"{\"format\":1,\"job_id\":1,\"username\
 										 "{\"format\":1,\"partitions\":1,\"incarnation\":\"x\"}",
 										 "{\"format\":1,\"trigger_id\":1,\"job_id\":1,\"username\":"
 										 "\"r\",\"job_name\":\"n\",\"requested_at\":0,"
-										 "\"requested_by\":\"r\",\"change_id\":0}"};
+										 "\"requested_by\":\"r\",\"change_id\":0}",
+										 "{\"format\":1,\"name\":\"q\",\"max_running\":1,"
+										 "\"scope\":\"instance\",\"change_id\":0,"
+										 "\"node\":\"n\"}"};
 
 static void
 same_again(Kind kind, const char *text)
@@ -608,6 +624,33 @@ same_trigger(const TriggerDef *a, const TriggerDef *b)
 }
 
 static void
+random_queue(QueueDef *queue)
+{
+	memset(queue, 0, sizeof(*queue));
+	random_utf8(queue->name, POLICY_MAX_QUEUE);
+	if (random_bits() % 2)
+		queue->max_running = (int32_t) random_between(1, POLICY_MAX_RUNNING);
+	if (queue->max_running == 0 || random_bits() % 2)
+	{
+		queue->rate_limit = (int32_t) random_between(1, POLICY_MAX_RATE);
+		queue->per = random_between(POLICY_MIN_PER, POLICY_MAX_DURATION);
+	}
+	queue->cluster = random_bits() % 2;
+	queue->change_id = random_num();
+	random_utf8(queue->node, CODEC_MAX_NAME);
+	queue->extra = random_bits() % 2 ? strdup("{\"burst\": 7}") : NULL;
+}
+
+static bool
+same_queue(const QueueDef *a, const QueueDef *b)
+{
+	return strcmp(a->name, b->name) == 0 && a->max_running == b->max_running &&
+		   a->rate_limit == b->rate_limit && a->per == b->per && a->cluster == b->cluster &&
+		   a->change_id == b->change_id && strcmp(a->node, b->node) == 0 &&
+		   same_text(a->extra, b->extra);
+}
+
+static void
 random_any(Kind kind, Any *any)
 {
 	if (kind == JOB)
@@ -616,6 +659,8 @@ random_any(Kind kind, Any *any)
 		random_state_of(&any->state, (int) random_between(0, 5), (int) random_between(0, 5));
 	else if (kind == NODE)
 		random_node(&any->node);
+	else if (kind == QUEUE)
+		random_queue(&any->queue);
 	else
 		random_trigger(&any->trigger);
 }
@@ -629,6 +674,8 @@ same_any(Kind kind, const Any *a, const Any *b)
 		return same_state(&a->state, &b->state);
 	if (kind == NODE)
 		return same_node(&a->node, &b->node);
+	if (kind == QUEUE)
+		return same_queue(&a->queue, &b->queue);
 	return same_trigger(&a->trigger, &b->trigger);
 }
 
@@ -657,11 +704,11 @@ round_trips(Kind kind, const Any *any)
 static void
 test_round_trips(void)
 {
-	static const Kind kinds[] = {JOB, STATE, NODE, TRIGGER};
+	static const Kind kinds[] = {JOB, STATE, NODE, TRIGGER, QUEUE};
 	size_t k;
 	int i;
 
-	for (k = 0; k < 4; k++)
+	for (k = 0; k < 5; k++)
 	{
 		int failures = 0;
 
@@ -805,6 +852,34 @@ test_encode_refuses_others(void)
 /*
  * HOSTILE TEXTS
  */
+
+static void
+test_encode_refuses_queue(void)
+{
+	static const char *const extras[] = {"[]", "{", "{\"per\":1}", "{\"a\":1,\"a\":2}", "{} {}"};
+	Any any;
+	size_t i;
+
+	ok(decode(QUEUE, full[QUEUE], strlen(full[QUEUE]), &any), "a queue");
+	is_str(any.queue.extra, "{\"burst\":[1.50,{\"a\" : null}]}", "what is not known of it is kept");
+	is_int(any.queue.per, POLICY_MAX_DURATION, "its period");
+	codec_queue_free(&any.queue);
+
+	ok(decode(QUEUE, least[QUEUE], strlen(least[QUEUE]), &any), "the least queue");
+	ok(!any.queue.cluster && any.queue.rate_limit == 0 && any.queue.per == 0 && any.queue.extra == NULL,
+	   "has nothing more");
+	any.queue.per = 1000;
+	ok(codec_queue_encode(&any.queue, NULL) == NULL, "a period without a rate");
+	any.queue.per = any.queue.max_running = 0;
+	ok(codec_queue_encode(&any.queue, NULL) == NULL, "no limit at all");
+	any.queue.max_running = 1;
+	for (i = 0; i < sizeof(extras) / sizeof(extras[0]); i++)
+	{
+		any.queue.extra = (char *) extras[i];
+		ok(codec_queue_encode(&any.queue, NULL) == NULL && !codec_queue_check(&any.queue, err, sizeof(err)),
+		   "extra fields %s: %s", extras[i], err);
+	}
+}
 
 static void
 test_not_json(void)
@@ -980,7 +1055,17 @@ test_wrong_members(void)
 		 {"\"\"", "\"a b\"", "null", "\"1234567890123456789012345678901234567890\""}},
 		{TRIGGER, "trigger_id", {"0", "null"}},
 		{TRIGGER, "requested_by", {"\"\"", "null"}},
-		{TRIGGER, "requested_at", {"null", "\"now\""}}};
+		{TRIGGER, "requested_at", {"null", "\"now\""}},
+		{QUEUE, "format", {"0", "2", "null"}},
+		{QUEUE,
+		 "name",
+		 {"\"\"", "1", "null", "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""}},
+		{QUEUE, "max_running", {"0", "-1", "10001", "1.5", "\"1\"", "true"}},
+		{QUEUE, "rate_limit", {"null", "0", "-1", "1000001", "\"1\"", "1e300"}},
+		{QUEUE, "per", {"null", "0", "-1", "999", "31622400000001", "\"1 second\""}},
+		{QUEUE, "scope", {"null", "\"\"", "\"Cluster\"", "\"instances\"", "1"}},
+		{QUEUE, "change_id", {"null", "-1", "9007199254740992"}},
+		{QUEUE, "node", {"null", "\"\"", "1"}}};
 	size_t i;
 	size_t v;
 
@@ -1142,6 +1227,7 @@ main(void)
 	test_full_state();
 	test_encode_refuses_job();
 	test_encode_refuses_others();
+	test_encode_refuses_queue();
 	test_not_json();
 	test_wrong_members();
 	test_damaged();
