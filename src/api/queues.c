@@ -308,6 +308,16 @@ dsched_alter_queue(PG_FUNCTION_ARGS)
 
 /* ---- dropping ----------------------------------------------------------------------------------- */
 
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	const JobRow *x = lfirst(a);
+	const JobRow *y = lfirst(b);
+	int			order = strcmp(x->username, y->username);
+
+	return order != 0 ? order : strcmp(x->job_name, y->job_name);
+}
+
 /* The jobs that use a queue: those that the caller may see by name, the others as a number. */
 static char *
 describe_jobs(List *jobs)
@@ -318,6 +328,7 @@ describe_jobs(List *jobs)
 	ListCell   *lc;
 
 	initStringInfo(&said);
+	list_sort(jobs, compare_names);
 	foreach(lc, jobs)
 	{
 		const JobRow *job = lfirst(lc);
