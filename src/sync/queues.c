@@ -187,15 +187,22 @@ set_limits(QueueEntry *entry, QueueLimits limits)
 	entry->limits = limits;
 	entry->known = true;
 	version++;
+	ereport(DEBUG1,
+			(errmsg_internal("dsched: queue \"%s\" of database \"%s\" now has max_running %d, rate_limit %d per " INT64_FORMAT
+							 " us, scope %s", limits.name, scheduler.dbname, limits.max_running, limits.rate_limit,
+							 limits.per, limits.cluster ? "cluster" : "instance")));
 }
 
 static void
 forget_limits(QueueEntry *entry)
 {
 	entry->present = false;
-	if (entry->known)
-		version++;
+	if (!entry->known)
+		return;
 	entry->known = false;
+	version++;
+	ereport(DEBUG1,
+			(errmsg_internal("dsched: queue \"%s\" of database \"%s\" is gone", entry->name, scheduler.dbname)));
 }
 
 static void
