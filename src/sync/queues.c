@@ -917,6 +917,7 @@ static void
 end_round(void)
 {
 	forget_round();
+	sync_work_release(&work);
 	publish.wanted |= publish.again || publish.locked;
 	if (publish.again)
 		sync_retry_later(&publish.conflicts, CONFLICT_BASE_US, CONFLICT_MAX_US);
@@ -939,7 +940,6 @@ settle(void)
 		round_failed();
 		return;
 	}
-	sync_work_release(&work);
 	/* they count with the changes that wait for etcd */
 	sync_publish_changes();
 	end_round();

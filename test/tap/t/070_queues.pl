@@ -45,7 +45,7 @@ sub gone_everywhere
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok(wait_until(\@fleet, "SELECT count(*) FROM dsched.queue WHERE name = '$name'", 0), $what);
-	is($etcd->get($prefix . $name), undef, 'also from etcd');
+	is($etcd->get($prefix . $name =~ s/ /%20/gr), undef, 'also from etcd');
 	return;
 }
 
@@ -188,6 +188,21 @@ foreach my $name (qw(both twice))
 	like($what, $name eq 'both' ? qr/^(20\|0|1\|30)$/ : qr/^[12]\|0$/, 'one of the two has won as a whole');
 	ok(known_as($_, $name, qr/max_running @{[ $what =~ m{^(\d+)} ]},/), 'the scheduler of ' . $_->name . ' too') foreach @fleet;
 }
+
+# A change that was committed before the other's, and comes to etcd after it, is neither lost nor overwritten.
+queues($a, q{SELECT dsched.create_queue('late', 1), dsched.create_queue('late drop', 1), dsched.create_queue('late change', 1)});
+everywhere($_, '1|0|00:00:00|instance|t', "before: $_") foreach 'late', 'late drop', 'late change';
+$etcd->stop('KILL');
+queues($b, q{SELECT dsched.alter_queue('late', 2), dsched.drop_queue('late drop'), dsched.alter_queue('late change', 2)});
+$b->stop('fast');
+$etcd->start;
+queues($a, q{SELECT dsched.alter_queue('late', 3), dsched.alter_queue('late drop', 3), dsched.drop_queue('late change')});
+ok(wait_until($a, q{SELECT count(*) FROM dsched.queue WHERE changed IS NOT NULL}, 0), 'somebody else is there first');
+is($etcd->get_json("${prefix}late")->{max_running}, 3, 'and has published his own');
+start_instance($b);
+everywhere('late', '2|0|00:00:00|instance|t', 'the late change wins');
+gone_everywhere('late drop', 'a late deletion, too');
+everywhere('late change', '2|0|00:00:00|instance|t', 'and a late change of what was dropped');
 
 # An instance that was down has missed nothing, deletions least of all.
 $b->stop('fast');
