@@ -2,14 +2,15 @@
  * queues.c
  *	  dsched.create_queue(), alter_queue() and drop_queue(): what limits the runs of many jobs together.
  *
- * A queue is a row of dsched.queue, which every job may name.  Who may change it is a matter of EXECUTE on these functions, as
- * with anything that roles share; the table is written with the rights of the extension's owner.
+ * A queue is a row of dsched.queue, which every job may name.  Who may change it is a matter of EXECUTE on
+ * these functions, as with anything that roles share; the table is written with the rights of the
+ * extension's owner.
  *
- * Creating a queue that is there replaces its limits, as defining a job that is there replaces the job, and does
- * nothing if they are the same: scripts may repeat themselves.
+ * Creating a queue that is there replaces its limits, as defining a job that is there replaces the job, and
+ * does nothing if they are the same: scripts may repeat themselves.
  *
- * The row is locked before it is looked at, so two changes of one queue come one after the other, and no job gets into a queue
- * while it is dropped (see src/catalog/queues.c).
+ * The row is locked before it is looked at, so two changes of one queue come one after the other, and no
+ * job gets into a queue while it is dropped (see src/catalog/queues.c).
  */
 #include "postgres.h"
 
@@ -377,8 +378,8 @@ dsched_drop_queue(PG_FUNCTION_ARGS)
 /* ---- rows from elsewhere ------------------------------------------------------------------------ */
 
 /*
- * _queue_written(): BEFORE INSERT OR UPDATE ON dsched.queue FOR EACH ROW.  A row from a dump is offered to the cluster, in
- * which others may have changed the queue since; one that was changed by hand counts.
+ * _queue_written(): BEFORE INSERT OR UPDATE ON dsched.queue FOR EACH ROW.  A row from a dump is offered to
+ * the cluster, in which others may have changed the queue since; one that was changed by hand counts.
  */
 Datum
 dsched_queue_written(PG_FUNCTION_ARGS)

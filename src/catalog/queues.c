@@ -6,11 +6,13 @@
  *
  * A JOB AND THE QUEUE THAT IT NAMES
  *
- * There is no foreign key, as a definition that comes from etcd may name a queue that is not known here (yet).  For what users
- * define it is as with one: whoever puts a job into a queue locks the queue's row FOR KEY SHARE, whoever drops it FOR UPDATE, and
- * then looks for jobs with the latest snapshot, whatever the isolation level is.
+ * There is no foreign key, as a definition that comes from etcd may name a queue that is not known here
+ * (yet).  For what users define it is as with one: whoever puts a job into a queue locks the queue's row
+ * FOR KEY SHARE, whoever drops it FOR UPDATE, and then looks for jobs with the latest snapshot, whatever
+ * the isolation level is.
  *
- * A dropped queue stays as a row with changed = 'drop' until etcd has been told; nobody but the publisher sees it.
+ * A dropped queue stays as a row with changed = 'drop' until etcd has been told; nobody but the publisher
+ * sees it.
  */
 #include "postgres.h"
 

@@ -2,8 +2,8 @@
  * codec_queue.c
  *	  The value of a queue, queue/<name>: what limits the runs of the jobs that are in it.
  *
- * The format stands in codec.c, with the others.  Members that this version does not know are kept (json_extra.c), as those
- * of a job's definition are.
+ * The format stands in codec.c, with the others.  Members that this version does not know are kept
+ * (json_extra.c), as those of a job's definition are.
  *
  * Failure as in codec.h: the text is refused, or would be.
  */

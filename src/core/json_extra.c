@@ -2,9 +2,9 @@
  * json_extra.c
  *	  Members of a value that this version does not know: kept as text, and written back.
  *
- * An old version's change of a definition does not lose what a newer one has put there.  The text may come from
- * elsewhere than the decoder (it has stood in a table), so it is checked like any other: an object, within the bounds, without
- * the name of a member that is known.
+ * An old version's change of a definition does not lose what a newer one has put there.  The text may come
+ * from elsewhere than the decoder (it has stood in a table), so it is checked like any other: an object,
+ * within the bounds, without the name of a member that is known.
  */
 #include "core/json.h"
 

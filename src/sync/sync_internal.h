@@ -8,7 +8,8 @@
  *	  apply.c	etcd to dsched.job: row by row what follow.c has put into the timetable
  *	  publish.c	dsched.job and dsched.outbox to etcd
  *	  convert.c	rows to the values in etcd and back
- *	  queues.c	throttle queues: what the scheduler asks, dsched.queue and etcd
+ *	  queues.c	throttle queues: what the scheduler asks, what etcd says, dsched.queue
+ *	  queues_publish.c	dsched.queue to etcd
  *	  work.c	lists of small works on the tables, for apply.c and sync.c
  *
  * All of it runs in the scheduler process, in its turns and in callbacks of the etcd client; nothing waits.
@@ -252,7 +253,6 @@ extern void sync_queues_init(void);
 extern void sync_queues_load(List *rows);	/* of QueueRow *: the whole table */
 extern void sync_queues_changed(void);	/* somebody has committed something */
 extern void sync_queues_turn(void);
-extern bool sync_queues_first(void);
 extern bool sync_queues_idle(void);
 
 /* Keys of the queue range, listed or heard of. */
@@ -262,5 +262,28 @@ extern void sync_queue_deleted(const EtcdKv *kv);
 /* A listing: what is not put between these two is gone.  The end only when it is sure that this etcd is ours. */
 extern void sync_queues_list_begins(void);
 extern void sync_queues_list_ends(int64 revision);
+
+/* The value of a queue's key (to be freed); false: it cannot be read, or has another name in it, and why. */
+extern bool sync_decode_queue(const char *name, const char *value, size_t len, QueueDef *def, char *problem, size_t size);
+
+/* The mod_revision of queuerev as last heard of; and that it is at least this. */
+extern int64 sync_queuerev(void);
+extern void sync_note_queuerev(int64 revision);
+
+/* Rows were settled, so that what waited for that may be applied. */
+extern void sync_queues_published(void);
+
+/* ---- queues_publish.c --------------------------------------------------------------------------- */
+
+extern void sync_queues_publish_init(void);
+extern void sync_queues_publish(void);
+extern void sync_queues_publish_turn(void);
+extern bool sync_queues_publish_idle(void);
+
+/*
+ * Are queues about to be published, so that definitions, which may name them, had better wait for a moment?  Not if
+ * something is in the way.
+ */
+extern bool sync_queues_first(void);
 
 #endif							/* DSCHED_SYNC_INTERNAL_H */
