@@ -16,6 +16,7 @@
 
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "common/int.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -59,6 +60,7 @@ static int64
 read_per(Datum value)
 {
 	const Interval *per = DatumGetIntervalP(value);
+	int64		us;
 
 	if (per->month != 0)
 		ereport(ERROR,
@@ -66,14 +68,12 @@ read_per(Datum value)
 				 errmsg("per must not contain months or years"),
 				 errdetail("They differ in length."),
 				 errhint("Give days or hours.")));
-	/* no overflow: the days are looked at first */
-	if (per->day < -1000 || per->day > 1000 || per->time > POLICY_MAX_DURATION * 4 || per->time < -POLICY_MAX_DURATION * 4 ||
-		per->day * USECS_PER_DAY + per->time < POLICY_MIN_PER ||
-		per->day * USECS_PER_DAY + per->time > POLICY_MAX_DURATION)
+	if (pg_mul_s64_overflow(per->day, USECS_PER_DAY, &us) || pg_add_s64_overflow(us, per->time, &us) ||
+		us < POLICY_MIN_PER || us > POLICY_MAX_DURATION)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("per must be between 1 millisecond and 366 days")));
-	return per->day * USECS_PER_DAY + per->time;
+	return us;
 }
 
 /* True: over the cluster. */

@@ -177,8 +177,10 @@ ROLLBACK;
 --
 -- A row that was not written by these functions is one from a dump, or was changed by hand; it needs no hold.
 --
+BEGIN;
 INSERT INTO dsched.queue (name, max_running, mod_revision, change_id, problem) VALUES ('by hand', 1, 77, 5, 'some');
 SELECT name, changed, mod_revision, change_id <> 5 AS "another version", problem FROM dsched.queue WHERE name = 'by hand';
+COMMIT;
 UPDATE dsched.queue SET max_running = 2 WHERE name = 'by hand';
 SELECT held FROM dsched.identity;
 CALL rest();
