@@ -24,7 +24,20 @@ static const char *const job_fields[] = {
 	"gen_rev", "change_id", "node",		 "closed_reason",
 };
 
-#define N_JOB_FIELDS (sizeof(job_fields) / sizeof(job_fields[0]))
+#define JOB_FIELDS (sizeof(job_fields) / sizeof(job_fields[0]))
+
+static bool
+is_job_field(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(job_fields) / sizeof(job_fields[0]); i++)
+	{
+		if (strcmp(name, job_fields[i]) == 0)
+			return true;
+	}
+	return false;
+}
 
 static void
 check_job_times(Problem *problem, const JobDef *job)
@@ -61,7 +74,7 @@ codec_job_check(const JobDef *job, char *err, size_t errlen)
 	json_check_num(&problem, "change_id", job->change_id);
 	json_check_text(&problem, "node", job->node, 1, CODEC_MAX_NAME);
 	json_check_text_or_null(&problem, "closed_reason", job->closed_reason, 0, CODEC_MAX_TEXT);
-	json_check_extra(&problem, job->extra, job_fields, N_JOB_FIELDS);
+	json_check_extra(&problem, job->extra, is_job_field, JOB_FIELDS);
 	return !problem.found;
 }
 
@@ -128,7 +141,7 @@ codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t er
 		Reader reader = json_reader_begin(root, &problem);
 
 		read_job(&reader, out);
-		out->extra = json_read_extra(root, &scan, job_fields, N_JOB_FIELDS, &problem);
+		out->extra = json_read_extra(root, &scan, is_job_field, &problem);
 		cJSON_Delete(root);
 	}
 	if (!problem.found && codec_job_check(out, err, errlen))

@@ -18,7 +18,20 @@ static const char *const queue_fields[] = {
 	"format", "name", "max_running", "rate_limit", "per", "scope", "change_id", "node",
 };
 
-#define N_QUEUE_FIELDS (sizeof(queue_fields) / sizeof(queue_fields[0]))
+#define QUEUE_FIELDS (sizeof(queue_fields) / sizeof(queue_fields[0]))
+
+static bool
+is_queue_field(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < QUEUE_FIELDS; i++)
+	{
+		if (strcmp(name, queue_fields[i]) == 0)
+			return true;
+	}
+	return false;
+}
 
 bool
 codec_queue_check(const QueueDef *queue, char *err, size_t errlen)
@@ -38,7 +51,7 @@ codec_queue_check(const QueueDef *queue, char *err, size_t errlen)
 	json_check_text(&problem, "node", queue->node, 1, CODEC_MAX_NAME);
 	if (queue->extra != NULL && strlen(queue->extra) > CODEC_MAX_QUEUE_EXTRA)
 		json_complain(&problem, "the unknown fields have more than %d bytes", CODEC_MAX_QUEUE_EXTRA);
-	json_check_extra(&problem, queue->extra, queue_fields, N_QUEUE_FIELDS);
+	json_check_extra(&problem, queue->extra, is_queue_field, QUEUE_FIELDS);
 	return !problem.found;
 }
 
@@ -83,7 +96,7 @@ codec_queue_decode(const char *text, size_t len, QueueDef *out, char *err, size_
 		Reader reader = json_reader_begin(root, &problem);
 
 		read_queue(&reader, out);
-		out->extra = json_read_extra(root, &scan, queue_fields, N_QUEUE_FIELDS, &problem);
+		out->extra = json_read_extra(root, &scan, is_queue_field, &problem);
 		cJSON_Delete(root);
 	}
 	if (!problem.found && codec_queue_check(out, err, errlen))

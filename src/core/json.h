@@ -122,10 +122,10 @@ extern char *json_copy_bytes(const char *text, size_t len, Problem *problem);
 extern void json_read_format(const Reader *reader);
 
 /*
- * The members of an outermost object whose names are not among the n that are known, as the text of an object; NULL if
- * there are none, or after a complaint.
+ * The members of an outermost object whose names are not known, as the text of an object; NULL if there are none,
+ * or after a complaint.
  */
-extern char *json_read_extra(const cJSON *root, const Scanner *scan, const char *const *known, size_t n,
+extern char *json_read_extra(const cJSON *root, const Scanner *scan, bool (*known)(const char *name),
 							 Problem *problem);
 
 /* ---- json.c: checking ------------------------------------------------------------------------ */
@@ -152,7 +152,7 @@ json_check_json(Problem *problem, const char *name, const char *text, size_t max
 
 /* NULL, or an object that can go between the n known members: within the bounds, without a name of theirs. */
 extern void
-json_check_extra(Problem *problem, const char *extra, const char *const *known, size_t n);
+json_check_extra(Problem *problem, const char *extra, bool (*known)(const char *name), size_t n);
 
 /* ---- json.c: writing ------------------------------------------------------------------------- */
 

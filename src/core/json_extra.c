@@ -10,21 +10,8 @@
 
 #include <string.h>
 
-static bool
-is_known(const char *name, const char *const *known, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++)
-	{
-		if (strcmp(name, known[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
 void
-json_check_extra(Problem *problem, const char *extra, const char *const *known, size_t n)
+json_check_extra(Problem *problem, const char *extra, bool (*known)(const char *name), size_t n)
 {
 	Scanner scan;
 	cJSON *root;
@@ -37,7 +24,7 @@ json_check_extra(Problem *problem, const char *extra, const char *const *known, 
 		return;
 	cJSON_ArrayForEach(item, root)
 	{
-		if (is_known(item->string, known, n))
+		if (known(item->string))
 			json_complain(problem, "an extra field has the name of a known one");
 	}
 	if (scan.nmembers + n > CODEC_MAX_MEMBERS)
@@ -46,7 +33,7 @@ json_check_extra(Problem *problem, const char *extra, const char *const *known, 
 }
 
 char *
-json_read_extra(const cJSON *root, const Scanner *scan, const char *const *known, size_t n, Problem *problem)
+json_read_extra(const cJSON *root, const Scanner *scan, bool (*known)(const char *name), Problem *problem)
 {
 	Writer writer = json_writer_begin();
 	const Member *member = scan->members;
@@ -55,7 +42,7 @@ json_read_extra(const cJSON *root, const Scanner *scan, const char *const *known
 	json_put(&writer, "{");
 	cJSON_ArrayForEach(item, root)
 	{
-		if (!is_known(item->string, known, n))
+		if (!known(item->string))
 		{
 			json_put_separator(&writer);
 			json_put_bytes(&writer, member->name, member->end - member->name);
