@@ -552,7 +552,7 @@ dsched_queue_take(int executor)
 		slot->entry = e;
 		slot->state = EXECUTOR_BUSY;
 		slot->called = false;
-		slot->fenced = false;
+		slot->fenced = slot->cancelled = false;
 		if (was_counted_idle)
 			lane->idle--;
 	}

@@ -20,6 +20,7 @@
 #include "shared.h"
 
 int			dsched_allow_superuser_jobs = SUPERUSER_JOBS_AUTO;
+int			dsched_cancel_grace = 10000;
 int			dsched_checkpoint_interval = 250;
 char	   *dsched_cluster_name = NULL;
 int			dsched_drain_timeout = 30000;
@@ -31,6 +32,7 @@ int			dsched_max_databases = 16;
 int			dsched_max_executors = 4;
 char	   *dsched_node_labels = NULL;
 char	   *dsched_node_name = NULL;
+int			dsched_notify = NOTIFY_FAILURES;
 int			dsched_partitions = 64;
 int			dsched_queue_size = 1024;
 int			dsched_run_retention = 7 * 24 * 3600;
@@ -41,6 +43,13 @@ static const struct config_enum_entry superuser_jobs_options[] = {
 	{"auto", SUPERUSER_JOBS_AUTO, false},
 	{"on", SUPERUSER_JOBS_ON, false},
 	{"off", SUPERUSER_JOBS_OFF, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry notify_options[] = {
+	{"off", NOTIFY_OFF, false},
+	{"failures", NOTIFY_FAILURES, false},
+	{"all", NOTIFY_ALL, false},
 	{NULL, 0, false}
 };
 
@@ -169,6 +178,16 @@ define_execution_settings(void)
 							 0,
 							 NULL, NULL, NULL);
 
+	/* A command may catch the cancel of its query, or be where none is heard. */
+	DefineCustomIntVariable("dsched.cancel_grace",
+							"Time after which a run that was cancelled, or is over its timeout, loses its process.",
+							NULL,
+							&dsched_cancel_grace,
+							10000, 0, 3600000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
 	/* A process start costs milliseconds, so executors wait for more work. */
 	DefineCustomIntVariable("dsched.executor_idle_timeout",
 							"Time after which an executor without work leaves.",
@@ -232,6 +251,17 @@ define_schedule_settings(void)
 							PGC_SIGHUP,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
+
+	/* Of what is sent, anybody who may connect can hear: names and outcomes, no messages and no SQL. */
+	DefineCustomEnumVariable("dsched.notify",
+							 "Which outcomes of runs are sent as NOTIFY on the channel \"dsched\".",
+							 NULL,
+							 &dsched_notify,
+							 NOTIFY_FAILURES,
+							 notify_options,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
 
 	/* For the tests of dsched: wall time stands still and is moved by SQL. */
 	DefineCustomBoolVariable("dsched.test_clock",

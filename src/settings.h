@@ -13,7 +13,16 @@ typedef enum SuperuserJobs
 	SUPERUSER_JOBS_OFF
 } SuperuserJobs;
 
+/* values of dsched.notify */
+typedef enum NotifyWhat
+{
+	NOTIFY_OFF,
+	NOTIFY_FAILURES,			/* what ended badly, and jobs that were paused for it */
+	NOTIFY_ALL					/* every outcome */
+} NotifyWhat;
+
 extern int	dsched_allow_superuser_jobs;	/* a SuperuserJobs */
+extern int	dsched_cancel_grace;	/* ms */
 extern int	dsched_checkpoint_interval; /* ms */
 extern char *dsched_cluster_name;
 extern int	dsched_drain_timeout;	/* ms */
@@ -25,6 +34,7 @@ extern int	dsched_max_databases;
 extern int	dsched_max_executors;
 extern char *dsched_node_labels;
 extern char *dsched_node_name;	/* "" means <host name>:<port>; see dsched_my_node() */
+extern int	dsched_notify;	/* a NotifyWhat */
 extern int	dsched_partitions;
 extern int	dsched_queue_size;
 extern int	dsched_run_retention;	/* s, -1 keeps all */

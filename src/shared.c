@@ -495,6 +495,27 @@ dsched_cancel_runs(int db, int partition)
 	LWLockRelease(dsched_shared->queue_lock);
 }
 
+bool
+dsched_cancel_run(int e, const RunKey *key)
+{
+	const RunEntry *entry = &dsched_shared->entries[e];
+	bool		running;
+
+	/* the executor cannot hand it back, nor take another run, while we hold the lock: the signal is for this one */
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	running = entry->state == ENTRY_RUNNING && run_key_same(&entry->key, key);
+	if (running)
+	{
+		ExecutorSlot *executor = &dsched_shared->executors[entry->executor];
+
+		executor->cancelled = true;
+		pg_memory_barrier();
+		kill(executor->pid, SIGINT);
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	return running;
+}
+
 /* ---- the test clock ------------------------------------------------------------------------- */
 
 TimestampTz

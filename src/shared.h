@@ -77,6 +77,13 @@ typedef struct RunKey
 	int32		attempt;		/* from 1 */
 } RunKey;
 
+static inline bool
+run_key_same(const RunKey *a, const RunKey *b)
+{
+	return a->job_id == b->job_id && a->scheduled_for == b->scheduled_for &&
+		a->trigger_id == b->trigger_id && a->attempt == b->attempt;
+}
+
 /* The right under which a run was started; all three must still hold when it commits. */
 typedef struct RunToken
 {
@@ -113,13 +120,14 @@ typedef struct RunEntry
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
 	TimestampTz queued_at;
 	/* set by the executor */
-	int			executor;		/* index into executors[]; -1 */
+	int			executor;		/* index into executors[]; -1. Under queue_lock */
 	int			pid;
 	TimestampTz started_at;		/* 0: not started */
 	RunStatus	status;			/* NONE: not recorded, the scheduler must look for the row */
 	bool		not_applicable; /* the table's row has another generation, or none: not started, try later */
 	XLogRecPtr	commit_lsn;		/* end of the recording commit; report only what is flushed */
-	bool		timed_out;		/* its process was ended because the run was too long */
+	bool		timed_out;		/* no row says so: its process was ended because the run was too long */
+	bool		cancelled;		/* it was to end, and there is no row that says so; or its process was ended for that */
 	bool		cannot_start;	/* no executor comes up for its role; sqlstate and message say why */
 	char		sqlstate[6];	/* of an outcome that could not be recorded by the executor */
 	char		message[256];

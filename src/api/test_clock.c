@@ -1,6 +1,6 @@
 /*
  * test_clock.c
- *	  Moving the test clock, and waiting until everything that follows has happened.
+ *	  Moving the test clock, waiting until everything that follows has happened, and cancelling what runs.
  *
  * Not part of the extension: the tests create these functions with CREATE FUNCTION.  They do nothing
  * on a server that was not started with dsched.test_clock.
@@ -17,6 +17,7 @@
 
 PG_FUNCTION_INFO_V1(dsched_test_clock_set);
 PG_FUNCTION_INFO_V1(dsched_test_quiesce);
+PG_FUNCTION_INFO_V1(dsched_test_cancel);
 
 static void
 require_test_clock(void)
@@ -66,4 +67,28 @@ dsched_test_quiesce(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("the scheduler did not come to rest within %d s", QUIESCE_TIMEOUT_MS / 1000)));
 	PG_RETURN_VOID();
+}
+
+/* dsched_test_cancel(job_id bigint): cancels the run of the job that an executor is making here; false: there is none. */
+Datum
+dsched_test_cancel(PG_FUNCTION_ARGS)
+{
+	int64		job_id = PG_GETARG_INT64(0);
+	RunKey		key;
+	int			found = -1;
+
+	require_test_clock();
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->queue_size && found < 0; i++)
+	{
+		const RunEntry *entry = &dsched_shared->entries[i];
+
+		if (entry->state == ENTRY_RUNNING && entry->key.job_id == job_id)
+		{
+			key = entry->key;
+			found = i;
+		}
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	PG_RETURN_BOOL(found >= 0 && dsched_cancel_run(found, &key));
 }

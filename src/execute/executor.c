@@ -34,6 +34,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "ending.h"
 #include "executor.h"
 #include "record.h"
 #include "run.h"
@@ -167,7 +168,9 @@ note_last_words(ErrorData *edata)
 	/* the entry is ours alone until the exit callback gives it back */
 	if (run_current_entry() != NULL)
 	{
-		if (run_current_entry()->status == RUN_STATUS_NONE)
+		if (run_current_entry()->status == RUN_STATUS_NONE && ending_cause() != END_NONE)
+			ending_note(run_current_entry());
+		else if (run_current_entry()->status == RUN_STATUS_NONE)
 			record_note(run_current_entry(), edata->sqlerrcode, edata->message);
 	}
 	else
