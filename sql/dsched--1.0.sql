@@ -19,6 +19,20 @@ CREATE TABLE dsched.job (
 	expires_at		timestamptz,				-- no slot at or after it
 	max_runs		integer,
 	last_slot		timestamptz,				-- what max_runs comes to, counted from slots_from
+	overlap			text NOT NULL DEFAULT 'skip'
+		CHECK (overlap IN ('skip', 'queue_one', 'queue_all', 'allow', 'cancel_running')),
+	misfire			text NOT NULL DEFAULT 'latest' CHECK (misfire IN ('latest', 'all', 'skip')),
+	misfire_grace	interval NOT NULL DEFAULT '1 minute',
+	max_attempts	integer NOT NULL DEFAULT 1,
+	retry_delay		interval NOT NULL DEFAULT '1 second',
+	retry_max_delay	interval NOT NULL DEFAULT '10 minutes',
+	timeout			interval,
+	priority		integer NOT NULL DEFAULT 0,
+	deadline		interval,					-- after the scheduled time
+	max_failures	integer,
+	max_lost		integer NOT NULL DEFAULT 3,
+	jitter			interval,					-- part of the generation
+	queue			text,
 	active			boolean NOT NULL DEFAULT true,
 	payload			jsonb,
 	metadata		jsonb,
@@ -73,12 +87,17 @@ CREATE INDEX run_started ON dsched.run (scheduled_for) WHERE status = 'running';
 -- Deletions and triggers committed here and not yet published (or, standalone, not yet taken in).
 CREATE TABLE dsched.outbox (
 	outbox_id		bigint PRIMARY KEY,			-- random
-	kind			text NOT NULL CHECK (kind IN ('delete', 'trigger')),
+	kind			text NOT NULL CHECK (kind IN ('delete', 'run', 'backfill', 'cancel')),
 	job_id			bigint NOT NULL,
 	username		text NOT NULL,
 	job_name		text NOT NULL,
 	base_revision	bigint NOT NULL,			-- delete: mod_revision of what was deleted
-	scheduled_for	timestamptz,				-- trigger
+	scheduled_for	timestamptz,				-- run
+	first_slot		timestamptz,				-- backfill: the range, both inclusive
+	last_slot		timestamptz,
+	rule			bigint,						-- backfill: hash of the schedule that was meant
+	slot			timestamptz,				-- cancel: of the run; NULL: all that is left of a backfill
+	target			bigint,						-- cancel: trigger_id of the run, 0 for the schedule, or the backfill
 	requested_by	text NOT NULL,
 	created_at		timestamptz NOT NULL
 );

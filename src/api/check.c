@@ -218,6 +218,8 @@ job_to_utf8(const JobRow *row, JobDef *out)
 	out->has_starts_at = row->starts_at != 0;
 	out->has_expires_at = row->expires_at != 0;
 	out->max_runs = row->max_runs;
+	out->policy = row->policy;
+	out->queue = row->queue ? to_utf8(row->queue) : NULL;
 	out->gen = 1;
 	out->change_id = 1;
 	out->node = unconstify(char *, dsched_my_node());

@@ -61,13 +61,16 @@ job_differences(const JobRow *a, const JobRow *b)
 	return fields;
 }
 
-/* The rule of a row that was checked before. */
+/* The rule of a row whose schedule was checked before; its policy plays no part in which slots there are. */
 static void
 rule_of(const JobRow *row, SlotRule *rule)
 {
+	JobRow		plain = *row;
 	char	   *problem;
 
-	if (!slot_rule_make(row, rule, &problem))
+	plain.policy = policy_default;
+	plain.queue = NULL;
+	if (!slot_rule_make(&plain, rule, &problem))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg_internal("%s", problem)));
