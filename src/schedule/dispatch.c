@@ -557,6 +557,16 @@ describe_run(ClosedSlot *closed, const OpenRun *run)
 	closed->epoch = scheduler.partitions[run->partition].epoch;
 }
 
+/* To whoever listens. */
+static void
+tell_of(const OpenRun *run, RunStatus status)
+{
+	if (run->job != NULL)
+		notify_run(&run->key, run->job->job_name, run->job->username, status, false);
+	else if (run->orphan != NULL)
+		notify_run(&run->key, run->orphan->job_name, run->orphan->username, status, false);
+}
+
 /* Back to waiting, for the same attempt. */
 static void
 requeue(OpenRun *run, int64 delay)
@@ -638,6 +648,34 @@ settle_unrecorded(OpenRun *run, const RunEntry *entry)
 	lose_run(run, entry->sqlstate, entry->message, entry->started_at, entry->pid);
 }
 
+/* A run that was to end and left no row: it had not started, could not write, or its process had to go. */
+static void
+settle_ended_early(OpenRun *run, const RunEntry *entry)
+{
+	RunStatus	status;
+	ClosedSlot	closed;
+
+	if (!run_lookup_in_transaction(&entry->key, &status))
+	{
+		requeue(run, RETRY_LATER_US);
+		return;
+	}
+	if (status == RUN_STATUS_NONE || status == RUN_RUNNING)
+	{
+		status = entry->timed_out ? RUN_TIMED_OUT : RUN_CANCELLED;
+		describe_run(&closed, run);
+		closed.status = status;
+		closed.started_at = entry->started_at;
+		closed.pid = entry->pid;
+		closed.replaces = true;
+		strlcpy(closed.sqlstate, "57014", sizeof(closed.sqlstate));
+		strlcpy(closed.message, entry->message, sizeof(closed.message));
+		closing_add(&closed);
+	}
+	tell_of(run, status);
+	close_run(run);
+}
+
 static void
 fail_unstartable(OpenRun *run, const RunEntry *entry)
 {
@@ -671,6 +709,8 @@ finish_run(OpenRun *run, const RunEntry *entry)
 	}
 	if (entry->cannot_start)
 		fail_unstartable(run, entry);
+	else if (entry->status == RUN_STATUS_NONE && (entry->timed_out || entry->cancelled))
+		settle_ended_early(run, entry);
 	else if (entry->not_applicable)
 	{
 		/* the row is older or newer than our timetable: what brings them together wakes us too */
@@ -697,6 +737,7 @@ finish_run(OpenRun *run, const RunEntry *entry)
 		if (entry->commit_lsn > partition->flush_to)
 			partition->flush_to = entry->commit_lsn;
 		scheduler.ran = true;
+		tell_of(run, entry->status);
 		close_run(run);
 	}
 }

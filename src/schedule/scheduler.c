@@ -39,6 +39,7 @@
 #include "settings.h"
 
 #define OWN_LOCK_TIMEOUT "500ms"
+#define NOTIFY_AGAIN_US INT64CONST(1000000)
 #define STOP_TIMEOUT_US INT64CONST(4000000)
 #define PURGE_FIRST_US INT64CONST(60000000)
 #define PURGE_INTERVAL_US INT64CONST(3600000000)
@@ -495,6 +496,8 @@ turn(void)
 		dispatch_waiting();
 	if (!extension_absent)
 		partitions_checkpoint(false);
+	if (!extension_absent && !notify_flush())
+		scheduler_wake_at(scheduler.boot + NOTIFY_AGAIN_US);
 	{
 		int64		again = dsched_pool_manage(scheduler.db);
 
@@ -522,7 +525,7 @@ all_quiet(void)
 		return false;
 	if (scheduler.held)
 		return true;
-	if (!scheduler.ready || !sync_idle() || !closing_empty() || !partitions_idle() || !dispatch_is_quiet())
+	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet())
 		return false;
 	/* partitions that the coordinator has yet to give us */
 	if (scheduler.etcd == NULL)

@@ -10,6 +10,7 @@
  *	  recovery.c	which slots are open when a partition is taken over
  *	  dispatch.c	due slots to open runs, open runs to the queue, finished runs to the account
  *	  closing.c		rows for slots that end without an executor: skipped, missed, lost
+ *	  notify.c		NOTIFY of outcomes, for those who listen
  *	  state_local.c, state_etcd.c	where the account of a partition is kept
  *	  ../sync		definitions: the tables <-> the timetable <-> etcd
  *
@@ -297,6 +298,9 @@ extern void notify_paused(int64 job_id, const char *job_name, const char *userna
 
 /* Sends what was collected, in a transaction of its own; false: could not, try again. Once a turn. */
 extern bool notify_flush(void);
+
+/* Is there nothing to be sent? */
+extern bool notify_idle(void);
 
 /* ---- ../sync ------------------------------------------------------------------------------------- */
 
