@@ -143,7 +143,12 @@ CREATE FUNCTION dsched.schedule(
 	job_name text, schedule text, command text,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule' LANGUAGE C;
 
@@ -152,13 +157,19 @@ CREATE FUNCTION dsched.schedule(schedule text, command text) RETURNS bigint
 
 CREATE FUNCTION dsched.schedule_once(
 	job_name text, run_at timestamptz, command text,
-	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_once' LANGUAGE C;
 
 CREATE FUNCTION dsched.schedule_in(
 	job_name text, delay interval, command text,
-	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_in' LANGUAGE C;
 
@@ -167,7 +178,12 @@ CREATE FUNCTION dsched.alter_job(
 	schedule text DEFAULT NULL, command text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL, reset text[] DEFAULT NULL)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_name' LANGUAGE C;
 
@@ -176,7 +192,12 @@ CREATE FUNCTION dsched.alter_job(
 	schedule text DEFAULT NULL, command text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL, reset text[] DEFAULT NULL)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_id' LANGUAGE C;
 
@@ -256,6 +277,8 @@ CREATE FUNCTION dsched._partitions(
 CREATE VIEW dsched.jobs WITH (security_barrier) AS
 	SELECT j.job_id, j.job_name, j.username, j.schedule, j.time_zone, j.run_at, j.command, j.active,
 		j.starts_at, j.expires_at, j.max_runs, j.payload, j.metadata,
+		j.overlap, j.misfire, j.misfire_grace, j.max_attempts, j.retry_delay, j.retry_max_delay, j.timeout,
+		j.priority, j.deadline, j.max_failures, j.max_lost, j.jitter, j.queue,
 		CASE
 			WHEN j.run_at IS NULL
 			OR NOT EXISTS (
