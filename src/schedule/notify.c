@@ -41,10 +41,12 @@
 #define MAX_EVENTS 1000
 #define MAX_PROBLEM 500			/* bytes, before escaping */
 #define LOCK_TIMEOUT_OF_SENDING "50ms"
+#define SEND_AGAIN_US INT64CONST(1000000)
 
 static MemoryContext event_context = NULL;
 static List *events = NIL;		/* of char *, payloads in event_context */
 static int64 dropped = 0;		/* events beyond MAX_EVENTS */
+static int64 send_again_at = 0;	/* boot time; 0: at once */
 static bool failing = false;	/* the last sending failed, and the log says so */
 
 static bool of_interest(RunStatus status);
@@ -184,6 +186,11 @@ notify_flush(void)
 
 	if (events == NIL)
 		return true;
+	if (send_again_at > scheduler.boot)
+	{
+		scheduler_wake_at(send_again_at);
+		return false;
+	}
 	PG_TRY();
 	{
 		send_events();
@@ -204,6 +211,11 @@ notify_flush(void)
 	MemoryContextSwitchTo(old);
 	if (done)
 		forget_events();
+	else
+	{
+		send_again_at = scheduler.boot + SEND_AGAIN_US;
+		scheduler_wake_at(send_again_at);
+	}
 	return done;
 }
 

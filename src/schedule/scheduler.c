@@ -39,7 +39,6 @@
 #include "settings.h"
 
 #define OWN_LOCK_TIMEOUT "500ms"
-#define NOTIFY_AGAIN_US INT64CONST(1000000)
 #define STOP_TIMEOUT_US INT64CONST(4000000)
 #define PURGE_FIRST_US INT64CONST(60000000)
 #define PURGE_INTERVAL_US INT64CONST(3600000000)
@@ -496,8 +495,8 @@ turn(void)
 		dispatch_waiting();
 	if (!extension_absent)
 		partitions_checkpoint(false);
-	if (!extension_absent && !notify_flush())
-		scheduler_wake_at(scheduler.boot + NOTIFY_AGAIN_US);
+	if (!extension_absent)
+		(void) notify_flush();
 	{
 		int64		again = dsched_pool_manage(scheduler.db);
 

@@ -296,7 +296,7 @@ extern void notify_run(const RunKey *key, const char *job_name, const char *user
 /* A job was paused by dsched itself, and why. */
 extern void notify_paused(int64 job_id, const char *job_name, const char *username, const char *problem);
 
-/* Sends what was collected, in a transaction of its own; false: could not, try again. Once a turn. */
+/* Sends what was collected, in a transaction of its own; false: could not, and has asked for another turn. Once a turn. */
 extern bool notify_flush(void);
 
 /* Is there nothing to be sent? */

@@ -59,11 +59,10 @@ sub define_job
 	my $name = 'job' . ++$jobs;
 	my $role = $opt{role} // 'worker';
 
+	my $timeout = defined $opt{timeout} ? "'$opt{timeout}'" : 'NULL';
+
 	$node->safe_psql('postgres',
-		"SELECT dsched.schedule('$name', '\@yearly', \$command\$$command\$command\$, username => '$role')");
-	$node->safe_psql('postgres',
-		"BEGIN; ALTER TABLE dsched.job DISABLE TRIGGER job_written; UPDATE dsched.job SET timeout = '$opt{timeout}' WHERE job_name = '$name';
-		 ALTER TABLE dsched.job ENABLE ALWAYS TRIGGER job_written; COMMIT") if defined $opt{timeout};
+		"SELECT dsched.schedule('$name', '\@yearly', \$command\$$command\$command\$, username => '$role', timeout => $timeout)");
 	return $name;
 }
 
