@@ -36,7 +36,7 @@ extern void ending_check(void);
 extern void ending_enter_commit(void);
 extern void ending_leave_commit(bool committed);
 
-/* In words, for the log and for the row; palloc'd. cause is not END_NONE. */
+/* The cause in words, for the log and for the row. There is one. */
 extern const char *ending_message(void);
 extern char *ending_detail(void);
 

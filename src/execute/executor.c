@@ -13,6 +13,7 @@
  *	- an error outside a run, which would be a fault of ours;
  *	- a run that leaves in the session what cannot be cleaned;
  *	- settings or rights of its role that have changed: a new session has the new ones;
+ *	- a run that is to end and does not (ending.c);
  *	- SIGTERM, also from a job that terminates itself; the run's entry gets the message, and goes back in the
  *	exit
  *	  callback (queue.c) after the transaction was aborted;

@@ -669,7 +669,7 @@ settle_ended_early(OpenRun *run, const RunEntry *entry)
 		closed.pid = entry->pid;
 		closed.replaces = true;
 		strlcpy(closed.sqlstate, "57014", sizeof(closed.sqlstate));
-		strlcpy(closed.message, entry->message, sizeof(closed.message));
+		strlcpy(closed.message, entry->message[0] ? entry->message : "its process was ended", sizeof(closed.message));
 		closing_add(&closed);
 	}
 	tell_of(run, status);
