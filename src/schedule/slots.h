@@ -40,8 +40,8 @@ extern void slot_rule_narrow(SlotRule *rule, TimestampTz first, TimestampTz last
 extern bool slot_rule_for_range(const JobRow *row, TimestampTz first, TimestampTz last, SlotRule *out, char **problem);
 
 /*
- * Of the pattern alone (fields or interval, zone, phase of the interval): the same for rules whose patterns have the same
- * slots by the same words, on every instance; bounds and pauses do not change it.
+ * Of the pattern alone (fields and zone, or interval and its phase): the same for schedules that name the same sets, on every
+ * instance; bounds and pauses do not change it.
  */
 extern uint64 slot_rule_hash(const SlotRule *rule);
 

@@ -247,8 +247,9 @@ everywhere(q{SELECT metadata FROM dsched.job WHERE job_name = 'taken'}, '{"by": 
 # etcd hangs: both change something on the same footing, and no answer comes
 # ---------------------------------------------------------------------------------------------------------------------
 
-schedule($a, $_) foreach qw(fields slots command gone moved);
+schedule($a, $_) foreach qw(fields slots command spread gone moved);
 all_published('before etcd hangs');
+my $spread_gen = column($a, 'spread', 'gen');
 my $slots_gen = column($a, 'command', 'gen');
 my %logged = map { ($_->name => -s $_->logfile) } @fleet;
 
@@ -262,6 +263,8 @@ as_worker($b, q{SELECT dsched.alter_job('slots', jitter => '1 min')});
 as_worker($b, q{SELECT dsched.pause('slots')});
 as_worker($a, q{SELECT dsched.alter_job('command', command => 'SELECT 8')});
 as_worker($b, q{SELECT dsched.alter_job('command', payload => '8')});
+as_worker($a, q{SELECT dsched.alter_job('spread', timeout => '1 h')});
+as_worker($b, q{SELECT dsched.alter_job('spread', jitter => '1 h')});
 as_worker($a, q{SELECT dsched.alter_job('gone', command => 'SELECT 9')});
 as_worker($b, q{SELECT dsched.unschedule('gone')});
 as_worker($a, q{SELECT dsched.alter_job('moved', username => 'second')});
@@ -286,6 +289,9 @@ is(column($a, 'slots', 'gen'), column($b, 'slots', 'gen'), 'which is the same ev
 is(column($a, 'slots', 'gen_rev'), column($b, 'slots', 'gen_rev'), 'since the same revision');
 everywhere(q{SELECT command, payload, gen FROM dsched.job WHERE job_name = 'command'}, "SELECT 8|8|$slots_gen",
 	'two fields that leave the generation as it was');
+everywhere(qq{SELECT timeout, jitter, gen <> $spread_gen FROM dsched.job WHERE job_name = 'spread'}, '01:00:00|01:00:00|t',
+	'two options, of which one begins a generation');
+is(column($a, 'spread', 'gen'), column($b, 'spread', 'gen'), 'which is the same everywhere');
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'gone'}, 0, 'an unscheduled job is not brought back by a change');
 my @ids = map { JSON::PP->new->utf8->decode($_)->{job_id} } values %{ scalar $etcd->keys($jobs) };
 is(scalar(keys %{ { map { $_ => 1 } @ids } }), scalar(@ids), 'a job that is moved and redefined at once does not stand in etcd twice');
