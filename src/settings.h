@@ -13,9 +13,20 @@ typedef enum SuperuserJobs
 	SUPERUSER_JOBS_OFF
 } SuperuserJobs;
 
+/* values of dsched.dispatch_policy: see schedule/order.c */
+typedef enum DispatchPolicy
+{
+	DISPATCH_PRIORITY,
+	DISPATCH_FIFO,
+	DISPATCH_EARLIEST_DEADLINE,
+	DISPATCH_RATE_MONOTONIC,
+	DISPATCH_ROUND_ROBIN
+} DispatchPolicy;
+
 extern int	dsched_allow_superuser_jobs;	/* a SuperuserJobs */
 extern int	dsched_checkpoint_interval; /* ms */
 extern char *dsched_cluster_name;
+extern int	dsched_dispatch_policy; /* a DispatchPolicy */
 extern int	dsched_drain_timeout;	/* ms */
 extern char *dsched_etcd_endpoints; /* "" is standalone mode */
 extern int	dsched_executor_idle_timeout;	/* ms */
@@ -26,6 +37,7 @@ extern int	dsched_max_executors;
 extern char *dsched_node_labels;
 extern char *dsched_node_name;	/* "" means <host name>:<port>; see dsched_my_node() */
 extern int	dsched_partitions;
+extern int	dsched_priority_ageing; /* ms */
 extern int	dsched_queue_size;
 extern int	dsched_run_retention;	/* s, -1 keeps all */
 extern bool dsched_test_clock;

@@ -166,7 +166,7 @@ drop_runs(Partition *partition)
 		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
 
 		if (run->queued)
-			(void) dsched_queue_withdraw(scheduler.db, &run->key);
+			(void) dsched_queue_withdraw_entry(scheduler.db, run->entry, &run->key);
 		if (!run->queued)
 			scheduler.waiting--;
 		else if (run->careful)
@@ -495,7 +495,7 @@ end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reas
 		/* a request to run it now does not depend on the schedule, unless the job is gone */
 		if (run->key.trigger_id != 0 && strcmp(reason, "unscheduled") != 0)
 			continue;
-		if (run->queued && !dsched_queue_withdraw(scheduler.db, &run->key))
+		if (run->queued && !dsched_queue_withdraw_entry(scheduler.db, run->entry, &run->key))
 			continue;			/* started: it goes on */
 		if (run->key.trigger_id == 0 && is_of_next(run, until, run_at))
 		{
@@ -823,11 +823,31 @@ may_dispatch(OpenRun *run)
 	return true;
 }
 
+/* Another run has its place in the full queue: it waits with us, with the rank that it has. */
+static void
+take_back(const RunKey *key)
+{
+	Job		   *job = timetable_find(key->job_id);
+	dlist_iter	iter;
+
+	if (job == NULL)
+		return;
+	dlist_foreach(iter, &job->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+
+		if (run->queued && run->key.scheduled_for == key->scheduled_for && run->key.trigger_id == key->trigger_id &&
+			run->key.attempt == key->attempt)
+			requeue(run, 0);
+	}
+}
+
 static void
 push_run(OpenRun *run)
 {
 	Partition  *partition = &scheduler.partitions[run->partition];
 	RunEntry	entry = {0};
+	RunKey		displaced;
 
 	entry.key = run->key;
 	entry.token.session = partition->session;
@@ -838,12 +858,17 @@ push_run(OpenRun *run)
 	entry.reason = run->reason;
 	entry.start_row = run->careful;
 	entry.queued_at = scheduler.now;
+	if (run->rank == 0)
+		run->rank = order_rank(run->job, &run->key, Max(run->key.scheduled_for, run->not_before));
+	entry.rank = run->rank;
 	if (!dsched_token_holds(&entry.token))
 	{
 		run->backlog = true;
 		return;
 	}
-	run->entry = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid);
+	run->entry = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid, &displaced);
+	if (displaced.attempt != 0)
+		take_back(&displaced);
 	if (run->entry < 0)
 	{
 		/* the places may all be other databases', whose ends do not wake us */

@@ -219,7 +219,7 @@ withdraw_queued(Partition *partition)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
 
-		if (!run->queued || !dsched_queue_withdraw(scheduler.db, &run->key))
+		if (!run->queued || !dsched_queue_withdraw_entry(scheduler.db, run->entry, &run->key))
 			continue;
 		run->queued = false;
 		run->entry = -1;

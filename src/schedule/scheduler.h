@@ -62,6 +62,10 @@ typedef struct Job
 	bool		role_problem;	/* its row says that the role is missing */
 	bool		start_problem;	/* its row says that no executor can start for the role */
 	dlist_head	open;			/* its OpenRuns, in the order in which they are to run */
+	int64		period;			/* order.c: shortest distance of its slots; -1: it has none; 0: not yet known */
+	int64		period_gen;		/* of this generation */
+	int64		fair_tag;		/* order.c: its last rank by round robin */
+	uint64		fair_period;	/* in this busy period */
 } Job;
 
 /* timetable.c */
@@ -111,6 +115,7 @@ typedef struct OpenRun
 	RunReason	reason;
 	bool		queued;			/* in the shared queue, or with an executor */
 	int			entry;			/* index there, while queued */
+	int64		rank;			/* by order_rank(), when it became ready; 0: not yet, or to be ranked anew */
 	bool		backlog;		/* opened late, by recovery: a slot that comes due meanwhile waits for it */
 	bool		careful;		/* after a crash: with a start row, one at a time */
 	TimestampTz not_before;		/* wall time; 0 */
