@@ -19,6 +19,20 @@ CREATE TABLE dsched.job (
 	expires_at		timestamptz,				-- no slot at or after it
 	max_runs		integer,
 	last_slot		timestamptz,				-- what max_runs comes to, counted from slots_from
+	overlap			text NOT NULL DEFAULT 'skip'
+		CHECK (overlap IN ('skip', 'queue_one', 'queue_all', 'allow', 'cancel_running')),
+	misfire			text NOT NULL DEFAULT 'latest' CHECK (misfire IN ('latest', 'all', 'skip')),
+	misfire_grace	interval NOT NULL DEFAULT '1 minute',
+	max_attempts	integer NOT NULL DEFAULT 1,
+	retry_delay		interval NOT NULL DEFAULT '1 second',
+	retry_max_delay	interval NOT NULL DEFAULT '10 minutes',
+	timeout			interval,
+	priority		integer NOT NULL DEFAULT 0,
+	deadline		interval,					-- after the scheduled time
+	max_failures	integer,
+	max_lost		integer NOT NULL DEFAULT 3,
+	jitter			interval,					-- part of the generation
+	queue			text,
 	active			boolean NOT NULL DEFAULT true,
 	payload			jsonb,
 	metadata		jsonb,
@@ -73,12 +87,17 @@ CREATE INDEX run_started ON dsched.run (scheduled_for) WHERE status = 'running';
 -- Deletions and triggers committed here and not yet published (or, standalone, not yet taken in).
 CREATE TABLE dsched.outbox (
 	outbox_id		bigint PRIMARY KEY,			-- random
-	kind			text NOT NULL CHECK (kind IN ('delete', 'trigger')),
+	kind			text NOT NULL CHECK (kind IN ('delete', 'run', 'backfill', 'cancel')),
 	job_id			bigint NOT NULL,
 	username		text NOT NULL,
 	job_name		text NOT NULL,
 	base_revision	bigint NOT NULL,			-- delete: mod_revision of what was deleted
-	scheduled_for	timestamptz,				-- trigger
+	scheduled_for	timestamptz,				-- run
+	first_slot		timestamptz,				-- backfill: the range, both inclusive
+	last_slot		timestamptz,
+	rule			bigint,						-- backfill: hash of the schedule that was meant
+	slot			timestamptz,				-- cancel: of the run; NULL: all that is left of a backfill
+	target			bigint,						-- cancel: trigger_id of the run, 0 for the schedule, or the backfill
 	requested_by	text NOT NULL,
 	created_at		timestamptz NOT NULL
 );
@@ -124,7 +143,12 @@ CREATE FUNCTION dsched.schedule(
 	job_name text, schedule text, command text,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule' LANGUAGE C;
 
@@ -133,13 +157,19 @@ CREATE FUNCTION dsched.schedule(schedule text, command text) RETURNS bigint
 
 CREATE FUNCTION dsched.schedule_once(
 	job_name text, run_at timestamptz, command text,
-	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_once' LANGUAGE C;
 
 CREATE FUNCTION dsched.schedule_in(
 	job_name text, delay interval, command text,
-	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_in' LANGUAGE C;
 
@@ -148,7 +178,12 @@ CREATE FUNCTION dsched.alter_job(
 	schedule text DEFAULT NULL, command text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL, reset text[] DEFAULT NULL)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_name' LANGUAGE C;
 
@@ -157,7 +192,12 @@ CREATE FUNCTION dsched.alter_job(
 	schedule text DEFAULT NULL, command text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL, reset text[] DEFAULT NULL)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_id' LANGUAGE C;
 
@@ -237,6 +277,8 @@ CREATE FUNCTION dsched._partitions(
 CREATE VIEW dsched.jobs WITH (security_barrier) AS
 	SELECT j.job_id, j.job_name, j.username, j.schedule, j.time_zone, j.run_at, j.command, j.active,
 		j.starts_at, j.expires_at, j.max_runs, j.payload, j.metadata,
+		j.overlap, j.misfire, j.misfire_grace, j.max_attempts, j.retry_delay, j.retry_max_delay, j.timeout,
+		j.priority, j.deadline, j.max_failures, j.max_lost, j.jitter, j.queue,
 		CASE
 			WHEN j.run_at IS NULL
 			OR NOT EXISTS (

@@ -58,17 +58,15 @@ find_by_id_arg(FunctionCallInfo fcinfo, const char *function, bool lock, JobRow 
 
 static const JobField alter_fields[] = {
 	FIELD_SCHEDULE, FIELD_COMMAND, FIELD_RUN_AT, FIELD_TIME_ZONE, FIELD_STARTS_AT, FIELD_EXPIRES_AT,
-	FIELD_MAX_RUNS, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE
+	FIELD_MAX_RUNS, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE, POLICY_PARAMETERS
 };
 
 /* A one-shot has a time, others have a schedule and bounds. */
 static void
 check_fits_kind(const JobRow *row, const JobArgs *args)
 {
-	const uint32 of_schedules = FIELD_BIT(FIELD_SCHEDULE) | FIELD_BIT(FIELD_TIME_ZONE) |
-		FIELD_BIT(FIELD_STARTS_AT) | FIELD_BIT(FIELD_EXPIRES_AT) | FIELD_BIT(FIELD_MAX_RUNS);
 	bool		one_shot = row->schedule == NULL;
-	uint32		wrong = args->given & (one_shot ? of_schedules : FIELD_BIT(FIELD_RUN_AT));
+	uint32		wrong = args->given & job_fields_that(one_shot ? FIELD_NOT_ONCE : FIELD_ONLY_ONCE);
 
 	for (int field = 0; field < JOB_FIELDS; field++)
 	{
@@ -89,40 +87,23 @@ check_fits_kind(const JobRow *row, const JobArgs *args)
 static void
 apply_given(JobRow *row, const JobArgs *args)
 {
-	const JobRow *from = &args->row;
-
-#define APPLY(field, member) if (args->given & FIELD_BIT(field)) row->member = from->member
-	APPLY(FIELD_SCHEDULE, schedule);
-	APPLY(FIELD_RUN_AT, run_at);
-	APPLY(FIELD_COMMAND, command);
-	APPLY(FIELD_TIME_ZONE, time_zone);
-	APPLY(FIELD_STARTS_AT, starts_at);
-	APPLY(FIELD_EXPIRES_AT, expires_at);
-	APPLY(FIELD_MAX_RUNS, max_runs);
-	APPLY(FIELD_USERNAME, username);
-	APPLY(FIELD_PAYLOAD, payload);
-	APPLY(FIELD_METADATA, metadata);
-	APPLY(FIELD_ACTIVE, active);
-#undef APPLY
+	for (int field = 0; field < JOB_FIELDS; field++)
+		if (args->given & FIELD_BIT(field))
+			job_field_copy(row, &args->row, (JobField) field);
 }
 
 static void
 apply_reset(JobRow *row, uint32 reset)
 {
-	if (reset & FIELD_BIT(FIELD_TIME_ZONE))
-		row->time_zone = pstrdup(default_time_zone());
-	if (reset & FIELD_BIT(FIELD_STARTS_AT))
-		row->starts_at = 0;
-	if (reset & FIELD_BIT(FIELD_EXPIRES_AT))
-		row->expires_at = 0;
-	if (reset & FIELD_BIT(FIELD_MAX_RUNS))
-		row->max_runs = 0;
-	if (reset & FIELD_BIT(FIELD_PAYLOAD))
-		row->payload = NULL;
-	if (reset & FIELD_BIT(FIELD_METADATA))
-		row->metadata = NULL;
-	if (reset & FIELD_BIT(FIELD_ACTIVE))
-		row->active = true;
+	JobRow		defaults;
+
+	memset(&defaults, 0, sizeof(defaults));
+	defaults.time_zone = pstrdup(default_time_zone());
+	defaults.active = true;
+	defaults.policy = policy_default;
+	for (int field = 0; field < JOB_FIELDS; field++)
+		if (reset & FIELD_BIT(field))
+			job_field_copy(row, &defaults, (JobField) field);
 }
 
 /* Writes the outbox row that deletes what the cluster knows under the job's key. */
@@ -179,7 +160,7 @@ alter_job(const JobRow *old, const JobArgs *args)
 		change_role(&row, old);
 		fields = FIELDS_ALL;
 	}
-	if (fields & FIELDS_OF_GENERATION)
+	if (fields & job_fields_that(FIELD_BOUNDS_SLOTS))
 	{
 		bool		new_budget = (args->given & FIELD_BIT(FIELD_MAX_RUNS)) != 0 || old->max_runs == 0;
 

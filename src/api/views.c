@@ -106,6 +106,7 @@ dsched_next_run(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	memset(&row, 0, sizeof(row));
+	row.policy = policy_default;
 	row.schedule = text_column(tuple, "schedule");
 	row.run_at = time_column(tuple, "run_at");
 	row.time_zone = text_column(tuple, "time_zone");

@@ -430,6 +430,11 @@ open_trigger(Partition *partition, const TriggerDef *trigger)
 	OpenRun    *run;
 	int			entry;
 
+	if (trigger->kind != TRIGGER_RUN)
+	{
+		trigger_done(partition, trigger->trigger_id);
+		return;
+	}
 	dlist_foreach(iter, &partition->open)
 		if (dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == trigger->trigger_id)
 			return;

@@ -97,6 +97,21 @@ lower_bound(const SlotRule *rule, TimestampTz after)
 	return after;
 }
 
+/* A row that was restored or written by hand may say anything. */
+static bool
+policy_fits(const JobRow *row, char **problem)
+{
+	char		why[100];
+
+	if (!policy_check(&row->policy, why, sizeof(why)))
+		*problem = psprintf("policy is out of range: %s", why);
+	else if (row->queue != NULL && strlen(row->queue) > POLICY_MAX_QUEUE)
+		*problem = psprintf("policy is out of range: the name of its queue is longer than %d bytes", POLICY_MAX_QUEUE);
+	else
+		return true;
+	return false;
+}
+
 bool
 slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 {
@@ -111,6 +126,10 @@ slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 	rule->starts_at = row->starts_at;
 	rule->expires_at = row->expires_at;
 	rule->last_slot = row->last_slot;
+	rule->job_id = row->job_id;
+	rule->jitter = row->policy.jitter;
+	if (!policy_fits(row, problem))
+		return false;
 	if (rule->one_shot)
 		return true;
 

@@ -409,8 +409,7 @@ trigger_change(OutboxRow *row)
 	size_t		len;
 	char		key[KEYS_MAX_LEN];
 
-	def.trigger_id = def.change_id = row->outbox_id;
-	def.requested_at = row->scheduled_for;
+	sync_describe_request(row, &def);
 	def.username = sync_to_utf8(row->username);
 	def.job_name = sync_to_utf8(row->job_name);
 	def.requested_by = sync_to_utf8(row->requested_by);
@@ -425,7 +424,7 @@ trigger_change(OutboxRow *row)
 		refuse(row->outbox_id);
 		ereport(WARNING,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("dsched: a run of job \"%s\" of role \"%s\" that was asked for cannot be published",
+				 errmsg("dsched: a request for job \"%s\" of role \"%s\" cannot be published",
 						row->job_name, row->username)));
 		return NULL;
 	}

@@ -330,9 +330,8 @@ add_local_trigger(const OutboxRow *row)
 	(void) hash_search(opened_triggers, &row->outbox_id, HASH_ENTER, &found);
 	if (found)
 		return;
-	def.trigger_id = def.change_id = row->outbox_id;
+	sync_describe_request(row, &def);
 	def.job_id = row->job_id;
-	def.requested_at = row->scheduled_for;
 	def.username = strdup(row->username);
 	def.job_name = strdup(row->job_name);
 	def.requested_by = strdup(row->requested_by);

@@ -85,6 +85,8 @@ extern char *sync_encode_row(const JobRow *row, size_t *len, char *problem, size
 /* A definition and its mod_revision as a published row, palloc'd; false: it cannot be one here, and why. */
 extern bool sync_decode_row(const char *value, size_t len, int64 mod_revision, JobRow *row, char *problem, size_t size);
 
+/* What a row of dsched.outbox asks for; its texts and the job are the caller's to set. */
+extern void sync_describe_request(const OutboxRow *row, TriggerDef *def);
 
 /* The key of a definition; out has KEYS_MAX_LEN bytes. False: its names cannot be in a key. */
 extern bool sync_job_key(const char *username, const char *job_name, char *out, int *partition);
