@@ -131,7 +131,6 @@ add_to_lane(int lane, int e)
 	pairingheap_add(&heap, &dsched_shared->entries[e].waiting);
 	l->waiting = heap.ph_root;
 	l->queued++;
-	dsched_shared->queued_entries++;
 }
 
 static void
@@ -145,7 +144,6 @@ remove_from_lane(int e)
 	pairingheap_remove(&heap, &entry->waiting);
 	l->waiting = heap.ph_root;
 	l->queued--;
-	dsched_shared->queued_entries--;
 }
 
 int
@@ -415,7 +413,7 @@ dsched_queue_virtual_time(TimestampTz now, bool begin, uint64 *period)
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
 	/* one turn of a scheduler ranks many runs before it pushes the first: at one moment begins one period */
 	if (begin || dsched_shared->fair_period == 0 ||
-		(dsched_shared->queued_entries == 0 && now != dsched_shared->fair_began))
+		(dsched_shared->free_entries == dsched_shared->queue_size && now != dsched_shared->fair_began))
 	{
 		dsched_shared->fair_period++;
 		dsched_shared->fair_began = now;

@@ -307,7 +307,6 @@ typedef struct DschedShared
 	/* the queue; queue_lock */
 	int			free_head;		/* free entries */
 	int			free_entries;	/* how many */
-	int			queued_entries; /* waiting for an executor, in all lanes */
 	int64		last_seq;
 	int			lanes_used,
 				lanes_free;		/* heads of the lists of lanes; -1 */
@@ -411,8 +410,8 @@ extern bool dsched_queue_withdraw(int db, const RunKey *key);
 extern bool dsched_queue_withdraw_entry(int db, int entry, const RunKey *key);
 
 /*
- * Scheduler: the virtual time of round robin: the highest rank of a run that went to an executor in this busy period, which
- * begins, with the time as it is, when nothing is queued.  begin: now, whatever is queued.
+ * Scheduler: the virtual time of round robin: the highest rank of a run that went to an executor in this busy period.  One
+ * begins, with the time as it is, when the queue is empty and nothing runs.  begin: now, whatever there is.
  */
 extern int64 dsched_queue_virtual_time(TimestampTz now, bool begin, uint64 *period);
 

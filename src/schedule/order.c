@@ -30,8 +30,8 @@
  * A run's tag is the virtual time, or a unit after the last tag of its job if that is later; the
  * virtual time is the tag of the run that was last taken.  So of a thousand runs of one job each waits a round more than the one before, and
  * the first of another job waits for none of them.  Tags are spaced by FAIR_UNIT_US, a fifth of what makes an executor leave
- * for another lane: roles alternate after some runs each and not, at the price of a process, after every one.  When nothing is
- * queued the virtual time is set to the time as it is and tags of before are void; likewise when the policy becomes round_robin.
+ * for another lane: roles alternate after some runs each and not, at the price of a process, after every one.  When nothing
+ * waits or runs, the virtual time is set to the time as it is and tags of before are void; likewise when the policy becomes round_robin.
  * The virtual time lies in shared memory, as the databases share the executors; tags of jobs in the scheduler's.
  */
 #include "postgres.h"
