@@ -8,9 +8,9 @@
  *
  * What counts of a lane is the run that one more executor would take: the first, or the one after those that executors
  * which start or were called are about to take.  A change of lane costs the start of a process, some milliseconds, so an
- * executor leaves for a lane that has executors, all of them busy, only if that run ranks before its own lane's by PLACE_MARGIN_US; for
- * a lane that has none it is enough to rank before.  As ranks are times, and those of later runs are higher, no
- * lane keeps its places for ever, however much work it has, and none waits for the end of its own long run while others go on.
+ * executor leaves for another lane only if that run ranks before its own lane's by more than PLACE_MARGIN_US.  As ranks are
+ * times, and those of later runs are higher, no lane keeps its places for ever, however much work it has, and none waits for
+ * the end of its own long run while others go on.
  *
  * A place that was left is kept for the best of the lanes, whose scheduler may be another than the first to wake up;
  * but for PLACE_KEPT_US at most, as that scheduler may hang.
@@ -373,9 +373,8 @@ place_is_for_others(const ExecutorSlot *slot, int64 now)
 	for (int i = dsched_shared->lanes_used; i >= 0 && claims <= room; i = dsched_shared->lanes[i].next)
 	{
 		const RunEntry *run = i == slot->lane ? NULL : unserved_run(i, now);
-		int64		margin = dsched_shared->lanes[i].executors > 0 ? PLACE_MARGIN_US : 0;
 
-		claims += run != NULL && (own == NULL || run->rank + margin < own->rank);
+		claims += run != NULL && (own == NULL || run->rank + PLACE_MARGIN_US < own->rank);
 	}
 	return claims > room;
 }

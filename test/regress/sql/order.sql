@@ -84,6 +84,28 @@ CALL rest();
 SELECT * FROM ran;
 CALL tidy();
 
+-- So do several roles, though each has an executor of its own.
+CREATE ROLE regress_one LOGIN;
+CREATE ROLE regress_two LOGIN;
+SELECT dsched.schedule('blocker', '30 0 3 1 1 *', 'TABLE gate') > 0 AS defined;
+SELECT dsched.schedule('one 1', '31 0 3 1 1 *', :'logs', username => 'regress_one') > 0 AS defined;
+SELECT dsched.schedule('one 2', '33 0 3 1 1 *', :'logs', username => 'regress_one') > 0 AS defined;
+SELECT dsched.schedule('two 1', '32 0 3 1 1 *', :'logs', username => 'regress_two') > 0 AS defined;
+SELECT dsched.schedule('two 2', '34 0 3 1 1 *', :'logs', username => 'regress_two') > 0 AS defined;
+SELECT dsched.schedule('mine', '35 0 3 1 1 *', :'logs') > 0 AS defined;
+CALL rest();
+BEGIN;
+LOCK TABLE gate;
+SELECT clock_set('2044-01-01 03:00:30');
+SELECT wait_until($$ SELECT count(*) = 1 FROM dsched.runs WHERE status = 'running' $$);
+CALL come_due('2044-01-01 03:00:35', 5);
+COMMIT;
+CALL rest();
+SELECT * FROM ran;
+CALL tidy();
+DROP ROLE regress_one;
+DROP ROLE regress_two;
+
 --
 -- earliest_deadline: counted from when they came due; without one, an hour.
 --
