@@ -2,21 +2,24 @@
  * pool.c
  *	  The pool of executors: which lane has how many of them.
  *
- * The pool belongs to nobody.  Schedulers start executors for the lanes of their database that have more work than hands, the lane
- * whose next run ranks first before the others.  Where the pool is full, or the server has no worker left, they ask idle executors
- * of other lanes to leave, and a busy one leaves by itself when its run has ended if its place is for another lane.
+ * The pool belongs to nobody.  Schedulers start executors for the lanes of their database that have more
+ * work than hands, the lane whose next run ranks first before the others.  Where the pool is full, or the
+ * server has no worker left, they ask idle executors of other lanes to leave, and a busy one leaves by
+ * itself when its run has ended if its place is for another lane.
  *
- * What counts of a lane is the run that one more executor would take: the first, or the one after those that executors
- * which start or were called are about to take.  A change of lane costs the start of a process, some milliseconds, so an
- * executor leaves for another lane only if that run ranks before its own lane's by more than PLACE_MARGIN_US.  As ranks are
- * times, and those of later runs are higher, no lane keeps its places for ever, however much work it has, and none waits for
- * the end of its own long run while others go on.
+ * What counts of a lane is the run that one more executor would take: the first, or the one after those
+ * that executors which start or were called are about to take.  A change of lane costs the start of a
+ * process, some milliseconds, so an executor leaves for another lane only if that run ranks before its
+ * own lane's by more than PLACE_MARGIN_US.  As ranks are times, and those of later runs are higher, no
+ * lane keeps its places for ever, however much work it has, and none waits for the end of its own long
+ * run while others go on.
  *
- * A place that was left is kept for the best of the lanes, whose scheduler may be another than the first to wake up;
- * but for PLACE_KEPT_US at most, as that scheduler may hang.
+ * A place that was left is kept for the best of the lanes, whose scheduler may be another than the first
+ * to wake up; but for PLACE_KEPT_US at most, as that scheduler may hang.
  *
- * Everything here is under queue_lock.  An executor that dies gives its place and its run back in its exit callback.  One that
- * never comes up is noticed by who started it, or by anybody after START_TIMEOUT_US.
+ * Everything here is under queue_lock.  An executor that dies gives its place and its run back in its
+ * exit callback.  One that never comes up is noticed by who started it, or by anybody after
+ * START_TIMEOUT_US.
  */
 #include "postgres.h"
 
@@ -65,8 +68,8 @@ static bool place_is_for_others(const ExecutorSlot *slot, int64 now);
 /* ---- starting ---------------------------------------------------------------------------------- */
 
 /*
- * Executors that were registered by this process but never came up: the postmaster had no room to fork, or a
- * scheduler before this one registered them and died.
+ * Executors that were registered by this process but never came up: the postmaster had no room to fork,
+ * or a scheduler before this one registered them and died.
  */
 static void
 reap_failed_starts(int64 now)
@@ -89,7 +92,10 @@ reap_failed_starts(int64 now)
 	}
 }
 
-/* Reserves a slot and registers an executor for a lane; false if there is no slot in the pool or the server. */
+/*
+ * Reserves a slot and registers an executor for a lane; false if there is no slot in the pool or the
+ * server.
+ */
 static bool
 start_executor(int lane)
 {
@@ -222,13 +228,19 @@ no_worker_left(int64 now)
 	return dsched_shared->no_worker_until > now;
 }
 
-/* The run of a lane that waits for an executor more, if one could be started for it (but for want of workers); or NULL. */
+/*
+ * The run of a lane that waits for an executor more, if one could be started for it (but for want of
+ * workers); or NULL.
+ */
 static const RunEntry *
 unserved_run(int lane, int64 now)
 {
 	const Lane *l = &dsched_shared->lanes[lane];
 
 	if (l->queued <= l->coming || (l->retry_at > now && !no_worker_left(now)))
+		return NULL;
+	/* only a hint, as it is read without its lock: nobody is there who would start one */
+	if (dsched_shared->databases[l->db].scheduler_proc == NULL)
 		return NULL;
 	return queue_peek(lane, l->coming);
 }
@@ -241,16 +253,17 @@ claims_before(int lane, const RunEntry *own, int64 now)
 
 	for (int i = dsched_shared->lanes_used; i >= 0; i = dsched_shared->lanes[i].next)
 	{
-		const RunEntry *run = i == lane || dsched_shared->lanes[i].failed_starts > 0 ? NULL : unserved_run(i, now);
+		const RunEntry *run = i == lane ? NULL : unserved_run(i, now);
 
-		n += run != NULL && queue_goes_before(run, own);
+		n += run != NULL && dsched_shared->lanes[i].failed_starts == 0 && queue_goes_before(run, own);
 	}
 	return n;
 }
 
 /*
- * Is there a free place for this lane?  Those before it come first: lanes of other databases, whose schedulers may not have
- * woken up yet, and where workers are short those of this one that have tried in vain.  *again: when to ask again if not.
+ * Is there a free place for this lane?  Those before it come first: lanes of other databases, whose
+ * schedulers may not have woken up yet, and where workers are short those of this one that have tried in
+ * vain.  *again: when to ask again if not.
  */
 static bool
 may_take_place(int lane, int64 now, int64 *again)
@@ -270,7 +283,10 @@ may_take_place(int lane, int64 now, int64 *again)
 	return false;
 }
 
-/* The lane of this database that is to get the next executor: its run ranks first; those that failed to start come last. -1: none. */
+/*
+ * The lane of this database that is to get the next executor: its run ranks first; those that failed to
+ * start come last. -1: none.
+ */
 static int
 best_lane(int db, int64 now)
 {
@@ -353,8 +369,8 @@ dsched_executor_attach(int executor, uint64 generation)
 }
 
 /*
- * Do more lanes rank before the executor's own than there are places free or about to be?  Its own lane needs no margin
- * where it has nothing to do.
+ * Do more lanes rank before the executor's own than there are places free or about to be?  Its own lane
+ * needs no margin where it has nothing to do.
  */
 static bool
 place_is_for_others(const ExecutorSlot *slot, int64 now)
@@ -399,8 +415,8 @@ dsched_executor_should_retire(int executor)
 }
 
 /*
- * An executor leaves, by itself or killed.  Runs after the abort of its transaction (registered before the
- * connection to the database was made), so whoever looks up the row of its run sees the final truth.
+ * An executor leaves, by itself or killed.  Runs after the abort of its transaction (registered before
+ * the connection to the database was made), so whoever looks up the row of its run sees the final truth.
  */
 static void
 executor_exit(int code, Datum arg)

@@ -3,20 +3,21 @@
  *	  The run queue, in shared memory: runs between "decided" and "accounted for".
  *
  * A scheduler pushes runs, each into the lane of its database and role.  An executor is bound to one lane
- * for its life, takes the run in it that ranks first, and hands it back finished; the scheduler collects finished runs when
- * it next accounts for them.  So a run costs no round trip through the scheduler, and a burst of completions
- * wakes it once: only the first entry of an empty finished list sets its latch.
+ * for its life, takes the run in it that ranks first, and hands it back finished; the scheduler collects
+ * finished runs when it next accounts for them.  So a run costs no round trip through the scheduler, and
+ * a burst of completions wakes it once: only the first entry of an empty finished list sets its latch.
  *
- * A lane is a pairing heap by rank, which the scheduler gave to the run (schedule/order.c) and which does not change.  The nodes
- * lie in the entries and the lane has the root; a heap as lib/pairingheap.h wants it, with a pointer to the function that
- * compares, is put around the root for each operation, as functions may lie elsewhere in another process.
+ * A lane is a pairing heap by rank, which the scheduler gave to the run (schedule/order.c) and which does
+ * not change.  The nodes lie in the entries and the lane has the root; a heap as lib/pairingheap.h wants
+ * it, with a pointer to the function that compares, is put around the root for each operation, as
+ * functions may lie elsewhere in another process.
  *
- * The queue is of fixed size.  Two things keep a flood from blocking others: a run that ranks before one that waits takes
- * its place, and the last places are only for databases that have few.
+ * The queue is of fixed size.  Two things keep a flood from blocking others: a run that ranks before one
+ * that waits takes its place, and the last places are only for databases that have few.
  *
- * Everything here is under queue_lock.  What is lost with a process: an executor that dies gives its slot,
- * and its run with status NONE, back in its exit callback (pool.c); a scheduler's entries stay and are found by its
- * successor (the queued ones are withdrawn, the running ones waited for).
+ * Everything here is under queue_lock.  What is lost with a process: an executor that dies gives its
+ * slot, and its run with status NONE, back in its exit callback (pool.c); a scheduler's entries stay and
+ * are found by its successor (the queued ones are withdrawn, the running ones waited for).
  */
 #include "postgres.h"
 
@@ -77,7 +78,10 @@ heap_of(const Lane *lane)
 	return heap;
 }
 
-/* The lane of a database and role; a new one if there is none. There are enough for all entries and executors. */
+/*
+ * The lane of a database and role; a new one if there is none. There are enough for all entries and
+ * executors.
+ */
 static int
 find_lane(Oid dboid, Oid roleoid)
 {
@@ -249,8 +253,9 @@ dsched_queue_has_room(int db)
 }
 
 /*
- * Takes the entry that ranks last of those of the run's database out of the full queue, if the run goes before it.  It is searched
- * among all entries, but not for a run that goes behind the last one that is known: worst_rank is never too low.
+ * Takes the entry that ranks last of those of the run's database out of the full queue, if the run goes
+ * before it.  It is searched among all entries, but not for a run that goes behind the last one that is
+ * known: worst_rank is never too low.
  */
 static bool
 displace_for(const RunEntry *run, RunKey *displaced)
@@ -411,7 +416,7 @@ dsched_queue_virtual_time(TimestampTz now, bool begin, uint64 *period)
 	int64		time;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
-	/* one turn of a scheduler ranks many runs before it pushes the first: at one moment begins one period */
+	/* one turn of a scheduler ranks many runs before it pushes the first: a moment begins one period only */
 	if (begin || dsched_shared->fair_period == 0 ||
 		(dsched_shared->free_entries == dsched_shared->queue_size && now != dsched_shared->fair_began))
 	{

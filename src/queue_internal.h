@@ -1,6 +1,6 @@
 /*
  * queue_internal.h
- *	  What queue.c (runs and lanes) and pool.c (executors) share.  All of it under queue_lock, taken by the caller.
+ *	  What queue.c (runs and lanes) and pool.c (executors) share.  The caller holds queue_lock.
  */
 #ifndef DSCHED_QUEUE_INTERNAL_H
 #define DSCHED_QUEUE_INTERNAL_H

@@ -2,12 +2,9 @@
  * order.c
  *	  What goes first: the rank of a run.
  *
- * A run gets its rank when it may start, and keeps it while it waits for an executor; of those that wait the lowest rank is taken
- * first.  By all policies of dsched.dispatch_policy it is a moment, in microseconds like a TimestampTz: when the run came due, moved
- * back or forth by what the policy prefers.  Three things follow.  A run that comes later has a higher rank than one of the
- * same kind that waits, so whatever waits is first at some time and nothing starves.  Ageing costs nothing: two runs of different
- * priority gain by waiting at the same pace, so their order never changes, and no rank has to be
- * computed again.  And ranks of several databases, or of two policies after a reload, can be compared.
+ * A run gets its rank when it may start and keeps it while it waits for an executor; of those that wait,
+ * the lowest rank is taken first.  By all policies of dsched.dispatch_policy it is a moment, in
+ * microseconds as a TimestampTz: when the run came due, moved back or forth by what the policy prefers.
  *
  *	  priority				due - priority * ageing
  *	  fifo					due
@@ -15,24 +12,30 @@
  *	  rate_monotonic		due + ageing * log2(period / an hour)	(none: an hour)
  *	  round_robin			a tag of start-time fair queueing, see below
  *
- * The hour is what a job counts with that has no deadline or no period, a one-shot, say; so that its rank is that of fifo, and the
- * ranks of all policies are about the present.
+ * Three things follow.  A run that comes later has a higher rank than one of the same kind that waits, so
+ * whatever waits is first at some time and nothing starves.  Ageing costs nothing: two runs of different
+ * priority gain by waiting at the same pace, so their order never changes and no rank is computed twice.
+ * And ranks of several databases, or of two policies after a reload, can be compared.  The hour is what a
+ * job counts with that has no deadline, or no period as a one-shot; so its rank is that of fifo.
  *
- * Lateness counts in full up to ORDER_LATE_US only.  A backlog (after a stop, a take-over, a backfill) would go before all that
- * comes due while it is worked off, however urgent that is; so what is later is taken for that late, and among itself it stays in the
- * order of due times.
+ * Lateness counts in full up to ORDER_LATE_US only.  A backlog (after a stop, a take-over, a backfill)
+ * would else go before all that comes due while it is worked off, however urgent.  What is later is taken
+ * for that late, and stays in the order of due times among itself.
  *
- * Rate monotonic order is a fixed priority by the period (Liu and Layland 1973, as are earliest deadlines); with the logarithm of
- * the period instead of its rank among the jobs no job has to know of the others, and with ageing the longest
- * period has its turn under overload too: a run has to wait one step of ageing more for each doubling of its job's period.
+ * Earliest deadline and rate monotonic are Liu's and Layland's (1973).  Rate monotonic order is a fixed
+ * priority by the period.  It is taken from the logarithm of the period, not from the period's place
+ * among those of the other jobs, so that no job has to know of the others; and as everything ages, the
+ * longest period has its turn under overload too: each doubling of the period is one step of ageing.
  *
- * Round robin is over jobs, not runs: start-time fair queueing (Goyal, Vin and Cheng 1996) with the same length for every run.
- * A run's tag is the virtual time, or a unit after the last tag of its job if that is later; the
- * virtual time is the tag of the run that was last taken.  So of a thousand runs of one job each waits a round more than the one before, and
- * the first of another job waits for none of them.  Tags are spaced by FAIR_UNIT_US, a fifth of what makes an executor leave
- * for another lane: roles alternate after some runs each and not, at the price of a process, after every one.  When nothing
- * waits or runs, the virtual time is set to the time as it is and tags of before are void; likewise when the policy becomes round_robin.
- * The virtual time lies in shared memory, as the databases share the executors; tags of jobs in the scheduler's.
+ * Round robin is over jobs, not runs: start-time fair queueing (Goyal, Vin and Cheng 1996) with one
+ * length for all runs.  A run's tag is the virtual time, or a unit after the last tag of its job if that
+ * is later; the virtual time is the tag of the run that was taken last.  So of a thousand runs of one job
+ * each waits a round longer than the one before, and the first of another job waits for none of them.
+ * Tags are spaced by FAIR_UNIT_US, a fifth of what makes an executor leave for another lane (pool.c):
+ * roles alternate after some runs each, not after every one at the price of a process.  When nothing
+ * waits or runs, the virtual time is set to the time as it is and tags from before are void; likewise
+ * when the policy becomes round_robin.  It lies in shared memory, as the databases share the executors;
+ * the tags of jobs are their scheduler's.
  */
 #include "postgres.h"
 
@@ -76,18 +79,20 @@ order_rank(Job *job, const RunKey *key, TimestampTz due)
 	}
 }
 
-/* When it came due, but not too long ago: of what is over, a microsecond is left of a second, which keeps the order. */
+/* When it came due, but not too long ago: of each second beyond, a microsecond is left, to keep the order. */
 static TimestampTz
 counted_from(TimestampTz due)
 {
 	int64		late = scheduler.now - due;
 
-	return late <= ORDER_LATE_US ? due : scheduler.now - ORDER_LATE_US - (late - ORDER_LATE_US) / USECS_PER_SEC;
+	if (late <= ORDER_LATE_US)
+		return due;
+	return scheduler.now - ORDER_LATE_US - Min((late - ORDER_LATE_US) / USECS_PER_SEC, ORDER_LATE_US);
 }
 
 /*
- * The shortest distance of the next few slots from 'due' on.  Looked for once in a generation: it is a property of the schedule, and the
- * few slots that do not show it (the last before expires_at) are not worth more.
+ * The shortest distance of the next few slots from 'due' on: what the theory takes for the period of a
+ * task that is not strictly periodic.  Looked for once in a generation.
  */
 static int64
 job_period(Job *job, TimestampTz due)
