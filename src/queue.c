@@ -455,7 +455,7 @@ dsched_queue_take(int executor)
 		entry->executor = executor;
 		entry->pid = MyProcPid;
 		slot->entry = e;
-		slot->fenced = false;
+		slot->fenced = slot->cancelled = false;
 		dsched_shared->fair_time = Max(dsched_shared->fair_time, entry->rank);
 		queue_set_executor(slot, EXECUTOR_BUSY, false, false);
 	}

@@ -391,9 +391,9 @@ extern bool dsched_cancel_run(int entry, const RunKey *key);
  * Scheduler: queues a run and calls an idle executor of its lane.  Returns the index of its entry, or -1 if the queue is
  * full (then the next finished run wakes the scheduler).
  *
- * Full, it makes room for a run that ranks before the last of those of its database that still wait: that one is taken out, and
- * *displaced is its key, for the scheduler to wait with it as with one that was never pushed.  displaced->attempt is 0 if none was.
- * So a flood of low rank that has filled the queue holds up nobody.  displaced may be NULL: full is full, then.
+ * Full, it makes room for a run that ranks before the last of those of its database that wait: that one is taken
+ * out, and *displaced is its key, for the scheduler to wait with it as with one that was never pushed; its attempt
+ * is 0 if none was.  So a flood of low rank holds up nobody.  displaced may be NULL: full is full, then.
  */
 extern int	dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid, RunKey *displaced);
 

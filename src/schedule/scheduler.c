@@ -429,19 +429,18 @@ static void
 withdraw_leftovers(void)
 {
 	RunEntry	entry;
-	RunKey	   *queued = palloc(sizeof(RunKey) * dsched_shared->queue_size);
-	int			n = 0;
 
-	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	for (int i = 0; i < dsched_shared->queue_size; i++)
-		if (dsched_shared->entries[i].state == ENTRY_QUEUED && dsched_shared->entries[i].token.db == scheduler.db)
-			queued[n++] = dsched_shared->entries[i].key;
-	LWLockRelease(dsched_shared->queue_lock);
-	for (int i = 0; i < n; i++)
-		(void) dsched_queue_withdraw(scheduler.db, &queued[i]);
+	{
+		RunKey		key;
+
+		LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+		key = dsched_shared->entries[i].key;
+		LWLockRelease(dsched_shared->queue_lock);
+		(void) dsched_queue_withdraw_entry(scheduler.db, i, &key);
+	}
 	while (dsched_queue_take_finished(scheduler.db, &entry, 1) > 0)
 		 /* its row tells */ ;
-	pfree(queued);
 }
 
 static bool
