@@ -221,6 +221,16 @@ CREATE FUNCTION dsched.run_now(job_name text, username text DEFAULT NULL) RETURN
 CREATE FUNCTION dsched.run_now(job_id bigint) RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_run_now_by_id' LANGUAGE C;
 
+CREATE FUNCTION dsched.backfill(
+	job_name text, first timestamptz, last timestamptz, username text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_backfill_by_name' LANGUAGE C;
+CREATE FUNCTION dsched.backfill(job_id bigint, first timestamptz, last timestamptz) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_backfill_by_id' LANGUAGE C;
+
+CREATE FUNCTION dsched.cancel(run_key text) RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_cancel' LANGUAGE C;
+
 CREATE FUNCTION dsched.adopt() RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_adopt' LANGUAGE C;
 

@@ -1,8 +1,8 @@
 /*
  * alter.c
- *	  dsched.alter_job(), pause(), resume(), unschedule() and run_now(): changes of a job that exists.
+ *	  dsched.alter_job(), pause(), resume() and unschedule(): changes of a job that exists.
  *
- * Each comes in two forms, by name and by id; both return the id (run_now: the key of the run).  A change
+ * Each comes in two forms, by name and by id; both return the id.  A change
  * that alters the set of slots begins a new generation; the scheduler, once it sees that, closes the old
  * one's slots that have not started.  Runs under way go on.
  *
@@ -28,31 +28,6 @@ PG_FUNCTION_INFO_V1(dsched_resume_by_name);
 PG_FUNCTION_INFO_V1(dsched_resume_by_id);
 PG_FUNCTION_INFO_V1(dsched_unschedule_by_name);
 PG_FUNCTION_INFO_V1(dsched_unschedule_by_id);
-PG_FUNCTION_INFO_V1(dsched_run_now_by_name);
-PG_FUNCTION_INFO_V1(dsched_run_now_by_id);
-
-/* The job that f(job_name, username) names. */
-static void
-find_by_name_args(FunctionCallInfo fcinfo, const char *function, bool lock, JobRow *out)
-{
-	char	   *name;
-
-	begin_change(function);
-	name = text_arg(fcinfo, 0, "job_name");
-	find_job_by_name(name, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), lock, out);
-}
-
-/* The job that f(job_id, ...) names. */
-static void
-find_by_id_arg(FunctionCallInfo fcinfo, const char *function, bool lock, JobRow *out)
-{
-	begin_change(function);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("job_id must not be null")));
-	find_job_by_id(PG_GETARG_INT64(0), lock, out);
-}
 
 /* ---- alter_job ---------------------------------------------------------------------------------- */
 
@@ -239,7 +214,7 @@ dsched_pause_by_name(PG_FUNCTION_ARGS)
 {
 	JobRow		row;
 
-	find_by_name_args(fcinfo, "dsched.pause()", true, &row);
+	find_by_name_args(fcinfo, "dsched.pause()", 1, true, &row);
 	PG_RETURN_INT64(set_active(&row, false));
 }
 
@@ -257,7 +232,7 @@ dsched_resume_by_name(PG_FUNCTION_ARGS)
 {
 	JobRow		row;
 
-	find_by_name_args(fcinfo, "dsched.resume()", true, &row);
+	find_by_name_args(fcinfo, "dsched.resume()", 1, true, &row);
 	PG_RETURN_INT64(set_active(&row, true));
 }
 
@@ -286,7 +261,7 @@ dsched_unschedule_by_name(PG_FUNCTION_ARGS)
 {
 	JobRow		row;
 
-	find_by_name_args(fcinfo, "dsched.unschedule()", true, &row);
+	find_by_name_args(fcinfo, "dsched.unschedule()", 1, true, &row);
 	PG_RETURN_INT64(unschedule(&row));
 }
 
@@ -297,50 +272,4 @@ dsched_unschedule_by_id(PG_FUNCTION_ARGS)
 
 	find_by_id_arg(fcinfo, "dsched.unschedule()", true, &row);
 	PG_RETURN_INT64(unschedule(&row));
-}
-
-/* ---- run_now ------------------------------------------------------------------------------------ */
-
-/* Asks for one run outside the schedule; the key that it will have. */
-static text *
-run_now(const JobRow *row)
-{
-	OutboxRow	out;
-	RunKey		key;
-
-	memset(&out, 0, sizeof(out));
-	out.outbox_id = random_id();
-	out.job_id = row->job_id;
-	out.username = row->username;
-	out.job_name = row->job_name;
-	out.base_revision = row->mod_revision;
-	out.scheduled_for = dsched_wall_now();
-	out.requested_by = caller_name();
-	out.created_at = out.scheduled_for;
-	outbox_insert(&out);
-	dsched_wake_at_commit();
-
-	memset(&key, 0, sizeof(key));
-	key.job_id = row->job_id;
-	key.scheduled_for = out.scheduled_for;
-	key.trigger_id = out.outbox_id;
-	return cstring_to_text(run_key_text(&key));
-}
-
-Datum
-dsched_run_now_by_name(PG_FUNCTION_ARGS)
-{
-	JobRow		row;
-
-	find_by_name_args(fcinfo, "dsched.run_now()", false, &row);
-	PG_RETURN_TEXT_P(run_now(&row));
-}
-
-Datum
-dsched_run_now_by_id(PG_FUNCTION_ARGS)
-{
-	JobRow		row;
-
-	find_by_id_arg(fcinfo, "dsched.run_now()", false, &row);
-	PG_RETURN_TEXT_P(run_now(&row));
 }

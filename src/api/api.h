@@ -132,6 +132,15 @@ extern void check_job_role(const char *username);
 extern void find_job_by_name(const char *job_name, const char *username, bool lock, JobRow *out);
 extern void find_job_by_id(int64 job_id, bool lock, JobRow *out);
 
+/* The job that f(job_name, ...) names, with its role in the argument number 'username'; or f(job_id, ...). */
+extern void find_by_name_args(FunctionCallInfo fcinfo, const char *function, int username, bool lock, JobRow *out);
+extern void find_by_id_arg(FunctionCallInfo fcinfo, const char *function, bool lock, JobRow *out);
+
+/* ---- views.c ---------------------------------------------------------------------------------- */
+
+/* Is an attempt of the run queued or running on this instance? */
+extern bool is_run_active(const RunKey *run);
+
 /* ---- check.c ---------------------------------------------------------------------------------- */
 
 extern void check_job_name(const char *name);

@@ -21,6 +21,9 @@
 
 #include "api/api.h"
 
+/* The least misfire_grace with which "skip" does not skip what is as punctual as can be. */
+#define MIN_GRACE_OF_SKIP USECS_PER_SEC
+
 /* ---- values ------------------------------------------------------------------------------------- */
 
 /* The names that a field can have, as a list for people. */
@@ -155,7 +158,7 @@ duration_text(int64 duration)
 	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&interval)));
 }
 
-/* Was one of the fields said in this call, and is another value than that of who says nothing? */
+/* Was the field said in this call, with another value than that of who says nothing? */
 static bool
 is_said(const JobRow *row, uint32 given, PolicyField field)
 {
@@ -185,12 +188,28 @@ check_retries(const JobRow *row, uint32 given)
 				 errhint("Give both.")));
 }
 
+#define FIELDS_OF_MISFIRE \
+	(FIELD_BIT(FIELD_OF_POLICY(POLICY_MISFIRE)) | FIELD_BIT(FIELD_OF_POLICY(POLICY_MISFIRE_GRACE)))
+
+/* Every run begins a little after its time, so with no grace to speak of none would begin, or by luck. */
+static void
+check_skipped(const JobRow *row, uint32 given)
+{
+	if ((given & FIELDS_OF_MISFIRE) == 0 || row->policy.misfire != MISFIRE_SKIP ||
+		row->policy.misfire_grace >= MIN_GRACE_OF_SKIP)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("misfire_grace must be at least %s with misfire \"skip\"", duration_text(MIN_GRACE_OF_SKIP)),
+			 errdetail("It is %s. A run begins a little after its time, and would be skipped for that.",
+					   duration_text(row->policy.misfire_grace))));
+}
+
 /* Nothing can be late as long as the job lasts: "all" then says nothing. */
 static void
 check_misfire(const JobRow *row, uint32 given)
 {
-	const uint32 parts = FIELD_BIT(FIELD_OF_POLICY(POLICY_MISFIRE)) | FIELD_BIT(FIELD_OF_POLICY(POLICY_MISFIRE_GRACE)) |
-		FIELD_BIT(FIELD_STARTS_AT) | FIELD_BIT(FIELD_EXPIRES_AT);
+	const uint32 parts = FIELDS_OF_MISFIRE | FIELD_BIT(FIELD_STARTS_AT) | FIELD_BIT(FIELD_EXPIRES_AT);
 	const JobPolicy *policy = &row->policy;
 
 	if ((given & parts) == 0 || policy->misfire != MISFIRE_ALL || row->starts_at == 0 || row->expires_at == 0 ||
@@ -208,6 +227,7 @@ void
 check_policy(const JobRow *row, uint32 given)
 {
 	check_retries(row, given);
+	check_skipped(row, given);
 	check_misfire(row, given);
 	if (row->queue != NULL && (given & FIELD_BIT(FIELD_QUEUE)) != 0)
 		check_queue_name(row->queue);

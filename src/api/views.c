@@ -169,6 +169,23 @@ is_active_here(const RunEntry *entry)
 		dsched_shared->lanes[entry->lane].dboid == MyDatabaseId;
 }
 
+bool
+is_run_active(const RunKey *run)
+{
+	bool		found = false;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->queue_size && !found; i++)
+	{
+		const RunEntry *entry = &dsched_shared->entries[i];
+
+		found = is_active_here(entry) && entry->key.job_id == run->job_id &&
+			entry->key.scheduled_for == run->scheduled_for && entry->key.trigger_id == run->trigger_id;
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	return found;
+}
+
 /* Copies this database's queued and running entries; n of them. */
 static ActiveRun *
 copy_active_runs(int *n)

@@ -188,6 +188,9 @@ extern bool run_update(const RunRow *row);
 /* Looks up one row: RUN_STATUS_NONE if there is none. Direct access, latest snapshot. */
 extern RunStatus run_lookup(const RunKey *key);
 
+/* The status of the latest attempt, whichever run->attempt is, and how many of the attempts failed. Likewise. */
+extern RunStatus run_lookup_latest(const RunKey *run, int32 *failures);
+
 typedef struct RunSeen
 {
 	RunKey		key;

@@ -79,8 +79,9 @@ open_run_table(LOCKMODE lockmode)
 	return rel;
 }
 
+/* A scan by the first columns of the key. */
 static SysScanDesc
-begin_key_scan(Relation rel, const RunKey *key)
+begin_part_scan(Relation rel, const RunKey *key, int ncolumns)
 {
 	ScanKeyData keys[N_KEY_COLUMNS];
 
@@ -92,7 +93,13 @@ begin_key_scan(Relation rel, const RunKey *key)
 				Int64GetDatum(key->trigger_id));
 	ScanKeyInit(&keys[3], table_map.attno[COL_ATTEMPT], BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(key->attempt));
-	return systable_beginscan(rel, catalog_require()->run_pkey, true, NULL, N_KEY_COLUMNS, keys);
+	return systable_beginscan(rel, catalog_require()->run_pkey, true, NULL, ncolumns, keys);
+}
+
+static SysScanDesc
+begin_key_scan(Relation rel, const RunKey *key)
+{
+	return begin_part_scan(rel, key, N_KEY_COLUMNS);
 }
 
 RunStatus
@@ -108,6 +115,34 @@ run_lookup(const RunKey *key)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return status;
+}
+
+RunStatus
+run_lookup_latest(const RunKey *run, int32 *failures)
+{
+	Relation	rel = open_run_table(AccessShareLock);
+	SysScanDesc scan = begin_part_scan(rel, run, N_KEY_COLUMNS - 1);
+	HeapTuple	tuple;
+	RunStatus	latest = RUN_STATUS_NONE;
+	int32		attempt = 0;
+
+	*failures = 0;
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		RunSeen		seen;
+
+		if (!seen_from_tuple(tuple, RelationGetDescr(rel), &seen))
+			continue;
+		if (seen.status == RUN_FAILED || seen.status == RUN_TIMED_OUT)
+			(*failures)++;
+		if (seen.key.attempt < attempt)
+			continue;
+		attempt = seen.key.attempt;
+		latest = seen.status;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return latest;
 }
 
 bool

@@ -2,8 +2,10 @@
  * policy.c
  *	  What a job's definition says about its runs: names, ranges, retries, jitter.
  *
- * Retries and jitter are spread by a hash of job and slot, not by chance, so that after a restart or a take-over the same slot has
- * the same times.
+ * Retries and jitter are spread by a hash of job and slot, not by chance, so that after a restart or a take-over the
+ * same slot has the same times.
+ *
+ * policy_fields is the one list of what a policy has: whoever does the same with each field goes through it.
  */
 #include "core/policy.h"
 

@@ -13,6 +13,8 @@
 #include "postgres.h"
 
 #include "core/calendar.h"
+#include "core/keys.h"
+#include "lib/stringinfo.h"
 #include "schedule/slots.h"
 #include "utils/timestamp.h"
 
@@ -147,6 +149,99 @@ slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 		return false;
 	}
 	return true;
+}
+
+void
+slot_rule_narrow(SlotRule *rule, TimestampTz first, TimestampTz last)
+{
+	int64		anchor = to_unix(rule->anchor);
+	int64		from = to_unix(first);
+
+	rule->slots_from = first - 1;
+	rule->last_slot = last == 0 ? 1 : last; /* 0 is none; no slot lies between the two */
+	rule->starts_at = rule->expires_at = 0;
+	rule->jitter = 0;
+	/* the anchor itself is no slot */
+	if (!rule->one_shot && rule->cron.kind == CRON_INTERVAL && anchor >= from)
+		rule->anchor = from_unix(anchor - ((anchor - from) / rule->cron.interval_s + 1) * rule->cron.interval_s);
+}
+
+bool
+slot_rule_for_range(const JobRow *row, TimestampTz first, TimestampTz last, SlotRule *out, char **problem)
+{
+	if (!slot_rule_make(row, out, problem))
+		return false;
+	if (out->one_shot || out->cron.kind == CRON_REBOOT)
+	{
+		*problem = pstrdup(out->one_shot ? "it runs once" : "@reboot names no times");
+		return false;
+	}
+	slot_rule_narrow(out, first, last);
+	return true;
+}
+
+/* What is hashed, in an order of bytes that is the same everywhere. */
+static void
+put_number(StringInfo out, uint64 number)
+{
+	for (int i = 0; i < 8; i++)
+		appendStringInfoChar(out, (char) (number >> (8 * i)));
+}
+
+static void
+put_days(StringInfo out, const CronSchedule *cron)
+{
+	put_number(out, cron->doms);
+	put_number(out, cron->doms_from_end);
+	put_number(out, cron->nearest_weekdays);
+	put_number(out, cron->last_weekday);
+	put_number(out, cron->dows);
+	for (size_t i = 0; i < lengthof(cron->nth_dows); i++)
+		put_number(out, cron->nth_dows[i]);
+	put_number(out, cron->last_dows);
+	put_number(out, cron->dom_and_dow);
+}
+
+static void
+put_fields(StringInfo out, const CronSchedule *cron)
+{
+	put_number(out, cron->seconds);
+	put_number(out, cron->minutes);
+	put_number(out, cron->hours);
+	put_number(out, cron->months);
+	for (size_t i = 0; i < lengthof(cron->years); i++)
+		put_number(out, cron->years[i]);
+	put_days(out, cron);
+	put_number(out, cron->wall_clock);
+}
+
+uint64
+slot_rule_hash(const SlotRule *rule)
+{
+	const CronSchedule *cron = &rule->cron;
+	StringInfoData bytes;
+	int64		phase;
+	uint64		hash;
+
+	initStringInfo(&bytes);
+	put_number(&bytes, rule->one_shot);
+	put_number(&bytes, cron->kind);
+	if (rule->one_shot)
+		put_number(&bytes, (uint64) rule->run_at);
+	else if (cron->kind == CRON_INTERVAL)
+	{
+		phase = to_unix(rule->anchor) % cron->interval_s;
+		put_number(&bytes, (uint64) cron->interval_s);
+		put_number(&bytes, (uint64) (phase < 0 ? phase + cron->interval_s : phase));
+	}
+	else
+	{
+		put_fields(&bytes, cron);
+		appendStringInfoString(&bytes, pg_get_timezone_name(rule->tz));
+	}
+	hash = keys_hash(bytes.data, bytes.len, 0);
+	pfree(bytes.data);
+	return hash;
 }
 
 TimestampTz

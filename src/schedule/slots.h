@@ -31,6 +31,20 @@ typedef struct SlotRule
  */
 extern bool slot_rule_make(const JobRow *row, SlotRule *rule, char **problem);
 
+/*
+ * The rule of the same pattern for a range of time, both ends inclusive: its slots are all that the pattern has there,
+ * whatever the bounds of the job are, and none has a delay.  An interval counts backwards from its anchor, too.
+ * last is not before first.  slot_rule_for_range() is for a row, and false also for a job that has no pattern.
+ */
+extern void slot_rule_narrow(SlotRule *rule, TimestampTz first, TimestampTz last);
+extern bool slot_rule_for_range(const JobRow *row, TimestampTz first, TimestampTz last, SlotRule *out, char **problem);
+
+/*
+ * Of the pattern alone (fields and zone, or interval and its phase): the same for schedules that name the same sets, on every
+ * instance; bounds and pauses do not change it.
+ */
+extern uint64 slot_rule_hash(const SlotRule *rule);
+
 /* The first slot after 'after' that exists by the rule; 0 if there is none. @reboot: PgStartTime if later than both. */
 extern TimestampTz slot_next(const SlotRule *rule, TimestampTz after);
 

@@ -163,7 +163,8 @@ SELECT pg_temp.refused(o) FROM unnest(ARRAY[
 SELECT pg_temp.refused(o) FROM unnest(ARRAY[
 	'retry_delay => ''5 s''', 'retry_max_delay => ''1 h''', 'retry_delay => ''5 s'', max_attempts => 1',
 	'max_attempts => 2, retry_delay => ''11 min''', 'max_attempts => 2, retry_delay => ''2 s'', retry_max_delay => ''1.9 s''',
-	'max_attempts => 2, retry_max_delay => ''0''',
+	'max_attempts => 2, retry_max_delay => ''0''', 'misfire => ''skip'', misfire_grace => ''0''',
+	'misfire => ''skip'', misfire_grace => ''0.999999 s''',
 	'misfire => ''all'', misfire_grace => ''1 day'', starts_at => ''2040-02-01'', expires_at => ''2040-02-02''',
 	'misfire => ''all'', misfire_grace => ''366 days'', starts_at => ''2040-02-01 00:00'', expires_at => ''2040-02-02''']) o;
 \pset tuples_only off
@@ -268,6 +269,10 @@ SELECT dsched.schedule_once('the year 2000', '2000-01-01 00:00+00', 'SELECT 1', 
 SELECT dsched.schedule_in('at once', '0', 'SELECT 1', active => false) > 0 AS defined;
 SELECT dsched.schedule('needs a table that is not there', '0 3 * * *', 'SELECT * FROM no_such_table') > 0 AS defined;
 SELECT count(*) FROM dsched.preview('* * * * * *', count => 100000);
+SELECT dsched.schedule('punctual', '0 3 * * *', 'SELECT 1', misfire => 'skip', misfire_grace => '1 s') > 0 AS defined;
+SELECT dsched.alter_job('punctual', misfire_grace => '0.9 s');
+SELECT dsched.alter_job('punctual', misfire_grace => '0', misfire => 'all') > 0 AS altered;
+SELECT dsched.alter_job('punctual', misfire => 'skip');
 SELECT dsched.schedule('least', '0 3 * * *', 'SELECT 1', misfire_grace => '0', max_attempts => 2, retry_delay => '0',
 	retry_max_delay => '0', timeout => '1 us', priority => -100, deadline => '1 us', max_failures => 1, max_lost => 1,
 	jitter => '1 us') > 0 AS defined;
