@@ -3,18 +3,20 @@
  *	  Moving the test clock, and waiting until everything that follows has happened.
  *
  * Not part of the extension: the tests create these functions with CREATE FUNCTION.  They do nothing
- * on a server that was not started with dsched.test_clock.
+ * on a server that was not started with dsched.test_clock (but say what time it is).
  */
 #include "postgres.h"
 
 #include "fmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "settings.h"
 #include "shared.h"
 
 #define QUIESCE_TIMEOUT_MS 60000
 
+PG_FUNCTION_INFO_V1(dsched_test_clock_get);
 PG_FUNCTION_INFO_V1(dsched_test_clock_set);
 PG_FUNCTION_INFO_V1(dsched_test_quiesce);
 
@@ -27,6 +29,13 @@ require_test_clock(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this server runs by the real time"),
 				 errhint("Start it with dsched.test_clock = on.")));
+}
+
+/* dsched_test_clock_get(): the time that dsched goes by, also on a server without a test clock */
+Datum
+dsched_test_clock_get(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(dsched_wall_now());
 }
 
 /* dsched_test_clock_set(timestamptz); NULL: to what it is, which makes the schedulers look again */
