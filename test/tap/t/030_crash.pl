@@ -181,5 +181,6 @@ every_slot_once('tick', [$node], slots => slots_to_run('tick', '* * * * * *'), n
 $node->safe_psql('postgres', q{SELECT dsched.schedule('asked', '0 0 1 1 *', $$SELECT dsched_test.log('begin'); COPY (SELECT) TO PROGRAM 'kill -9 $PPID'$$); SELECT dsched.run_now('asked')});
 ok(wait_until($node, q{SELECT active FROM dsched.jobs WHERE job_name = 'asked'}, 'f', 60), 'neither is it run for ever if it was asked for');
 attempts_at_most('asked', 4);
+account_ok($node);
 
 done_testing();

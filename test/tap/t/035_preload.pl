@@ -84,7 +84,8 @@ ok(wait_until($bare, qq{SELECT count(*) > 0 FROM dsched_test.effects WHERE slot:
 
 $node->{dsched_database} = 'shop';
 $node->safe_psql('shop', q{CREATE ROLE shopkeeper LOGIN; CREATE SCHEMA goods AUTHORIZATION shopkeeper; CREATE TABLE goods.t AS SELECT 1 AS n; ALTER TABLE goods.t OWNER TO shopkeeper});
-$node->safe_psql('shop', 'DROP SCHEMA dsched_test CASCADE');
+account_ok($node);
+$node->safe_psql('shop', 'DROP SCHEMA dsched_test CASCADE; DROP SCHEMA account CASCADE');
 $node->command_ok([ 'pg_dump', '-U', 'shopkeeper', '-n', 'goods', '-f', $sql, '-d', $node->connstr('shop') ], 'who owns a schema can dump it');
 $node->command_ok([ 'pg_dump', '-U', 'shopkeeper', '-N', 'dsched', '-f', $sql, '-d', $node->connstr('shop') ], 'or all but the schema of the jobs');
 like(slurp_file($sql), qr/^COPY goods\.t /m, 'which has what is theirs');
