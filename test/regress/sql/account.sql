@@ -86,6 +86,10 @@ SELECT * FROM wrong();
 SELECT * FROM wrong('{"repeats": [{"node": "!there", "since": "2040-01-01 00:02:10+00", "until": "2040-01-01 00:03+00"}]}');
 SELECT * FROM wrong('{"repeats": [{"node": "!there", "since": "2040-01-01 00:02:30+00"}]}');
 SELECT * FROM wrong('{"repeats_ok": true}');
+-- ... what was lost there has had its number twice
+UPDATE account.loaded_run SET r = r || '{"status": "lost"}';
+SELECT * FROM wrong();
+SELECT * FROM wrong('{"holes": true}');
 ROLLBACK;
 BEGIN;
 CALL another('minutely', '2040-01-01 00:07+00', '{"scheduled_for": "2040-01-01 00:06:00+00", "attempt": 2, "slots": 2, "last_slot": "2040-01-01 00:07:00+00"}');

@@ -622,7 +622,7 @@ sub create_extension
 		# The extension last, and in one piece: the instance may be given jobs at once.
 		$node->safe_psql($database, 'CREATE ROLE worker LOGIN');
 		install_witness($node, $database);
-		$node->safe_psql($database, 'BEGIN; CREATE EXTENSION dsched; GRANT USAGE ON SCHEMA dsched TO worker; '
+		$node->safe_psql($database, "SET log_statement = 'none'; BEGIN; CREATE EXTENSION dsched; GRANT USAGE ON SCHEMA dsched TO worker; "
 			. _account_script() . 'SELECT account.start(); COMMIT');
 	}
 	return;
@@ -1198,7 +1198,7 @@ sub install_account
 {
 	my ($node, $database) = @_;
 
-	$node->safe_psql($database // $node->{dsched_database} // 'postgres', 'BEGIN; ' . _account_script() . 'SELECT account.start(); COMMIT');
+	$node->safe_psql($database // $node->{dsched_database} // 'postgres', "SET log_statement = 'none'; BEGIN; " . _account_script() . 'SELECT account.start(); COMMIT');
 	return;
 }
 
