@@ -9,6 +9,7 @@
 #	kill9_everything($b);
 #	...
 #	every_slot_once('tick', [ $a, $b, $c ], schedule => '* * * * * *', from => $from, to => $to);
+#	account_ok([ $a, $b, $c ]);
 #	done_testing();
 #
 # Rules for tests: wait for a state (wait_until), never for a time; instances are created by this module, so that they and
