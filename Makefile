@@ -9,7 +9,8 @@ PG_CONFIG ?= pg_config
 # The server's headers are given as system headers, so that the strict warnings speak of this source alone.
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) -Isrc
 PG_CFLAGS   = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers
-SHLIB_LINK  = -lcurl -lcjson
+# librt: timer_create() is there before glibc 2.34
+SHLIB_LINK  = -lcurl -lcjson -lrt
 EXTRA_CLEAN = .deps build tmp_check
 
 all:

@@ -19,6 +19,20 @@ CREATE TABLE dsched.job (
 	expires_at		timestamptz,				-- no slot at or after it
 	max_runs		integer,
 	last_slot		timestamptz,				-- what max_runs comes to, counted from slots_from
+	overlap			text NOT NULL DEFAULT 'skip'
+		CHECK (overlap IN ('skip', 'queue_one', 'queue_all', 'allow', 'cancel_running')),
+	misfire			text NOT NULL DEFAULT 'latest' CHECK (misfire IN ('latest', 'all', 'skip')),
+	misfire_grace	interval NOT NULL DEFAULT '1 minute',
+	max_attempts	integer NOT NULL DEFAULT 1,
+	retry_delay		interval NOT NULL DEFAULT '1 second',
+	retry_max_delay	interval NOT NULL DEFAULT '10 minutes',
+	timeout			interval,
+	priority		integer NOT NULL DEFAULT 0,
+	deadline		interval,					-- after the scheduled time
+	max_failures	integer,
+	max_lost		integer NOT NULL DEFAULT 3,
+	jitter			interval,					-- part of the generation
+	queue			text,						-- one of dsched.queue, or not known here (yet); NULL: none
 	active			boolean NOT NULL DEFAULT true,
 	payload			jsonb,
 	metadata		jsonb,
@@ -73,12 +87,17 @@ CREATE INDEX run_started ON dsched.run (scheduled_for) WHERE status = 'running';
 -- Deletions and triggers committed here and not yet published (or, standalone, not yet taken in).
 CREATE TABLE dsched.outbox (
 	outbox_id		bigint PRIMARY KEY,			-- random
-	kind			text NOT NULL CHECK (kind IN ('delete', 'trigger')),
+	kind			text NOT NULL CHECK (kind IN ('delete', 'run', 'backfill', 'cancel')),
 	job_id			bigint NOT NULL,
 	username		text NOT NULL,
 	job_name		text NOT NULL,
 	base_revision	bigint NOT NULL,			-- delete: mod_revision of what was deleted
-	scheduled_for	timestamptz,				-- trigger
+	scheduled_for	timestamptz,				-- run
+	first_slot		timestamptz,				-- backfill: the range, both inclusive
+	last_slot		timestamptz,
+	rule			bigint,						-- backfill: hash of the schedule that was meant
+	slot			timestamptz,				-- cancel: of the run; NULL: all that is left of a backfill
+	target			bigint,						-- cancel: trigger_id of the run, 0 for the schedule, or the backfill
 	requested_by	text NOT NULL,
 	created_at		timestamptz NOT NULL
 );
@@ -105,7 +124,27 @@ CREATE TABLE dsched.identity (
 	held				text					-- why the jobs sleep although all matches (restored rows); NULL
 );
 
+-- Every throttle queue of the database group.
+CREATE TABLE dsched.queue (
+	name			text PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 63),
+	max_running		integer CHECK (max_running BETWEEN 1 AND 10000),
+	rate_limit		integer CHECK (rate_limit BETWEEN 1 AND 1000000),
+	per				bigint CHECK (per BETWEEN 1000 AND 31622400000000), -- of rate_limit; microseconds
+	scope			text NOT NULL DEFAULT 'instance' CHECK (scope IN ('instance', 'cluster')),
+	mod_revision	bigint NOT NULL DEFAULT 0,	-- of the version in etcd that this row holds or is based on; 0: none
+	change_id		bigint NOT NULL DEFAULT 0,	-- of the last change; random
+	changed			text CHECK (changed IN ('put', 'offer', 'drop')), -- what etcd has yet to be told; NULL: nothing
+	problem			text,						-- why it could not be told, or what it says cannot be read
+	extra			text,						-- fields of newer versions, kept
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	changed_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	CHECK (max_running IS NOT NULL OR rate_limit IS NOT NULL),
+	CHECK ((rate_limit IS NULL) = (per IS NULL))
+);
+
 SELECT pg_catalog.pg_extension_config_dump('dsched.job', '');
+-- Limits start nothing, so restored ones need no hold.
+SELECT pg_catalog.pg_extension_config_dump('dsched.queue', $$WHERE changed IS DISTINCT FROM 'drop'$$);
 
 -- A row that was not written by the functions below comes from a dump, or was made by hand: its jobs are put on hold.
 -- It fires for rows of logical replication too.
@@ -116,6 +155,14 @@ CREATE TRIGGER job_written BEFORE INSERT OR UPDATE ON dsched.job
 	FOR EACH ROW EXECUTE FUNCTION dsched._job_written();
 ALTER TABLE dsched.job ENABLE ALWAYS TRIGGER job_written;
 
+-- A queue that was not written by the functions below: etcd has yet to be told.
+CREATE FUNCTION dsched._queue_written() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dsched_queue_written' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched._queue_written() FROM PUBLIC;
+CREATE TRIGGER queue_written BEFORE INSERT OR UPDATE ON dsched.queue
+	FOR EACH ROW EXECUTE FUNCTION dsched._queue_written();
+ALTER TABLE dsched.queue ENABLE ALWAYS TRIGGER queue_written;
+
 
 -- Definitions.  NULL stands for "not given", so none of these is STRICT; each checks what its caller may do, so that
 -- everybody who has USAGE on the schema may call them.
@@ -124,7 +171,12 @@ CREATE FUNCTION dsched.schedule(
 	job_name text, schedule text, command text,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule' LANGUAGE C;
 
@@ -133,13 +185,19 @@ CREATE FUNCTION dsched.schedule(schedule text, command text) RETURNS bigint
 
 CREATE FUNCTION dsched.schedule_once(
 	job_name text, run_at timestamptz, command text,
-	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_once' LANGUAGE C;
 
 CREATE FUNCTION dsched.schedule_in(
 	job_name text, delay interval, command text,
-	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true)
+	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_in' LANGUAGE C;
 
@@ -148,7 +206,12 @@ CREATE FUNCTION dsched.alter_job(
 	schedule text DEFAULT NULL, command text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL, reset text[] DEFAULT NULL)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_name' LANGUAGE C;
 
@@ -157,7 +220,12 @@ CREATE FUNCTION dsched.alter_job(
 	schedule text DEFAULT NULL, command text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
 	time_zone text DEFAULT NULL, starts_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
 	max_runs integer DEFAULT NULL, username text DEFAULT NULL, payload jsonb DEFAULT NULL,
-	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL, reset text[] DEFAULT NULL)
+	metadata jsonb DEFAULT NULL, active boolean DEFAULT NULL,
+	overlap text DEFAULT NULL, misfire text DEFAULT NULL, misfire_grace interval DEFAULT NULL,
+	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
+	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
+	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
+	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_id' LANGUAGE C;
 
@@ -181,8 +249,37 @@ CREATE FUNCTION dsched.run_now(job_name text, username text DEFAULT NULL) RETURN
 CREATE FUNCTION dsched.run_now(job_id bigint) RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_run_now_by_id' LANGUAGE C;
 
+CREATE FUNCTION dsched.backfill(
+	job_name text, first timestamptz, last timestamptz, username text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_backfill_by_name' LANGUAGE C;
+CREATE FUNCTION dsched.backfill(job_id bigint, first timestamptz, last timestamptz) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_backfill_by_id' LANGUAGE C;
+
+CREATE FUNCTION dsched.cancel(run_key text) RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_cancel' LANGUAGE C;
+
 CREATE FUNCTION dsched.adopt() RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_adopt' LANGUAGE C;
+
+-- Throttle queues.  They are shared by all roles, so changing them is for those to whom EXECUTE was granted.
+CREATE FUNCTION dsched.create_queue(
+	name text, max_running integer DEFAULT NULL, rate_limit integer DEFAULT NULL, per interval DEFAULT '1 second',
+	scope text DEFAULT 'instance')
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_create_queue' LANGUAGE C;
+
+CREATE FUNCTION dsched.alter_queue(
+	name text, max_running integer DEFAULT NULL, rate_limit integer DEFAULT NULL, per interval DEFAULT NULL,
+	scope text DEFAULT NULL, reset text[] DEFAULT NULL)
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_alter_queue' LANGUAGE C;
+
+CREATE FUNCTION dsched.drop_queue(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_drop_queue' LANGUAGE C;
+
+REVOKE ALL ON FUNCTION dsched.create_queue(text, integer, integer, interval, text),
+	dsched.alter_queue(text, integer, integer, interval, text, text[]), dsched.drop_queue(text) FROM PUBLIC;
 
 
 -- Questions.
@@ -243,6 +340,8 @@ CREATE FUNCTION dsched._partitions(
 CREATE VIEW dsched.jobs WITH (security_barrier) AS
 	SELECT j.job_id, j.job_name, j.username, j.schedule, j.time_zone, j.run_at, j.command, j.active,
 		j.starts_at, j.expires_at, j.max_runs, j.payload, j.metadata,
+		j.overlap, j.misfire, j.misfire_grace, j.max_attempts, j.retry_delay, j.retry_max_delay, j.timeout,
+		j.priority, j.deadline, j.max_failures, j.max_lost, j.jitter, j.queue,
 		CASE
 			WHEN j.run_at IS NULL
 			OR NOT EXISTS (
@@ -266,11 +365,27 @@ CREATE VIEW dsched.jobs WITH (security_barrier) AS
 		LIMIT 1) r ON true
 	WHERE dsched._visible(j.username);
 
--- A run that is in the table too (it commits a row before it starts) is shown once.
+-- What has come due and is not with an executor: from the accounts of the partitions that this instance owns, as they were last
+-- written here.  A range of slots is one row.
+CREATE VIEW dsched._waiting_runs AS
+	SELECT j.job_id, j.job_name, j.username,
+		timestamptz 'epoch' + p.s * interval '1 microsecond' AS scheduled_for, coalesce(p.t, 0) AS trigger_id,
+		greatest(p.a, 1) AS attempt, p.g AS gen, p.r AS reason,
+		timestamptz 'epoch' + p.e * interval '1 microsecond' AS last_slot, coalesce(p.c, 1) AS slots,
+		timestamptz 'epoch' + p.n * interval '1 microsecond' AS not_before, o.epoch
+	FROM dsched._partitions() o
+	JOIN dsched.partition_state s ON s.partition = o.partition,
+	LATERAL (SELECT s.state::jsonb AS account) v,
+	LATERAL jsonb_to_recordset(v.account -> 'pending')
+		AS p (j bigint, g bigint, s bigint, e bigint, c integer, t bigint, a integer, n bigint, r text)
+	JOIN dsched.job j ON j.job_id = p.j AND (j.gen = p.g OR p.t IS NOT NULL)
+	WHERE (v.account ->> 'epoch')::bigint = o.epoch;
+
+-- A run that is in the table too (it commits a row before it starts) is shown once, and so is one that waited until just now.
 CREATE VIEW dsched.runs WITH (security_barrier) AS
 	SELECT dsched._run_key(r.job_id, r.scheduled_for, r.trigger_id) AS run_key,
 		r.job_id, r.job_name, r.username, r.scheduled_for, r.trigger_id, r.attempt, r.gen, r.reason, r.status,
-		r.last_slot, r.slots, r.started_at, r.finished_at, r.node, r.epoch, r.pid, r.rows, r.command_tag,
+		r.last_slot, r.slots, NULL::timestamptz AS not_before, r.started_at, r.finished_at, r.node, r.epoch, r.pid, r.rows, r.command_tag,
 		r.sqlstate, r.message, r.detail, r.hint, r.context
 	FROM dsched.run r
 	WHERE dsched._visible(r.username)
@@ -278,7 +393,7 @@ CREATE VIEW dsched.runs WITH (security_barrier) AS
 	SELECT dsched._run_key(a.job_id, a.scheduled_for, a.trigger_id),
 		a.job_id, coalesce(j.job_name, a.job_id::text), a.username, a.scheduled_for, a.trigger_id, a.attempt, a.gen,
 		a.reason, a.status,
-		NULL, 1, a.started_at, NULL, m.node, a.epoch, a.pid, NULL, NULL,
+		NULL, 1, NULL, a.started_at, NULL, m.node, a.epoch, a.pid, NULL, NULL,
 		NULL, NULL, NULL, NULL, NULL
 	FROM dsched._active_runs() a
 	LEFT JOIN dsched.job j ON j.job_id = a.job_id
@@ -286,7 +401,23 @@ CREATE VIEW dsched.runs WITH (security_barrier) AS
 	WHERE NOT EXISTS (
 		SELECT FROM dsched.run r
 		WHERE r.scheduled_for = a.scheduled_for AND r.job_id = a.job_id AND r.trigger_id = a.trigger_id
-		AND r.attempt = a.attempt);
+		AND r.attempt = a.attempt)
+	UNION ALL
+	SELECT dsched._run_key(w.job_id, w.scheduled_for, w.trigger_id),
+		w.job_id, w.job_name, w.username, w.scheduled_for, w.trigger_id, w.attempt, w.gen, w.reason, 'waiting',
+		w.last_slot, w.slots, w.not_before, NULL, NULL, m.node, w.epoch, NULL, NULL, NULL,
+		NULL, NULL, NULL, NULL, NULL
+	FROM dsched._waiting_runs w
+	LEFT JOIN dsched._members() m ON m.this_instance
+	WHERE dsched._visible(w.username)
+	AND NOT EXISTS (
+		SELECT FROM dsched.run r
+		WHERE r.scheduled_for = w.scheduled_for AND r.job_id = w.job_id AND r.trigger_id = w.trigger_id
+		AND r.attempt >= w.attempt)
+	AND NOT EXISTS (
+		SELECT FROM dsched._active_runs() a
+		WHERE a.scheduled_for = w.scheduled_for AND a.job_id = w.job_id AND a.trigger_id = w.trigger_id
+		AND a.attempt >= w.attempt);
 
 CREATE VIEW dsched.nodes WITH (security_barrier) AS
 	SELECT node, this_instance, host, port, labels, version, session, last_seen, clock_skew_ms
@@ -296,11 +427,34 @@ CREATE VIEW dsched.partitions WITH (security_barrier) AS
 	SELECT partition, owner_node, epoch, state
 	FROM dsched._partitions();
 
+CREATE VIEW dsched.queues WITH (security_barrier) AS
+	SELECT q.name, q.max_running, q.rate_limit,
+		pg_catalog.justify_hours(q.per * interval '1 microsecond') AS per,
+		q.scope,
+		coalesce(j.jobs, 0) AS jobs,
+		coalesce(a.running, 0) AS running,
+		q.changed IS NULL AS published,
+		q.problem
+	FROM dsched.queue q
+	LEFT JOIN (
+		SELECT d.queue, count(*) AS jobs
+		FROM dsched.job d
+		WHERE d.queue IS NOT NULL
+		GROUP BY d.queue) j ON j.queue = q.name
+	LEFT JOIN (
+		SELECT d.queue, count(*) AS running
+		FROM dsched._active_runs() r
+		JOIN dsched.job d ON d.job_id = r.job_id
+		WHERE r.status = 'running' AND d.queue IS NOT NULL
+		GROUP BY d.queue) a ON a.queue = q.name
+	WHERE q.changed IS DISTINCT FROM 'drop';
+
 
 -- Privileges.  Whatever default privileges there are: nobody but the owner touches the tables, everybody may ask the
 -- views, which know who asks.  USAGE on the schema is for the administrator to grant.
-REVOKE ALL ON dsched.job, dsched.run, dsched.outbox, dsched.partition_state, dsched.identity FROM PUBLIC;
-GRANT SELECT ON dsched.jobs, dsched.runs, dsched.nodes, dsched.partitions TO PUBLIC;
+REVOKE ALL ON dsched.job, dsched.run, dsched.outbox, dsched.partition_state, dsched.identity, dsched.queue
+	FROM PUBLIC;
+GRANT SELECT ON dsched.jobs, dsched.runs, dsched.nodes, dsched.partitions, dsched.queues TO PUBLIC;
 
 -- Last: says which server and database this is, and wakes the coordinator when it is committed.
 CREATE FUNCTION dsched._created() RETURNS void

@@ -20,8 +20,10 @@
 #include "shared.h"
 
 int			dsched_allow_superuser_jobs = SUPERUSER_JOBS_AUTO;
+int			dsched_cancel_grace = 10000;
 int			dsched_checkpoint_interval = 250;
 char	   *dsched_cluster_name = NULL;
+int			dsched_dispatch_policy = DISPATCH_PRIORITY;
 int			dsched_drain_timeout = 30000;
 char	   *dsched_etcd_endpoints = NULL;
 int			dsched_executor_idle_timeout = 60000;
@@ -31,7 +33,9 @@ int			dsched_max_databases = 16;
 int			dsched_max_executors = 4;
 char	   *dsched_node_labels = NULL;
 char	   *dsched_node_name = NULL;
+int			dsched_notify = NOTIFY_FAILURES;
 int			dsched_partitions = 64;
+int			dsched_priority_ageing = 10000;
 int			dsched_queue_size = 1024;
 int			dsched_run_retention = 7 * 24 * 3600;
 bool		dsched_test_clock = false;
@@ -41,6 +45,22 @@ static const struct config_enum_entry superuser_jobs_options[] = {
 	{"auto", SUPERUSER_JOBS_AUTO, false},
 	{"on", SUPERUSER_JOBS_ON, false},
 	{"off", SUPERUSER_JOBS_OFF, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry notify_options[] = {
+	{"off", NOTIFY_OFF, false},
+	{"failures", NOTIFY_FAILURES, false},
+	{"all", NOTIFY_ALL, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry dispatch_policy_options[] = {
+	{"priority", DISPATCH_PRIORITY, false},
+	{"fifo", DISPATCH_FIFO, false},
+	{"earliest_deadline", DISPATCH_EARLIEST_DEADLINE, false},
+	{"rate_monotonic", DISPATCH_RATE_MONOTONIC, false},
+	{"round_robin", DISPATCH_ROUND_ROBIN, false},
 	{NULL, 0, false}
 };
 
@@ -169,6 +189,27 @@ define_execution_settings(void)
 							 0,
 							 NULL, NULL, NULL);
 
+	/* A command may catch the cancel of its query, or be where none is heard. */
+	DefineCustomIntVariable("dsched.cancel_grace",
+							"Time after which a run that was cancelled, or is over its timeout, loses its process.",
+							NULL,
+							&dsched_cancel_grace,
+							10000, 0, 3600000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	/* Runs that wait at a reload keep the place that they have. */
+	DefineCustomEnumVariable("dsched.dispatch_policy",
+							 "Which of the runs that wait for an executor is next.",
+							 NULL,
+							 &dsched_dispatch_policy,
+							 DISPATCH_PRIORITY,
+							 dispatch_policy_options,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+
 	/* A process start costs milliseconds, so executors wait for more work. */
 	DefineCustomIntVariable("dsched.executor_idle_timeout",
 							"Time after which an executor without work leaves.",
@@ -196,6 +237,16 @@ define_execution_settings(void)
 							4, 1, 256,
 							PGC_POSTMASTER,
 							0,
+							NULL, NULL, NULL);
+
+	/* So that no stream of runs of high priority keeps the others out; also weighs periods in rate_monotonic. */
+	DefineCustomIntVariable("dsched.priority_ageing",
+							"Time that a run has to wait to be preferred like one of the next higher priority.",
+							NULL,
+							&dsched_priority_ageing,
+							10000, 1, 86400000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
 	/* Runs beyond it wait in their scheduler's memory. */
@@ -232,6 +283,17 @@ define_schedule_settings(void)
 							PGC_SIGHUP,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
+
+	/* Of what is sent, anybody who may connect can hear: names and outcomes, no messages and no SQL. */
+	DefineCustomEnumVariable("dsched.notify",
+							 "Which outcomes of runs are sent as NOTIFY on the channel \"dsched\".",
+							 NULL,
+							 &dsched_notify,
+							 NOTIFY_FAILURES,
+							 notify_options,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
 
 	/* For the tests of dsched: wall time stands still and is moved by SQL. */
 	DefineCustomBoolVariable("dsched.test_clock",

@@ -13,9 +13,29 @@ typedef enum SuperuserJobs
 	SUPERUSER_JOBS_OFF
 } SuperuserJobs;
 
+/* values of dsched.notify */
+typedef enum NotifyWhat
+{
+	NOTIFY_OFF,
+	NOTIFY_FAILURES,			/* what ended badly, and jobs that were paused for it */
+	NOTIFY_ALL					/* every outcome */
+} NotifyWhat;
+
+/* values of dsched.dispatch_policy: see schedule/order.c */
+typedef enum DispatchPolicy
+{
+	DISPATCH_PRIORITY,
+	DISPATCH_FIFO,
+	DISPATCH_EARLIEST_DEADLINE,
+	DISPATCH_RATE_MONOTONIC,
+	DISPATCH_ROUND_ROBIN
+} DispatchPolicy;
+
 extern int	dsched_allow_superuser_jobs;	/* a SuperuserJobs */
+extern int	dsched_cancel_grace;	/* ms */
 extern int	dsched_checkpoint_interval; /* ms */
 extern char *dsched_cluster_name;
+extern int	dsched_dispatch_policy; /* a DispatchPolicy */
 extern int	dsched_drain_timeout;	/* ms */
 extern char *dsched_etcd_endpoints; /* "" is standalone mode */
 extern int	dsched_executor_idle_timeout;	/* ms */
@@ -25,7 +45,9 @@ extern int	dsched_max_databases;
 extern int	dsched_max_executors;
 extern char *dsched_node_labels;
 extern char *dsched_node_name;	/* "" means <host name>:<port>; see dsched_my_node() */
+extern int	dsched_notify;	/* a NotifyWhat */
 extern int	dsched_partitions;
+extern int	dsched_priority_ageing; /* ms */
 extern int	dsched_queue_size;
 extern int	dsched_run_retention;	/* s, -1 keeps all */
 extern bool dsched_test_clock;

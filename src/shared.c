@@ -47,7 +47,7 @@ shared_size(void)
 
 	size = add_size(size, MAXALIGN(mul_size(dsched_max_databases, sizeof(DatabaseSlot))));
 	size = add_size(size, MAXALIGN(mul_size(dsched_max_executors, sizeof(ExecutorSlot))));
-	size = add_size(size, MAXALIGN(mul_size(dsched_queue_size, sizeof(Lane))));
+	size = add_size(size, MAXALIGN(mul_size(dsched_queue_size + dsched_max_executors, sizeof(Lane))));
 	size = add_size(size, MAXALIGN(mul_size(dsched_queue_size, sizeof(RunEntry))));
 	return size;
 }
@@ -100,13 +100,14 @@ init_arrays(DschedShared *shared)
 	shared->max_databases = dsched_max_databases;
 	shared->max_executors = dsched_max_executors;
 	shared->queue_size = dsched_queue_size;
+	shared->max_lanes = dsched_queue_size + dsched_max_executors;
 
 	shared->databases = (DatabaseSlot *) next;
 	next += MAXALIGN(sizeof(DatabaseSlot) * shared->max_databases);
 	shared->executors = (ExecutorSlot *) next;
 	next += MAXALIGN(sizeof(ExecutorSlot) * shared->max_executors);
 	shared->lanes = (Lane *) next;
-	next += MAXALIGN(sizeof(Lane) * shared->queue_size);
+	next += MAXALIGN(sizeof(Lane) * shared->max_lanes);
 	shared->entries = (RunEntry *) next;
 
 	for (int i = 0; i < shared->max_databases; i++)
@@ -128,6 +129,11 @@ init_arrays(DschedShared *shared)
 	for (int i = 0; i < shared->queue_size; i++)
 		shared->entries[i].next = i + 1 < shared->queue_size ? i + 1 : -1;
 	shared->free_head = 0;
+	shared->free_entries = shared->queue_size;
+	for (int i = 0; i < shared->max_lanes; i++)
+		shared->lanes[i].next = i + 1 < shared->max_lanes ? i + 1 : -1;
+	shared->lanes_free = 0;
+	shared->lanes_used = -1;
 }
 
 void
@@ -493,6 +499,27 @@ dsched_cancel_runs(int db, int partition)
 		}
 	}
 	LWLockRelease(dsched_shared->queue_lock);
+}
+
+bool
+dsched_cancel_run(int e, const RunKey *key)
+{
+	const RunEntry *entry = &dsched_shared->entries[e];
+	bool		running;
+
+	/* the executor cannot hand it back, nor take another run, while we hold the lock: the signal is for this one */
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	running = entry->state == ENTRY_RUNNING && run_key_same(&entry->key, key);
+	if (running)
+	{
+		ExecutorSlot *executor = &dsched_shared->executors[entry->executor];
+
+		executor->cancelled = true;
+		pg_memory_barrier();
+		kill(executor->pid, SIGINT);
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	return running;
 }
 
 /* ---- the test clock ------------------------------------------------------------------------- */

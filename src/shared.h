@@ -7,7 +7,7 @@
  *
  * Locking.  There are two LWLocks:
  *	  control_lock	 databases[], members[], strings of the coordinator
- *	  queue_lock	 entries[], lanes[], executors[], and the lists that link them
+ *	  queue_lock	 entries[], lanes[], executors[], and the lists and heaps that link them
  * control_lock before queue_lock when both are needed.  Neither is held across I/O, catalog access or a wait.
  *
  * Ownership (session, deadline, each partition's epoch) is atomic and read without a lock, so that the
@@ -25,6 +25,7 @@
 #define DSCHED_SHARED_H
 
 #include "datatype/timestamp.h"
+#include "lib/pairingheap.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
@@ -77,6 +78,13 @@ typedef struct RunKey
 	int32		attempt;		/* from 1 */
 } RunKey;
 
+static inline bool
+run_key_same(const RunKey *a, const RunKey *b)
+{
+	return a->job_id == b->job_id && a->scheduled_for == b->scheduled_for &&
+		a->trigger_id == b->trigger_id && a->attempt == b->attempt;
+}
+
 /* The right under which a run was started; all three must still hold when it commits. */
 typedef struct RunToken
 {
@@ -89,7 +97,7 @@ typedef struct RunToken
 typedef enum EntryState
 {
 	ENTRY_FREE,					/* in the free list */
-	ENTRY_QUEUED,				/* in its lane's list */
+	ENTRY_QUEUED,				/* in its lane's heap */
 	ENTRY_RUNNING,				/* an executor has it */
 	ENTRY_FINISHED				/* in its database's finished list, for the scheduler to take */
 } EntryState;
@@ -102,8 +110,10 @@ typedef enum EntryState
 typedef struct RunEntry
 {
 	EntryState	state;
-	int			next;			/* index of the next in the list that it is in; -1 ends */
+	int			next;			/* FREE, FINISHED: index of the next in that list; -1 ends */
 	int			lane;
+	pairingheap_node waiting;	/* QUEUED: its place in the lane's heap */
+	int64		seq;			/* counts pushes: of equal ranks the first pushed is taken first */
 	/* set by the scheduler */
 	RunKey		key;
 	RunToken	token;
@@ -113,13 +123,15 @@ typedef struct RunEntry
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
 	TimestampTz queued_at;
 	/* set by the executor */
-	int			executor;		/* index into executors[]; -1 */
+	int			executor;		/* index into executors[]; -1. Under queue_lock */
 	int			pid;
 	TimestampTz started_at;		/* 0: not started */
 	RunStatus	status;			/* NONE: not recorded, the scheduler must look for the row */
 	bool		not_applicable; /* the table's row has another generation, or none: not started, try later */
+	TimestampTz finished_at;	/* with a status */
 	XLogRecPtr	commit_lsn;		/* end of the recording commit; report only what is flushed */
-	bool		timed_out;		/* its process was ended because the run was too long */
+	bool		timed_out;		/* no row says so: its process was ended because the run was too long */
+	bool		cancelled;		/* it was to end, and there is no row that says so; or its process was ended for that */
 	bool		cannot_start;	/* no executor comes up for its role; sqlstate and message say why */
 	char		sqlstate[6];	/* of an outcome that could not be recorded by the executor */
 	char		message[256];
@@ -131,11 +143,13 @@ typedef struct Lane
 	Oid			dboid;			/* InvalidOid: free */
 	Oid			roleoid;
 	int			db;
-	int			head,
-				tail;			/* entries, oldest first; -1 */
-	int			queued;			/* length of the list */
+	int			prev,
+				next;			/* in the list of lanes in use; next also in that of free ones; -1 ends */
+	pairingheap_node *waiting;	/* root of the heap of its entries, lowest rank first; NULL */
+	int			queued;			/* entries in the heap */
 	int			executors;		/* bound to it, whatever they are doing */
-	int			idle;			/* of those, waiting for work */
+	int			idle;			/* of those, waiting for work, and not told of any */
+	int			coming;			/* of those, starting or called: about to take an entry */
 	int			failed_starts;	/* in a row; reset by an executor that comes up */
 	int64		retry_at;		/* boot time before which no new executor is started for it */
 	char		last_error[256];	/* why the last executor could not start; "" */
@@ -216,6 +230,8 @@ typedef struct DatabaseSlot
 	bool		member;			/* C: its member key is in etcd */
 	bool		wake_on_finish; /* S: wake me for every finished run (a queued one waits) */
 	int			finished_head;	/* entries that ended, for the scheduler to take; queue_lock */
+	int			entries;		/* in the queue, whatever their state; queue_lock */
+	int64		worst_rank;		/* no entry of ours that is QUEUED has a higher one; queue_lock */
 	/* coordinator asks, scheduler answers: a scheduler that hangs is found */
 	pg_atomic_uint32 asked;
 	pg_atomic_uint32 answered;
@@ -297,15 +313,26 @@ typedef struct DschedShared
 
 	pg_atomic_uint64 generation;	/* source of generations of slots */
 	char		time_zone[64];	/* the server's TimeZone, whatever a session's is; control_lock */
-	int			free_head;		/* free entries; queue_lock */
-	int64		no_worker_until;	/* boot time until which the server is taken to have none for us; queue_lock */
+	/* the queue; queue_lock */
+	int			free_head;		/* free entries */
+	int			free_entries;	/* how many */
+	int64		last_seq;
+	int			lanes_used,
+				lanes_free;		/* heads of the lists of lanes; -1 */
+	int64		no_worker_until;	/* boot time until which the server is taken to have none for us */
+	int64		vacated_at;		/* boot time at which the last executor left */
+	int64		fair_time;		/* round robin: highest rank that was taken; see schedule/order.c */
+	uint64		fair_period;	/* round robin: number of the busy period */
+	TimestampTz fair_began;		/* round robin: when it began */
+
 	int			max_databases,
 				max_executors,
-				queue_size;
+				queue_size,
+				max_lanes;
 	/* arrays follow in the same segment */
 	DatabaseSlot *databases;
 	ExecutorSlot *executors;
-	Lane	   *lanes;			/* queue_size of them */
+	Lane	   *lanes;			/* max_lanes: each entry and each executor can have one of its own */
 	RunEntry   *entries;
 } DschedShared;
 
@@ -372,8 +399,15 @@ extern bool dsched_cancel_run(int entry, const RunKey *key);
 /*
  * Scheduler: queues a run and calls an idle executor of its lane.  Returns the index of its entry, or -1 if the queue is
  * full (then the next finished run wakes the scheduler).
+ *
+ * Full, it makes room for a run that ranks before the last of those of its database that wait: that one is taken
+ * out, and *displaced is its key, for the scheduler to wait with it as with one that was never pushed; its attempt
+ * is 0 if none was.  So a flood of low rank holds up nobody.  displaced may be NULL: full is full, then.
  */
-extern int	dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid);
+extern int	dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid, RunKey *displaced);
+
+/* Scheduler: would a push for this database find a free entry now?  A part is kept for databases that have few in it. */
+extern bool dsched_queue_has_room(int db);
 
 /* Scheduler: takes all finished entries of its database, copies up to max into out, frees them; returns how many. */
 extern int	dsched_queue_take_finished(int db, RunEntry *out, int max);
@@ -381,20 +415,29 @@ extern int	dsched_queue_take_finished(int db, RunEntry *out, int max);
 /* Scheduler: takes back a queued entry that no executor has yet. False: it is running, finished or gone. */
 extern bool dsched_queue_withdraw(int db, const RunKey *key);
 
+/* The same, without a search: entry is what the push returned. */
+extern bool dsched_queue_withdraw_entry(int db, int entry, const RunKey *key);
+
 /*
- * Scheduler: starts executors for lanes of this database that have work and none, asks idle ones of other lanes to
+ * Scheduler: the virtual time of round robin: the highest rank of a run that went to an executor in this busy period.  One
+ * begins, with the time as it is, when the queue is empty and nothing runs.  begin: now, whatever there is.
+ */
+extern int64 dsched_queue_virtual_time(TimestampTz now, bool begin, uint64 *period);
+
+/*
+ * Scheduler: starts executors for lanes of this database that have more work than hands, asks idle ones of other lanes to
  * retire when the pool is full, fails runs whose executors cannot start.  Returns the boot time at which it wants to be
  * called again, or 0.
  */
 extern int64 dsched_pool_manage(int db);
 
-/* Executor: takes the oldest run of its lane; -1: none. Marks it RUNNING. */
+/* Executor: takes the run of its lane that ranks first; -1: none. Marks it RUNNING. */
 extern int	dsched_queue_take(int executor);
 
 /* Executor: hands a run back as finished and wakes its scheduler if that waits for it. */
 extern void dsched_queue_finish(int executor);
 
-/* Executor: should it leave, because it was asked to or others wait for its place? */
+/* Executor: should it leave, because it was asked to or its place is for others? If so it must. */
 extern bool dsched_executor_should_retire(int executor);
 
 /* Executor: claims the slot that it was started for, or exits quietly. Registers the exit callback. */

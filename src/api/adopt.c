@@ -165,6 +165,17 @@ adopt_job(JobRow *row, TimestampTz now)
 	return too_late;
 }
 
+/* Their limits count here unless the cluster has a queue of the name. */
+static void
+adopt_queues(void)
+{
+	if (!queue_offer_all())
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("a queue is being changed by another session"),
+				 errhint("Try again when its transaction has ended.")));
+}
+
 static char *
 adopt_jobs(void)
 {
@@ -205,6 +216,7 @@ dsched_adopt(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text("nothing to adopt: the jobs belong here already"));
 
 	said = adopt_jobs();
+	adopt_queues();
 	forget_accounts();
 	identity_here(&here);
 	identity_write(&here);

@@ -1,8 +1,8 @@
 /*
  * alter.c
- *	  dsched.alter_job(), pause(), resume(), unschedule() and run_now(): changes of a job that exists.
+ *	  dsched.alter_job(), pause(), resume() and unschedule(): changes of a job that exists.
  *
- * Each comes in two forms, by name and by id; both return the id (run_now: the key of the run).  A change
+ * Each comes in two forms, by name and by id; both return the id.  A change
  * that alters the set of slots begins a new generation; the scheduler, once it sees that, closes the old
  * one's slots that have not started.  Runs under way go on.
  *
@@ -28,47 +28,20 @@ PG_FUNCTION_INFO_V1(dsched_resume_by_name);
 PG_FUNCTION_INFO_V1(dsched_resume_by_id);
 PG_FUNCTION_INFO_V1(dsched_unschedule_by_name);
 PG_FUNCTION_INFO_V1(dsched_unschedule_by_id);
-PG_FUNCTION_INFO_V1(dsched_run_now_by_name);
-PG_FUNCTION_INFO_V1(dsched_run_now_by_id);
-
-/* The job that f(job_name, username) names. */
-static void
-find_by_name_args(FunctionCallInfo fcinfo, const char *function, bool lock, JobRow *out)
-{
-	char	   *name;
-
-	begin_change(function);
-	name = text_arg(fcinfo, 0, "job_name");
-	find_job_by_name(name, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), lock, out);
-}
-
-/* The job that f(job_id, ...) names. */
-static void
-find_by_id_arg(FunctionCallInfo fcinfo, const char *function, bool lock, JobRow *out)
-{
-	begin_change(function);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("job_id must not be null")));
-	find_job_by_id(PG_GETARG_INT64(0), lock, out);
-}
 
 /* ---- alter_job ---------------------------------------------------------------------------------- */
 
 static const JobField alter_fields[] = {
 	FIELD_SCHEDULE, FIELD_COMMAND, FIELD_RUN_AT, FIELD_TIME_ZONE, FIELD_STARTS_AT, FIELD_EXPIRES_AT,
-	FIELD_MAX_RUNS, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE
+	FIELD_MAX_RUNS, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE, POLICY_PARAMETERS
 };
 
 /* A one-shot has a time, others have a schedule and bounds. */
 static void
 check_fits_kind(const JobRow *row, const JobArgs *args)
 {
-	const uint32 of_schedules = FIELD_BIT(FIELD_SCHEDULE) | FIELD_BIT(FIELD_TIME_ZONE) |
-		FIELD_BIT(FIELD_STARTS_AT) | FIELD_BIT(FIELD_EXPIRES_AT) | FIELD_BIT(FIELD_MAX_RUNS);
 	bool		one_shot = row->schedule == NULL;
-	uint32		wrong = args->given & (one_shot ? of_schedules : FIELD_BIT(FIELD_RUN_AT));
+	uint32		wrong = args->given & job_fields_that(one_shot ? FIELD_NOT_ONCE : FIELD_ONLY_ONCE);
 
 	for (int field = 0; field < JOB_FIELDS; field++)
 	{
@@ -89,40 +62,23 @@ check_fits_kind(const JobRow *row, const JobArgs *args)
 static void
 apply_given(JobRow *row, const JobArgs *args)
 {
-	const JobRow *from = &args->row;
-
-#define APPLY(field, member) if (args->given & FIELD_BIT(field)) row->member = from->member
-	APPLY(FIELD_SCHEDULE, schedule);
-	APPLY(FIELD_RUN_AT, run_at);
-	APPLY(FIELD_COMMAND, command);
-	APPLY(FIELD_TIME_ZONE, time_zone);
-	APPLY(FIELD_STARTS_AT, starts_at);
-	APPLY(FIELD_EXPIRES_AT, expires_at);
-	APPLY(FIELD_MAX_RUNS, max_runs);
-	APPLY(FIELD_USERNAME, username);
-	APPLY(FIELD_PAYLOAD, payload);
-	APPLY(FIELD_METADATA, metadata);
-	APPLY(FIELD_ACTIVE, active);
-#undef APPLY
+	for (int field = 0; field < JOB_FIELDS; field++)
+		if (args->given & FIELD_BIT(field))
+			job_field_copy(row, &args->row, (JobField) field);
 }
 
 static void
 apply_reset(JobRow *row, uint32 reset)
 {
-	if (reset & FIELD_BIT(FIELD_TIME_ZONE))
-		row->time_zone = pstrdup(default_time_zone());
-	if (reset & FIELD_BIT(FIELD_STARTS_AT))
-		row->starts_at = 0;
-	if (reset & FIELD_BIT(FIELD_EXPIRES_AT))
-		row->expires_at = 0;
-	if (reset & FIELD_BIT(FIELD_MAX_RUNS))
-		row->max_runs = 0;
-	if (reset & FIELD_BIT(FIELD_PAYLOAD))
-		row->payload = NULL;
-	if (reset & FIELD_BIT(FIELD_METADATA))
-		row->metadata = NULL;
-	if (reset & FIELD_BIT(FIELD_ACTIVE))
-		row->active = true;
+	JobRow		defaults;
+
+	memset(&defaults, 0, sizeof(defaults));
+	defaults.time_zone = pstrdup(default_time_zone());
+	defaults.active = true;
+	defaults.policy = policy_default;
+	for (int field = 0; field < JOB_FIELDS; field++)
+		if (reset & FIELD_BIT(field))
+			job_field_copy(row, &defaults, (JobField) field);
 }
 
 /* Writes the outbox row that deletes what the cluster knows under the job's key. */
@@ -179,7 +135,7 @@ alter_job(const JobRow *old, const JobArgs *args)
 		change_role(&row, old);
 		fields = FIELDS_ALL;
 	}
-	if (fields & FIELDS_OF_GENERATION)
+	if (fields & job_fields_that(FIELD_BOUNDS_SLOTS))
 	{
 		bool		new_budget = (args->given & FIELD_BIT(FIELD_MAX_RUNS)) != 0 || old->max_runs == 0;
 
@@ -258,7 +214,7 @@ dsched_pause_by_name(PG_FUNCTION_ARGS)
 {
 	JobRow		row;
 
-	find_by_name_args(fcinfo, "dsched.pause()", true, &row);
+	find_by_name_args(fcinfo, "dsched.pause()", 1, true, &row);
 	PG_RETURN_INT64(set_active(&row, false));
 }
 
@@ -276,7 +232,7 @@ dsched_resume_by_name(PG_FUNCTION_ARGS)
 {
 	JobRow		row;
 
-	find_by_name_args(fcinfo, "dsched.resume()", true, &row);
+	find_by_name_args(fcinfo, "dsched.resume()", 1, true, &row);
 	PG_RETURN_INT64(set_active(&row, true));
 }
 
@@ -305,7 +261,7 @@ dsched_unschedule_by_name(PG_FUNCTION_ARGS)
 {
 	JobRow		row;
 
-	find_by_name_args(fcinfo, "dsched.unschedule()", true, &row);
+	find_by_name_args(fcinfo, "dsched.unschedule()", 1, true, &row);
 	PG_RETURN_INT64(unschedule(&row));
 }
 
@@ -316,50 +272,4 @@ dsched_unschedule_by_id(PG_FUNCTION_ARGS)
 
 	find_by_id_arg(fcinfo, "dsched.unschedule()", true, &row);
 	PG_RETURN_INT64(unschedule(&row));
-}
-
-/* ---- run_now ------------------------------------------------------------------------------------ */
-
-/* Asks for one run outside the schedule; the key that it will have. */
-static text *
-run_now(const JobRow *row)
-{
-	OutboxRow	out;
-	RunKey		key;
-
-	memset(&out, 0, sizeof(out));
-	out.outbox_id = random_id();
-	out.job_id = row->job_id;
-	out.username = row->username;
-	out.job_name = row->job_name;
-	out.base_revision = row->mod_revision;
-	out.scheduled_for = dsched_wall_now();
-	out.requested_by = caller_name();
-	out.created_at = out.scheduled_for;
-	outbox_insert(&out);
-	dsched_wake_at_commit();
-
-	memset(&key, 0, sizeof(key));
-	key.job_id = row->job_id;
-	key.scheduled_for = out.scheduled_for;
-	key.trigger_id = out.outbox_id;
-	return cstring_to_text(run_key_text(&key));
-}
-
-Datum
-dsched_run_now_by_name(PG_FUNCTION_ARGS)
-{
-	JobRow		row;
-
-	find_by_name_args(fcinfo, "dsched.run_now()", false, &row);
-	PG_RETURN_TEXT_P(run_now(&row));
-}
-
-Datum
-dsched_run_now_by_id(PG_FUNCTION_ARGS)
-{
-	JobRow		row;
-
-	find_by_id_arg(fcinfo, "dsched.run_now()", false, &row);
-	PG_RETURN_TEXT_P(run_now(&row));
 }

@@ -12,7 +12,10 @@
 #include "catalog/catalog.h"
 #include "schedule/slots.h"
 
-/* The parts of a definition that a caller can set; named as the columns of dsched.job are. */
+/*
+ * The parts of a definition that a caller can set; named as the columns of dsched.job are.  The last are the fields of
+ * the policy, in the order of policy_fields.
+ */
 typedef enum JobField
 {
 	FIELD_SCHEDULE,
@@ -25,20 +28,28 @@ typedef enum JobField
 	FIELD_USERNAME,
 	FIELD_PAYLOAD,
 	FIELD_METADATA,
-	FIELD_ACTIVE
+	FIELD_ACTIVE,
+	FIELD_QUEUE,
+	FIELD_POLICY
 } JobField;
 
-#define JOB_FIELDS (FIELD_ACTIVE + 1)
+#define JOB_FIELDS (FIELD_POLICY + POLICY_FIELDS)
+#define FIELD_OF_POLICY(field) ((JobField) (FIELD_POLICY + (field)))
+
+/* What follows the other options in the parameters of schedule() and alter_job(), and in those for jobs that run once. */
+#define POLICY_PARAMETERS \
+	FIELD_OF_POLICY(POLICY_OVERLAP), FIELD_OF_POLICY(POLICY_MISFIRE), FIELD_OF_POLICY(POLICY_MISFIRE_GRACE), \
+	FIELD_OF_POLICY(POLICY_ATTEMPTS), FIELD_OF_POLICY(POLICY_RETRY_DELAY), FIELD_OF_POLICY(POLICY_RETRY_MAX_DELAY), \
+	FIELD_OF_POLICY(POLICY_TIMEOUT), FIELD_OF_POLICY(POLICY_PRIORITY), FIELD_OF_POLICY(POLICY_DEADLINE), \
+	FIELD_OF_POLICY(POLICY_FAILURES), FIELD_OF_POLICY(POLICY_LOST), FIELD_OF_POLICY(POLICY_JITTER), FIELD_QUEUE
+#define ONE_SHOT_PARAMETERS \
+	FIELD_OF_POLICY(POLICY_ATTEMPTS), FIELD_OF_POLICY(POLICY_RETRY_DELAY), FIELD_OF_POLICY(POLICY_RETRY_MAX_DELAY), \
+	FIELD_OF_POLICY(POLICY_TIMEOUT), FIELD_OF_POLICY(POLICY_PRIORITY), FIELD_OF_POLICY(POLICY_DEADLINE), \
+	FIELD_OF_POLICY(POLICY_LOST), FIELD_QUEUE
 
 /* Sets of fields. */
 #define FIELD_BIT(field) (1U << (field))
 #define FIELDS_ALL ((1U << JOB_FIELDS) - 1)
-
-/* A change of one of these changes the set of slots, or who runs them, and so begins a new generation. */
-#define FIELDS_OF_GENERATION \
-	(FIELD_BIT(FIELD_SCHEDULE) | FIELD_BIT(FIELD_RUN_AT) | FIELD_BIT(FIELD_TIME_ZONE) | \
-	 FIELD_BIT(FIELD_STARTS_AT) | FIELD_BIT(FIELD_EXPIRES_AT) | FIELD_BIT(FIELD_MAX_RUNS) | \
-	 FIELD_BIT(FIELD_USERNAME) | FIELD_BIT(FIELD_ACTIVE))
 
 /* What a caller said; only the fields in the set 'given' mean something. */
 typedef struct JobArgs
@@ -48,9 +59,32 @@ typedef struct JobArgs
 	JobRow		row;
 } JobArgs;
 
-/* ---- arguments.c ------------------------------------------------------------------------------ */
+/* ---- fields.c --------------------------------------------------------------------------------- */
+
+/* Properties of fields. */
+#define FIELD_HAS_DEFAULT	0x1 /* can be reset */
+#define FIELD_BOUNDS_SLOTS	0x2 /* a change of it changes the set of slots, or who runs them: begins a generation */
+#define FIELD_NOT_ONCE		0x4 /* says nothing of a job that runs once */
+#define FIELD_ONLY_ONCE		0x8 /* says nothing of a job with a schedule */
 
 extern const char *job_field_name(JobField field);
+
+/* All fields with this property, as a set. */
+extern uint32 job_fields_that(int property);
+
+/* Their names, separated by commas. */
+extern char *job_field_names(uint32 fields);
+
+extern bool job_field_same(const JobRow *a, const JobRow *b, JobField field);
+extern void job_field_copy(JobRow *to, const JobRow *from, JobField field);
+
+/* The fields in which two definitions differ. */
+extern uint32 job_differences(const JobRow *a, const JobRow *b);
+
+/* Reads an argument that is not NULL into the row; ERROR for what no field can have. */
+extern void job_field_read(Datum value, JobField field, JobRow *row);
+
+/* ---- arguments.c ------------------------------------------------------------------------------ */
 
 /* Reads arguments first, first + 1, ... of a call as the fields listed; NULL ones are not given. */
 extern void job_args_read(FunctionCallInfo fcinfo, int first, const JobField *fields, int n, JobArgs *out);
@@ -98,9 +132,21 @@ extern void check_job_role(const char *username);
 extern void find_job_by_name(const char *job_name, const char *username, bool lock, JobRow *out);
 extern void find_job_by_id(int64 job_id, bool lock, JobRow *out);
 
+/* The job that f(job_name, ...) names, with its role in the argument number 'username'; or f(job_id, ...). */
+extern void find_by_name_args(FunctionCallInfo fcinfo, const char *function, int username, bool lock, JobRow *out);
+extern void find_by_id_arg(FunctionCallInfo fcinfo, const char *function, bool lock, JobRow *out);
+
+/* ---- views.c ---------------------------------------------------------------------------------- */
+
+/* Is an attempt of the run queued or running on this instance? */
+extern bool is_run_active(const RunKey *run);
+
 /* ---- check.c ---------------------------------------------------------------------------------- */
 
 extern void check_job_name(const char *name);
+
+/* ERROR 42602 if a name of what contains a control character. */
+extern void check_has_no_control_character(const char *name, const char *what);
 
 /* Checks a whole definition but for its role; given: what the caller said in this call. */
 extern void check_definition(JobRow *row, uint32 given);
@@ -111,10 +157,17 @@ extern void check_definition(JobRow *row, uint32 given);
  */
 extern void check_schedule(const char *schedule, const char **time_zone, bool zone_given, CronSchedule *out);
 
-/* ---- define.c --------------------------------------------------------------------------------- */
+/* ---- check_policy.c --------------------------------------------------------------------------- */
 
-/* The fields in which two definitions differ. */
-extern uint32 job_differences(const JobRow *a, const JobRow *b);
+/* The value of an argument for a field of the policy; ERROR if it is out of range. */
+extern int64 policy_arg(Datum value, PolicyField field);
+
+/* ERROR for a policy that contradicts itself or the job. */
+extern void check_policy(const JobRow *row, uint32 given);
+
+extern void check_queue_name(const char *name);
+
+/* ---- define.c --------------------------------------------------------------------------------- */
 
 /*
  * Begins a new generation of the slots of row.  old: the definition before, or NULL; keep_budget: max_runs goes on

@@ -22,15 +22,15 @@
 /* Bytes of a bad schedule that a message shows. */
 #define MAX_SHOWN_SCHEDULE 100
 
-static void
-check_has_no_control_character(const char *name)
+void
+check_has_no_control_character(const char *name, const char *what)
 {
 	for (const char *at = name; *at != '\0'; at += pg_mblen(at))
 	{
 		if ((unsigned char) *at < 0x20 || *at == 0x7f)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_NAME),
-					 errmsg("job name contains a control character"),
+					 errmsg("%s contains a control character", what),
 					 errdetail("The character at position %d is 0x%02x.",
 							   pg_mbstrlen_with_len(name, at - name) + 1, (unsigned char) *at)));
 	}
@@ -50,7 +50,7 @@ check_job_name(const char *name)
 				(errcode(ERRCODE_NAME_TOO_LONG),
 				 errmsg("job name is too long"),
 				 errdetail("It has %zu bytes; the limit is %d bytes.", length, DSCHED_MAX_JOB_NAME)));
-	check_has_no_control_character(name);
+	check_has_no_control_character(name, "job name");
 }
 
 /* Gives a syntax error in a command the command's text as its context, and not the calling statement's. */
@@ -218,6 +218,8 @@ job_to_utf8(const JobRow *row, JobDef *out)
 	out->has_starts_at = row->starts_at != 0;
 	out->has_expires_at = row->expires_at != 0;
 	out->max_runs = row->max_runs;
+	out->policy = row->policy;
+	out->queue = row->queue ? to_utf8(row->queue) : NULL;
 	out->gen = 1;
 	out->change_id = 1;
 	out->node = unconstify(char *, dsched_my_node());
@@ -265,5 +267,6 @@ check_definition(JobRow *row, uint32 given)
 	else
 		zone = check_time_zone(zone);
 	row->time_zone = pstrdup(zone);
+	check_policy(row, given);
 	check_publishable(row);
 }

@@ -40,34 +40,16 @@ same_text(const char *a, const char *b)
 	return strcmp(a, b) == 0;
 }
 
-uint32
-job_differences(const JobRow *a, const JobRow *b)
-{
-	uint32		fields = 0;
-
-#define COMPARE(same, field) if (!(same)) fields |= FIELD_BIT(field)
-	COMPARE(same_text(a->schedule, b->schedule), FIELD_SCHEDULE);
-	COMPARE(a->run_at == b->run_at, FIELD_RUN_AT);
-	COMPARE(same_text(a->command, b->command), FIELD_COMMAND);
-	COMPARE(same_text(a->time_zone, b->time_zone), FIELD_TIME_ZONE);
-	COMPARE(a->starts_at == b->starts_at, FIELD_STARTS_AT);
-	COMPARE(a->expires_at == b->expires_at, FIELD_EXPIRES_AT);
-	COMPARE(a->max_runs == b->max_runs, FIELD_MAX_RUNS);
-	COMPARE(same_text(a->username, b->username), FIELD_USERNAME);
-	COMPARE(same_text(a->payload, b->payload), FIELD_PAYLOAD);
-	COMPARE(same_text(a->metadata, b->metadata), FIELD_METADATA);
-	COMPARE(a->active == b->active, FIELD_ACTIVE);
-#undef COMPARE
-	return fields;
-}
-
-/* The rule of a row that was checked before. */
+/* The rule of a row whose schedule was checked before; its policy plays no part in which slots there are. */
 static void
 rule_of(const JobRow *row, SlotRule *rule)
 {
+	JobRow		plain = *row;
 	char	   *problem;
 
-	if (!slot_rule_make(row, rule, &problem))
+	plain.policy = policy_default;
+	plain.queue = NULL;
+	if (!slot_rule_make(&plain, rule, &problem))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg_internal("%s", problem)));
@@ -215,7 +197,7 @@ replace_job(JobRow *row, const JobRow *old)
 	row->created_at = old->created_at;
 	row->mod_revision = old->mod_revision;
 	row->extra = old->extra;
-	if (fields & FIELDS_OF_GENERATION)
+	if (fields & job_fields_that(FIELD_BOUNDS_SLOTS))
 	{
 		begin_generation(row, old, false);
 		check_ever_runs(row);
@@ -291,7 +273,7 @@ dsched_schedule(PG_FUNCTION_ARGS)
 {
 	static const JobField fields[] = {
 		FIELD_SCHEDULE, FIELD_COMMAND, FIELD_TIME_ZONE, FIELD_STARTS_AT, FIELD_EXPIRES_AT, FIELD_MAX_RUNS,
-		FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE
+		FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE, POLICY_PARAMETERS
 	};
 	const char *name;
 	JobArgs		args;
@@ -323,7 +305,8 @@ Datum
 dsched_schedule_once(PG_FUNCTION_ARGS)
 {
 	static const JobField fields[] = {
-		FIELD_RUN_AT, FIELD_COMMAND, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE
+		FIELD_RUN_AT, FIELD_COMMAND, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE,
+		ONE_SHOT_PARAMETERS
 	};
 	const char *name;
 	JobArgs		args;
@@ -355,7 +338,8 @@ Datum
 dsched_schedule_in(PG_FUNCTION_ARGS)
 {
 	static const JobField fields[] = {
-		FIELD_RUN_AT, FIELD_COMMAND, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE
+		FIELD_RUN_AT, FIELD_COMMAND, FIELD_USERNAME, FIELD_PAYLOAD, FIELD_METADATA, FIELD_ACTIVE,
+		ONE_SHOT_PARAMETERS
 	};
 	LOCAL_FCINFO(given, FUNC_MAX_ARGS);
 	const char *name;

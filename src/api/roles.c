@@ -14,6 +14,7 @@
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/syscache.h"
 
 #include "api/api.h"
@@ -134,4 +135,25 @@ find_job_by_id(int64 job_id, bool lock, JobRow *out)
 	/* Only this read can lock the row; it may have become another job's since. */
 	if (!job_read_by_name(seen.username, seen.job_name, lock, out) || out->job_id != job_id)
 		no_job_with_id(job_id);
+}
+
+void
+find_by_name_args(FunctionCallInfo fcinfo, const char *function, int username, bool lock, JobRow *out)
+{
+	char	   *name;
+
+	begin_change(function);
+	name = text_arg(fcinfo, 0, "job_name");
+	find_job_by_name(name, PG_ARGISNULL(username) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(username)), lock, out);
+}
+
+void
+find_by_id_arg(FunctionCallInfo fcinfo, const char *function, bool lock, JobRow *out)
+{
+	begin_change(function);
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job_id must not be null")));
+	find_job_by_id(PG_GETARG_INT64(0), lock, out);
 }

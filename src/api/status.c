@@ -311,7 +311,7 @@ executor_error(void)
 	char		error[sizeof(((Lane *) NULL)->last_error)];
 	Oid			role = InvalidOid;
 
-	for (int i = 0; i < dsched_shared->queue_size; i++)
+	for (int i = 0; i < dsched_shared->max_lanes; i++)
 	{
 		bool		failed;
 
@@ -354,6 +354,7 @@ put_executors(ReturnSetInfo *rsinfo)
 static void
 put_queue(ReturnSetInfo *rsinfo)
 {
+	int			db = dsched_find_database(MyDatabaseId);
 	int			queued = 0;
 	int			used = 0;
 
@@ -365,7 +366,7 @@ put_queue(ReturnSetInfo *rsinfo)
 	}
 	LWLockRelease(dsched_shared->queue_lock);
 
-	if (used == dsched_shared->queue_size)
+	if (used == dsched_shared->queue_size || (db >= 0 && !dsched_queue_has_room(db)))
 		put(rsinfo, "queue", WAITING, psprintf("%d runs wait; the queue is full, more wait outside", queued),
 			psprintf("If this lasts, raise dsched.max_executors (now %d) or dsched.queue_size (now %d).",
 					 dsched_max_executors, dsched_queue_size));

@@ -106,6 +106,7 @@ dsched_next_run(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	memset(&row, 0, sizeof(row));
+	row.policy = policy_default;
 	row.schedule = text_column(tuple, "schedule");
 	row.run_at = time_column(tuple, "run_at");
 	row.time_zone = text_column(tuple, "time_zone");
@@ -166,6 +167,23 @@ is_active_here(const RunEntry *entry)
 {
 	return (entry->state == ENTRY_QUEUED || entry->state == ENTRY_RUNNING) &&
 		dsched_shared->lanes[entry->lane].dboid == MyDatabaseId;
+}
+
+bool
+is_run_active(const RunKey *run)
+{
+	bool		found = false;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->queue_size && !found; i++)
+	{
+		const RunEntry *entry = &dsched_shared->entries[i];
+
+		found = is_active_here(entry) && entry->key.job_id == run->job_id &&
+			entry->key.scheduled_for == run->scheduled_for && entry->key.trigger_id == run->trigger_id;
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	return found;
 }
 
 /* Copies this database's queued and running entries; n of them. */

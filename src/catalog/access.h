@@ -11,7 +11,7 @@
 
 #include "catalog.h"
 
-#define CATALOG_MAX_COLUMNS 32
+#define CATALOG_MAX_COLUMNS 48
 
 /* ---- identity.c -------------------------------------------------------------------------------- */
 

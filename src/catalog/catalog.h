@@ -28,7 +28,9 @@ typedef struct CatalogOids
 				run_pkey,
 				outbox,
 				partition_state,
-				identity;
+				identity,
+				queue,
+				queue_pkey;
 } CatalogOids;
 
 /* NULL if the extension is not in this database (or is only being created). In a transaction. */
@@ -188,16 +190,37 @@ extern bool run_update(const RunRow *row);
 /* Looks up one row: RUN_STATUS_NONE if there is none. Direct access, latest snapshot. */
 extern RunStatus run_lookup(const RunKey *key);
 
+/* What the rows say about one slot or request: its attempts. */
+typedef struct RunHistory
+{
+	int32		attempt;		/* the latest; 0: none */
+	RunStatus	status;			/* of that attempt */
+	TimestampTz finished_at;	/* of that attempt; 0: none */
+	int32		failures;		/* attempts that failed, timed out or could not start */
+	int32		lost;			/* that ended with their process */
+} RunHistory;
+
+/* Of all rows of key's slot and request, whatever its attempt is. Direct access, latest snapshot. */
+extern void run_history(const RunKey *key, RunHistory *out);
+
+/* Is nothing to come after attempts that ended like this?  A lost one is made again, a failed one as often as the policy says. */
+extern bool run_history_is_final(const RunHistory *history, int32 max_attempts);
+
 typedef struct RunSeen
 {
 	RunKey		key;
 	TimestampTz last_slot;		/* 0: one slot */
 	int64		gen;
 	RunStatus	status;
+	TimestampTz finished_at;	/* 0: none */
+	bool		fenced;			/* RUN_LOST: by the loss of its partition, not of its process */
 	/* run_read_started() only */
 	char	   *job_name;
 	char	   *username;
 } RunSeen;
+
+/* Adds a row to what is known; in the order of attempts. */
+extern void run_history_add(RunHistory *history, const RunSeen *seen);
 
 /* All rows with scheduled_for >= from, in key order, as an array palloc'd in the caller's context; *n rows. */
 extern RunSeen *run_read_since(TimestampTz from, int *n);
@@ -214,5 +237,73 @@ extern int	run_purge(TimestampTz older_than, int max);
 extern void state_write(const char *place, int partition, const char *state);
 /* NULL if there is none; palloc'd. */
 extern char *state_read(const char *place, int partition);
+
+/* ---- queues.c ---------------------------------------------------------------------------------- */
+
+/* What the row of a queue says that etcd (standalone: the scheduler) has yet to be told. */
+typedef enum QueueChange
+{
+	QUEUE_KEPT,					/* nothing */
+	QUEUE_PUT,					/* new limits */
+	QUEUE_OFFER,				/* those of a queue from elsewhere: they count where there is none of the name */
+	QUEUE_DROP					/* its end: for people the row is not there any more */
+} QueueChange;
+
+/* A row of dsched.queue. NULL pointers are SQL NULL. */
+typedef struct QueueRow
+{
+	char		name[POLICY_MAX_QUEUE + 1];
+	int32		max_running;	/* 0: NULL */
+	int32		rate_limit;		/* 0: NULL, and so is ... */
+	int64		per;			/* ... this, in microseconds */
+	bool		cluster;		/* scope */
+	int64		mod_revision;	/* of the version in etcd that this row holds or is based on; 0: none */
+	int64		change_id;
+	QueueChange changed;
+	char	   *problem;
+	char	   *extra;
+	TimestampTz created_at;
+	TimestampTz changed_at;
+} QueueRow;
+
+/*
+ * Is there such a queue, for a job that is to be in it?  If so it cannot be dropped before our transaction ends (dsched.drop_queue()
+ * waits, and then sees the job).
+ */
+extern bool queue_exists(const char *name);
+
+/* One row, also of a queue that was dropped. */
+extern bool queue_read(const char *name, QueueRow *out);
+
+/* The same, and locks it, waiting for who has it. */
+extern bool queue_lock(const char *name, QueueRow *out);
+
+/* The same without waiting: 1 locked and read, 0 not there, -1 somebody holds it. to_delete: the row may go. */
+extern int	queue_try_lock(const char *name, bool to_delete, QueueRow *out);
+
+extern List *queue_read_all(void);	/* of QueueRow *, by name, those that were dropped too */
+
+/* Rows with something to tell, and no problem with that, that nobody else has locked; they are locked then. */
+extern List *queue_lock_changed(int max);
+
+/* How many such rows are there, locked or not? */
+extern int	queue_count_changed(void);
+
+/* Inserts the row, or overwrites the one of its name. */
+extern void queue_write(const QueueRow *row);
+
+/* Inserts the row, or does nothing if there is one of its name (waits for who is inserting one): false. */
+extern bool queue_insert_new(const QueueRow *row);
+
+extern void queue_delete(const char *name);
+
+/*
+ * All queues as ones that no etcd has seen, to be offered; those that were dropped are forgotten.  False: somebody has locked
+ * some of them, to be tried again.
+ */
+extern bool queue_offer_all(void);
+
+/* The jobs of this database that are in the queue, as the latest snapshot has them; only username and job_name are set. */
+extern List *queue_jobs(const char *name);	/* of JobRow * */
 
 #endif /* DSCHED_CATALOG_H */

@@ -79,7 +79,8 @@ relation_invalidated(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == cached.job || relid == cached.job_pkey || relid == cached.job_name_key ||
 		relid == cached.run || relid == cached.run_pkey || relid == cached.outbox ||
-		relid == cached.partition_state || relid == cached.identity)
+		relid == cached.partition_state || relid == cached.identity || relid == cached.queue ||
+		relid == cached.queue_pkey)
 	{
 		cache_valid = false;
 		generation++;
@@ -129,6 +130,8 @@ look_up_relations(CatalogOids *oids)
 		{"outbox", &oids->outbox},
 		{"partition_state", &oids->partition_state},
 		{"identity", &oids->identity},
+		{"queue", &oids->queue},
+		{"queue_pkey", &oids->queue_pkey},
 	};
 
 	for (size_t i = 0; i < lengthof(relations); i++)

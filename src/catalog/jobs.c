@@ -11,12 +11,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 #include "access.h"
 #include "compat.h"
@@ -34,6 +36,8 @@ typedef enum JobColumn
 	COL_EXPIRES_AT,
 	COL_MAX_RUNS,
 	COL_LAST_SLOT,
+	COL_POLICY,					/* the first of as many as policy_fields has, in its order */
+	COL_QUEUE = COL_POLICY + POLICY_FIELDS,
 	COL_ACTIVE,
 	COL_PAYLOAD,
 	COL_METADATA,
@@ -54,21 +58,28 @@ typedef enum JobColumn
 /* In the order of JobColumn, which is also that of the parameters of the statements that write. */
 #define JOB_COLUMN_LIST \
 	"job_id, username, job_name, schedule, run_at, command, time_zone, starts_at, expires_at, max_runs, last_slot," \
-	" active, payload, metadata, anchor, gen, slots_from, gen_rev, mod_revision, change_id, changed, problem," \
-	" extra, created_at, changed_at"
+	" overlap, misfire, misfire_grace, max_attempts, retry_delay, retry_max_delay, timeout, priority, deadline," \
+	" max_failures, max_lost, jitter, queue, active, payload, metadata, anchor, gen, slots_from, gen_rev," \
+	" mod_revision, change_id, changed, problem, extra, created_at, changed_at"
 #define JOB_PARAMETER_LIST \
-	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14::jsonb, $15, $16, $17, $18, $19, $20, $21," \
-	" $22, $23, $24, $25"
+	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24," \
+	" $25, $26::jsonb, $27::jsonb, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38"
 #define JOB_PARAMETER_TYPES \
 	{INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, \
-	 TIMESTAMPTZOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, \
-	 TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	 TIMESTAMPTZOID, TEXTOID, TEXTOID, INTERVALOID, INT4OID, INTERVALOID, INTERVALOID, INTERVALOID, INT4OID, \
+	 INTERVALOID, INT4OID, INT4OID, INTERVALOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, \
+	 TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 
 static const char *const job_columns[] = {
 	"job_id", "username", "job_name", "schedule", "run_at", "command", "time_zone", "starts_at", "expires_at",
-	"max_runs", "last_slot", "active", "payload", "metadata", "anchor", "gen", "slots_from", "gen_rev",
-	"mod_revision", "change_id", "changed", "problem", "extra", "created_at", "changed_at"
+	"max_runs", "last_slot", "overlap", "misfire", "misfire_grace", "max_attempts", "retry_delay",
+	"retry_max_delay", "timeout", "priority", "deadline", "max_failures", "max_lost", "jitter", "queue", "active",
+	"payload", "metadata", "anchor", "gen", "slots_from", "gen_rev", "mod_revision", "change_id", "changed",
+	"problem", "extra", "created_at", "changed_at"
 };
+
+/* What a policy has for a column that says nothing meaningful: out of every range, so that the job is not run. */
+#define NO_VALUE (-POLICY_MAX_PRIORITY - 1)
 
 StaticAssertDecl(lengthof(job_columns) == N_JOB_COLUMNS, "names and numbers of the columns of dsched.job differ");
 
@@ -163,6 +174,42 @@ text_array_field(const Fields *f, JobColumn column)
 	return result;
 }
 
+/*
+ * Days count 24 hours.  What is no duration (months, or more than can be counted) is none that a policy allows, as
+ * are names that are not known: a row may have been written by hand.
+ */
+static int64
+duration_field(const Fields *f, JobColumn column)
+{
+	const Interval *interval = DatumGetIntervalP(field(f, column));
+	int64		days;
+	int64		sum;
+
+	if (interval->month != 0 || pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &days) ||
+		pg_add_s64_overflow(interval->time, days, &sum))
+		return NO_VALUE;
+	return sum;
+}
+
+static int64
+policy_value_field(const Fields *f, PolicyField i)
+{
+	JobColumn	column = (JobColumn) (COL_POLICY + i);
+
+	if (!has(f, column))
+		return policy_get(&policy_default, i);
+	switch (policy_fields[i].type)
+	{
+		case POLICY_IS_NAME:
+			return policy_value_parse(i, text_field(f, column));
+		case POLICY_IS_NUMBER:
+			return DatumGetInt32(field(f, column));
+		case POLICY_IS_DURATION:
+			return duration_field(f, column);
+	}
+	return NO_VALUE;
+}
+
 static void
 job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *out)
 {
@@ -184,8 +231,9 @@ job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *ou
 	out->expires_at = optional_time_field(&f, COL_EXPIRES_AT);
 	out->max_runs = has(&f, COL_MAX_RUNS) ? DatumGetInt32(field(&f, COL_MAX_RUNS)) : 0;
 	out->last_slot = optional_time_field(&f, COL_LAST_SLOT);
-	out->policy = policy_default;
-	out->queue = NULL;
+	for (int i = 0; i < POLICY_FIELDS; i++)
+		policy_set(&out->policy, (PolicyField) i, policy_value_field(&f, (PolicyField) i));
+	out->queue = text_field(&f, COL_QUEUE);
 	out->active = has(&f, COL_ACTIVE) && DatumGetBool(field(&f, COL_ACTIVE));
 	out->payload = jsonb_field(&f, COL_PAYLOAD);
 	out->metadata = jsonb_field(&f, COL_METADATA);
@@ -413,6 +461,36 @@ text_array(List *strings)
 	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+/* Durations have only a time part, so that no session's time zone or calendar plays a part in them. */
+static Datum
+duration_datum(int64 duration)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = duration;
+	return IntervalPGetDatum(interval);
+}
+
+static void
+put_policy_value(Datum *values, char *nulls, PolicyField i, int64 value)
+{
+	JobColumn	column = (JobColumn) (COL_POLICY + i);
+	bool		present = value != 0 || !policy_fields[i].optional;
+
+	switch (policy_fields[i].type)
+	{
+		case POLICY_IS_NAME:
+			put_text(values, nulls, column, policy_value_name(i, value));
+			break;
+		case POLICY_IS_NUMBER:
+			put(values, nulls, column, present, Int32GetDatum((int32) value));
+			break;
+		case POLICY_IS_DURATION:
+			put(values, nulls, column, present, duration_datum(value));
+			break;
+	}
+}
+
 static void
 job_to_parameters(const JobRow *row, Datum *values, char *nulls)
 {
@@ -427,6 +505,9 @@ job_to_parameters(const JobRow *row, Datum *values, char *nulls)
 	put_optional_time(values, nulls, COL_EXPIRES_AT, row->expires_at);
 	put(values, nulls, COL_MAX_RUNS, row->max_runs != 0, Int32GetDatum(row->max_runs));
 	put_optional_time(values, nulls, COL_LAST_SLOT, row->last_slot);
+	for (int i = 0; i < POLICY_FIELDS; i++)
+		put_policy_value(values, nulls, (PolicyField) i, policy_get(&row->policy, (PolicyField) i));
+	put_text(values, nulls, COL_QUEUE, row->queue);
 	put(values, nulls, COL_ACTIVE, true, BoolGetDatum(row->active));
 	put_text(values, nulls, COL_PAYLOAD, row->payload);
 	put_text(values, nulls, COL_METADATA, row->metadata);

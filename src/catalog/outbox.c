@@ -13,31 +13,74 @@
 #include "access.h"
 #include "compat.h"
 
+typedef enum OutboxColumn
+{
+	COL_OUTBOX_ID,
+	COL_KIND,
+	COL_JOB_ID,
+	COL_USERNAME,
+	COL_JOB_NAME,
+	COL_BASE_REVISION,
+	COL_SCHEDULED_FOR,
+	COL_FIRST_SLOT,
+	COL_LAST_SLOT,
+	COL_RULE,
+	COL_SLOT,
+	COL_TARGET,
+	COL_REQUESTED_BY,
+	COL_CREATED_AT,
+	N_OUTBOX_COLUMNS
+} OutboxColumn;
+
+/* In the order of OutboxColumn. */
+#define OUTBOX_COLUMN_LIST \
+	"outbox_id, kind, job_id, username, job_name, base_revision, scheduled_for, first_slot, last_slot, rule, slot," \
+	" target, requested_by, created_at"
+
+/* By TriggerKind. */
+static const char *const trigger_kinds[] = {"run", "backfill", "cancel"};
+
 static OutboxRow *outbox_from_tuple(HeapTuple tuple, TupleDesc desc);
+
+static void
+put(Datum *values, char *nulls, OutboxColumn column, bool present, Datum value)
+{
+	nulls[column] = present ? ' ' : 'n';
+	values[column] = present ? value : (Datum) 0;
+}
 
 void
 outbox_insert(const OutboxRow *row)
 {
 	static CatalogQuery query = {
-		"INSERT INTO dsched.outbox (outbox_id, kind, job_id, username, job_name, base_revision, scheduled_for,"
-		" requested_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-		SPI_OK_INSERT, 9,
-		{INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID}
+		"INSERT INTO dsched.outbox (" OUTBOX_COLUMN_LIST ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+		" $13, $14)",
+		SPI_OK_INSERT, N_OUTBOX_COLUMNS,
+		{INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
+		TIMESTAMPTZOID, INT8OID, TEXTOID, TIMESTAMPTZOID}
 	};
+	bool		backfill = !row->is_delete && row->kind == TRIGGER_BACKFILL;
+	bool		cancel = !row->is_delete && row->kind == TRIGGER_CANCEL;
 	CatalogSpi	spi;
-	Datum		values[9];
+	Datum		values[N_OUTBOX_COLUMNS];
+	char		nulls[N_OUTBOX_COLUMNS];
 
 	catalog_spi_begin(&spi);
-	values[0] = Int64GetDatum(row->outbox_id);
-	values[1] = CStringGetTextDatum(row->is_delete ? "delete" : "trigger");
-	values[2] = Int64GetDatum(row->job_id);
-	values[3] = CStringGetTextDatum(row->username);
-	values[4] = CStringGetTextDatum(row->job_name);
-	values[5] = Int64GetDatum(row->base_revision);
-	values[6] = TimestampTzGetDatum(row->scheduled_for);
-	values[7] = CStringGetTextDatum(row->requested_by);
-	values[8] = TimestampTzGetDatum(row->created_at);
-	catalog_run(&query, values, row->scheduled_for == 0 ? "      n  " : NULL);
+	put(values, nulls, COL_OUTBOX_ID, true, Int64GetDatum(row->outbox_id));
+	put(values, nulls, COL_KIND, true, CStringGetTextDatum(row->is_delete ? "delete" : trigger_kinds[row->kind]));
+	put(values, nulls, COL_JOB_ID, true, Int64GetDatum(row->job_id));
+	put(values, nulls, COL_USERNAME, true, CStringGetTextDatum(row->username));
+	put(values, nulls, COL_JOB_NAME, true, CStringGetTextDatum(row->job_name));
+	put(values, nulls, COL_BASE_REVISION, true, Int64GetDatum(row->base_revision));
+	put(values, nulls, COL_SCHEDULED_FOR, row->scheduled_for != 0, TimestampTzGetDatum(row->scheduled_for));
+	put(values, nulls, COL_FIRST_SLOT, backfill, TimestampTzGetDatum(row->first));
+	put(values, nulls, COL_LAST_SLOT, backfill, TimestampTzGetDatum(row->last));
+	put(values, nulls, COL_RULE, backfill, Int64GetDatum(row->rule));
+	put(values, nulls, COL_SLOT, cancel && row->slot != TRIGGER_ALL, TimestampTzGetDatum(row->slot));
+	put(values, nulls, COL_TARGET, cancel, Int64GetDatum(row->target));
+	put(values, nulls, COL_REQUESTED_BY, true, CStringGetTextDatum(row->requested_by));
+	put(values, nulls, COL_CREATED_AT, true, TimestampTzGetDatum(row->created_at));
+	catalog_run(&query, values, nulls);
 	catalog_spi_finish(&spi);
 }
 
@@ -45,7 +88,7 @@ List *
 outbox_lock_all(int max)
 {
 	static CatalogQuery query = {
-		"SELECT outbox_id, kind, job_id, username, job_name, base_revision, scheduled_for, requested_by, created_at"
+		"SELECT " OUTBOX_COLUMN_LIST
 		" FROM dsched.outbox ORDER BY created_at, outbox_id LIMIT $1 FOR UPDATE SKIP LOCKED",
 		SPI_OK_SELECT, 1, {INT8OID}
 	};
@@ -65,23 +108,39 @@ outbox_lock_all(int max)
 	return rows;
 }
 
+static int64
+int64_column(HeapTuple tuple, TupleDesc desc, OutboxColumn column, int64 otherwise)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column + 1, &isnull);
+
+	return isnull ? otherwise : DatumGetInt64(value);
+}
+
+/* Times are read as the numbers that they are. */
 static OutboxRow *
 outbox_from_tuple(HeapTuple tuple, TupleDesc desc)
 {
-	OutboxRow  *row = palloc(sizeof(OutboxRow));
-	bool		isnull;
+	OutboxRow  *row = palloc0(sizeof(OutboxRow));
+	char	   *kind = SPI_getvalue(tuple, desc, COL_KIND + 1);
 
-	row->outbox_id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-	row->is_delete = strcmp(TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &isnull)), "delete") == 0;
-	row->job_id = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
-	row->username = TextDatumGetCString(SPI_getbinval(tuple, desc, 4, &isnull));
-	row->job_name = TextDatumGetCString(SPI_getbinval(tuple, desc, 5, &isnull));
-	row->base_revision = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
-	row->scheduled_for = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
-	if (isnull)
-		row->scheduled_for = 0;
-	row->requested_by = TextDatumGetCString(SPI_getbinval(tuple, desc, 8, &isnull));
-	row->created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 9, &isnull));
+	row->is_delete = strcmp(kind, "delete") == 0;
+	for (int i = 0; i < (int) lengthof(trigger_kinds); i++)
+		if (strcmp(kind, trigger_kinds[i]) == 0)
+			row->kind = (TriggerKind) i;
+	row->outbox_id = int64_column(tuple, desc, COL_OUTBOX_ID, 0);
+	row->job_id = int64_column(tuple, desc, COL_JOB_ID, 0);
+	row->username = SPI_getvalue(tuple, desc, COL_USERNAME + 1);
+	row->job_name = SPI_getvalue(tuple, desc, COL_JOB_NAME + 1);
+	row->base_revision = int64_column(tuple, desc, COL_BASE_REVISION, 0);
+	row->scheduled_for = int64_column(tuple, desc, COL_SCHEDULED_FOR, 0);
+	row->first = int64_column(tuple, desc, COL_FIRST_SLOT, 0);
+	row->last = int64_column(tuple, desc, COL_LAST_SLOT, 0);
+	row->rule = int64_column(tuple, desc, COL_RULE, 0);
+	row->slot = int64_column(tuple, desc, COL_SLOT, TRIGGER_ALL);
+	row->target = int64_column(tuple, desc, COL_TARGET, 0);
+	row->requested_by = SPI_getvalue(tuple, desc, COL_REQUESTED_BY + 1);
+	row->created_at = int64_column(tuple, desc, COL_CREATED_AT, 0);
 	return row;
 }
 

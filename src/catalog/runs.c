@@ -79,8 +79,9 @@ open_run_table(LOCKMODE lockmode)
 	return rel;
 }
 
+/* A scan by the first columns of the key. */
 static SysScanDesc
-begin_key_scan(Relation rel, const RunKey *key)
+begin_part_scan(Relation rel, const RunKey *key, int ncolumns)
 {
 	ScanKeyData keys[N_KEY_COLUMNS];
 
@@ -92,7 +93,13 @@ begin_key_scan(Relation rel, const RunKey *key)
 				Int64GetDatum(key->trigger_id));
 	ScanKeyInit(&keys[3], table_map.attno[COL_ATTEMPT], BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(key->attempt));
-	return systable_beginscan(rel, catalog_require()->run_pkey, true, NULL, N_KEY_COLUMNS, keys);
+	return systable_beginscan(rel, catalog_require()->run_pkey, true, NULL, ncolumns, keys);
+}
+
+static SysScanDesc
+begin_key_scan(Relation rel, const RunKey *key)
+{
+	return begin_part_scan(rel, key, N_KEY_COLUMNS);
 }
 
 RunStatus
@@ -172,6 +179,9 @@ run_update(const RunRow *row)
 }
 
 /* ---- a row of values --------------------------------------------------------------------------- */
+
+/* What run.c records of a run that lost its partition, as against 57P01 of one that lost its process. */
+#define FENCED_SQLSTATE "40001"
 
 typedef struct Row
 {
@@ -265,6 +275,7 @@ seen_from_tuple(HeapTuple tuple, TupleDesc desc, RunSeen *out)
 {
 	bool		isnull;
 	Datum		last_slot;
+	Datum		value;
 
 	out->key.scheduled_for = DatumGetTimestampTz(get(tuple, desc, COL_SCHEDULED_FOR, &isnull));
 	out->key.job_id = DatumGetInt64(get(tuple, desc, COL_JOB_ID, &isnull));
@@ -274,6 +285,20 @@ seen_from_tuple(HeapTuple tuple, TupleDesc desc, RunSeen *out)
 	last_slot = get(tuple, desc, COL_LAST_SLOT, &isnull);
 	out->last_slot = isnull ? 0 : DatumGetTimestampTz(last_slot);
 	out->status = status_of(tuple, desc);
+	value = get(tuple, desc, COL_FINISHED_AT, &isnull);
+	out->finished_at = isnull ? 0 : DatumGetTimestampTz(value);
+	out->fenced = false;
+	if (out->status == RUN_LOST)
+	{
+		value = get(tuple, desc, COL_SQLSTATE, &isnull);
+		if (!isnull)
+		{
+			char	   *sqlstate = TextDatumGetCString(value);
+
+			out->fenced = strcmp(sqlstate, FENCED_SQLSTATE) == 0;
+			pfree(sqlstate);
+		}
+	}
 	return out->status != RUN_STATUS_NONE;
 }
 
@@ -286,6 +311,58 @@ add_seen(RunSeen **array, int *n, int *room, const RunSeen *seen)
 		*array = repalloc_huge(*array, *room * sizeof(RunSeen));
 	}
 	(*array)[(*n)++] = *seen;
+}
+
+void
+run_history_add(RunHistory *history, const RunSeen *seen)
+{
+	if (seen->status == RUN_FAILED || seen->status == RUN_TIMED_OUT)
+		history->failures++;
+	else if (seen->status == RUN_LOST && !seen->fenced)
+		history->lost++;
+	if (seen->key.attempt > history->attempt)
+	{
+		history->attempt = seen->key.attempt;
+		history->status = seen->status;
+		history->finished_at = seen->finished_at;
+	}
+}
+
+void
+run_history(const RunKey *key, RunHistory *out)
+{
+	Relation	rel = open_run_table(AccessShareLock);
+	SysScanDesc scan = begin_part_scan(rel, key, N_KEY_COLUMNS - 1);
+	HeapTuple	tuple;
+	RunSeen		seen = {0};
+
+	memset(out, 0, sizeof(*out));
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		if (seen_from_tuple(tuple, RelationGetDescr(rel), &seen))
+			run_history_add(out, &seen);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+bool
+run_history_is_final(const RunHistory *history, int32 max_attempts)
+{
+	switch (history->status)
+	{
+		case RUN_SUCCEEDED:
+		case RUN_CANCELLED:
+		case RUN_SKIPPED:
+		case RUN_MISSED:
+			return true;
+		case RUN_FAILED:
+		case RUN_TIMED_OUT:
+			return history->failures >= max_attempts;
+		case RUN_STATUS_NONE:
+		case RUN_RUNNING:
+		case RUN_LOST:
+			break;
+	}
+	return false;
 }
 
 RunSeen *

@@ -19,9 +19,15 @@
  *	{"format":1,"job_id":id,"username":"...","job_name":"...",
  *	 ["schedule":"..."|"run_at":time],"command":"...",["time_zone":"..."],
  *	 ["starts_at":time],["expires_at":time],["last_slot":time],["max_runs":num],
+ *	 ["overlap":"..."],["misfire":"..."],["misfire_grace":num],["max_attempts":id],
+ *	 ["retry_delay":num],["retry_max_delay":num],["timeout":num],["priority":int],
+ *	 ["deadline":num],["max_failures":num],["max_lost":id],["jitter":num],["queue":"..."],
  *	 "active":bool,["payload":"<json>"],["metadata":"<json>"],"anchor":time,"gen":num,
  *	 "slots_from":time,"gen_rev":num,"change_id":num,"node":"...",
  *	 ["closed_reason":"..."],<others>}
+ *
+ * The policy, from overlap to jitter, is left out where it is policy_default; its durations are in
+ * microseconds.  An overlap or misfire that this version does not know makes the definition unreadable.
  *
  * Either schedule or run_at is there.  payload and metadata are strings that hold JSON text,
  * so that their numbers keep every digit.  <others> are the members that this version does
@@ -32,21 +38,32 @@
  * follow):
  *
  *	{"format":1,"node":"...","epoch":num,"seq":num,"jobrev":num,"watermark":time,
- *	 "watermark_job":num,"pending":[run,...],"done":[run,...],"clean":bool}
+ *	 "watermark_job":num,"pending":[run,...],"done":[run,...],["failing":[failing,...]],"clean":bool}
  *
  * and each run in it:
  *
- *	{"j":id,"g":num,"s":time,["e":time],["t":id],["a":num],["n":time],["l":dec],["r":"..."]}
+ *	{"j":id,"g":num,"s":time,["e":time],["c":num],["t":id],["a":num],["f":num],["x":num],["n":time],
+ *	 ["l":dec],["r":"..."]}
  *
  *	j	job_id
  *	g	gen
  *	s	slot
  *	e	slot_to, the end of a range of slots (s)
+ *	c	slots, how many there are from s to e (1)
  *	t	trigger_id (0)
- *	a	attempt (0)
+ *	a	attempt (0: a range whose slots have not been opened)
+ *	f	failures, attempts that failed (0)
+ *	x	lost, attempts that died with their process (0)
  *	n	not_before (none)
  *	l	session under which it was started: the create_revision of the owner's node key (none)
  *	r	reason ("")
+ *
+ * and each failing job:
+ *
+ *	{"j":id,"n":num}
+ *
+ *	j	job_id
+ *	n	its runs that failed in a row
  *
  * An instance, node/<node>:
  *
@@ -61,10 +78,21 @@
  * A trigger, trigger/<pp>/<id>:
  *
  *	{"format":1,"trigger_id":id,"job_id":id,"username":"...","job_name":"...",
- *	 "requested_at":time,"requested_by":"...","change_id":num}
+ *	 "requested_at":time,"requested_by":"...","change_id":num,
+ *	 ["kind":"backfill","first":time,"last":time,"rule":dec|"kind":"cancel",["slot":time],["target":id]]}
+ *
+ * Without a kind it asks for a run.  A kind that this version does not know makes it unreadable.  A cancel without
+ * a slot is for all that is left of a backfill, its target.
+ *
+ * A queue, queue/<name> (<others> are kept, as in a definition of a job):
+ *
+ *	{"format":1,"name":"...",["max_running":id],["rate_limit":id,"per":id],
+ *	 "scope":"instance"|"cluster","change_id":num,"node":"...",<others>}
+ *
+ * max_running or rate_limit is there, or both; per is in microseconds, and there with rate_limit only.
  *
  * The formats are all above.  The code below is that for instances, the cluster and triggers; codec_job.c has that
- * for definitions, codec_state.c that for states.  It only names the fields: how a value is read, so that
+ * for definitions, codec_state.c that for states, codec_queue.c that for queues.  It only names the fields: how a value is read, so that
  * nothing in it is believed, and how it is written stands in json.h.  The bounds of the fields are in codec.h.
  *
  * What can go wrong is that a text is refused (decoding) or would be (encoding); then nothing is returned, and what
@@ -253,6 +281,25 @@ codec_config_encode(const ConfigInfo *config, size_t *len)
  * TRIGGERS
  */
 
+static void
+check_backfill(Problem *problem, const TriggerDef *trigger)
+{
+	json_check_time(problem, "first", trigger->first);
+	json_check_time(problem, "last", trigger->last);
+	if (trigger->last < trigger->first)
+		json_complain(problem, "a range of slots ends before it begins");
+}
+
+static void
+check_cancel(Problem *problem, const TriggerDef *trigger)
+{
+	json_check_num(problem, "target", trigger->target);
+	if (trigger->slot != TRIGGER_ALL)
+		json_check_time(problem, "slot", trigger->slot);
+	else if (trigger->target == 0)
+		json_complain(problem, "neither \"slot\" nor \"target\" is given");
+}
+
 bool
 codec_trigger_check(const TriggerDef *trigger, char *err, size_t errlen)
 {
@@ -265,7 +312,36 @@ codec_trigger_check(const TriggerDef *trigger, char *err, size_t errlen)
 	json_check_time(&problem, "requested_at", trigger->requested_at);
 	json_check_text(&problem, "requested_by", trigger->requested_by, 1, CODEC_MAX_ROLE);
 	json_check_num(&problem, "change_id", trigger->change_id);
+	if (trigger->kind == TRIGGER_BACKFILL)
+		check_backfill(&problem, trigger);
+	else if (trigger->kind == TRIGGER_CANCEL)
+		check_cancel(&problem, trigger);
+	else if (trigger->kind != TRIGGER_RUN)
+		json_complain(&problem, "\"kind\" is out of range");
 	return !problem.found;
+}
+
+static void
+read_kind(const Reader *reader, TriggerDef *out)
+{
+	char *kind = json_read_text_or_null(reader, "kind");
+
+	if (kind != NULL && strcmp(kind, "backfill") == 0)
+	{
+		out->kind = TRIGGER_BACKFILL;
+		out->first = json_read_time(reader, "first");
+		out->last = json_read_time(reader, "last");
+		out->rule = json_read_decimal(reader, "rule");
+	}
+	else if (kind != NULL && strcmp(kind, "cancel") == 0)
+	{
+		out->kind = TRIGGER_CANCEL;
+		out->slot = json_has(reader, "slot") ? json_read_time(reader, "slot") : TRIGGER_ALL;
+		out->target = json_has(reader, "target") ? json_read_int(reader, "target") : 0;
+	}
+	else if (kind != NULL)
+		json_complain_about(reader, "kind", "is not one that is known");
+	free(kind);
 }
 
 static void
@@ -279,6 +355,7 @@ read_trigger(const Reader *reader, TriggerDef *out)
 	out->requested_at = json_read_time(reader, "requested_at");
 	out->requested_by = json_read_text(reader, "requested_by");
 	out->change_id = json_read_int(reader, "change_id");
+	read_kind(reader, out);
 }
 
 bool
@@ -303,6 +380,26 @@ codec_trigger_decode(const char *text, size_t len, TriggerDef *out, char *err, s
 	return false;
 }
 
+static void
+put_kind(Writer *writer, const TriggerDef *trigger)
+{
+	if (trigger->kind == TRIGGER_BACKFILL)
+	{
+		json_put_text(writer, "kind", "backfill");
+		json_put_time(writer, "first", trigger->first);
+		json_put_time(writer, "last", trigger->last);
+		json_put_decimal(writer, "rule", trigger->rule);
+	}
+	else if (trigger->kind == TRIGGER_CANCEL)
+	{
+		json_put_text(writer, "kind", "cancel");
+		if (trigger->slot != TRIGGER_ALL)
+			json_put_time(writer, "slot", trigger->slot);
+		if (trigger->target != 0)
+			json_put_int(writer, "target", trigger->target);
+	}
+}
+
 char *
 codec_trigger_encode(const TriggerDef *trigger, size_t *len)
 {
@@ -318,6 +415,7 @@ codec_trigger_encode(const TriggerDef *trigger, size_t *len)
 	json_put_time(&writer, "requested_at", trigger->requested_at);
 	json_put_text(&writer, "requested_by", trigger->requested_by);
 	json_put_int(&writer, "change_id", trigger->change_id);
+	put_kind(&writer, trigger);
 	return json_put_tail(&writer, len);
 }
 

@@ -47,6 +47,7 @@
 #define CODEC_MAX_DEPTH 64	   /* levels of nesting */
 #define CODEC_MAX_ITEMS 65536  /* JSON values in a value: bounds the memory of the parser */
 #define CODEC_MAX_NUMBER 63	   /* digits and all; what every version of cJSON reads */
+#define CODEC_MAX_QUEUE_EXTRA 16384 /* of a queue: fields that we do not know */
 #define CODEC_MAX_MEMBERS 128  /* members of an object that we interpret */
 
 /* The least and the greatest time that can be written; infinity is not among them. */
@@ -94,6 +95,7 @@ typedef struct PendingRun
 	int64_t slot;
 	int64_t slot_to; /* equal to slot, unless the entry is a range of slots */
 	int64_t trigger_id;
+	int32_t slots;		/* how many, of a range */
 	int32_t attempt;	/* 0: of a range, whose slots have not been opened one by one */
 	int32_t failures;	/* attempts that failed */
 	int32_t lost;		/* attempts that died with their process */
@@ -183,6 +185,19 @@ typedef struct TriggerDef
 	int64_t target;		  /* TRIGGER_CANCEL: the run's trigger_id; 0: of the schedule */
 } TriggerDef;
 
+/* queue/<name>: what limits the runs of the jobs that are in it */
+typedef struct QueueDef
+{
+	char name[POLICY_MAX_QUEUE + 1];
+	int32_t max_running; /* 0: no limit */
+	int32_t rate_limit;	 /* starts in ... 0: no limit */
+	int64_t per;		 /* ... so many microseconds; 0 without a rate_limit */
+	bool cluster;		 /* over all instances together, else on each */
+	int64_t change_id;	 /* as in JobDef, and so are these two */
+	char node[CODEC_MAX_NAME + 1];
+	char *extra;
+} QueueDef;
+
 extern bool codec_job_check(const JobDef *job, char *err, size_t errlen);
 extern bool codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t errlen);
 extern char *codec_job_encode(const JobDef *job, size_t *len);
@@ -210,5 +225,11 @@ extern bool
 codec_trigger_decode(const char *text, size_t len, TriggerDef *out, char *err, size_t errlen);
 extern char *codec_trigger_encode(const TriggerDef *trigger, size_t *len);
 extern void codec_trigger_free(TriggerDef *trigger);
+
+extern bool codec_queue_check(const QueueDef *queue, char *err, size_t errlen);
+extern bool
+codec_queue_decode(const char *text, size_t len, QueueDef *out, char *err, size_t errlen);
+extern char *codec_queue_encode(const QueueDef *queue, size_t *len);
+extern void codec_queue_free(QueueDef *queue);
 
 #endif /* DSCHED_CORE_CODEC_H */

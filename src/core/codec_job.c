@@ -16,13 +16,15 @@
 
 #include "core/json.h"
 
-/* What the decoder of a definition knows; everything else goes to extra. */
+/* What the decoder of a definition knows, beside policy_fields; everything else goes to extra. */
 static const char *const job_fields[] = {
 	"format",  "job_id",	"username",	 "job_name",	  "schedule",  "run_at",
 	"command", "time_zone", "starts_at", "expires_at",	  "last_slot", "max_runs",
-	"active",  "payload",	"metadata",	 "anchor",		  "gen",	   "slots_from",
-	"gen_rev", "change_id", "node",		 "closed_reason",
+	"queue",   "active",	"payload",	 "metadata",	  "anchor",	   "gen",
+	"slots_from", "gen_rev", "change_id", "node",		  "closed_reason",
 };
+
+#define JOB_FIELDS (sizeof(job_fields) / sizeof(job_fields[0]) + POLICY_FIELDS)
 
 static bool
 is_job_field(const char *name)
@@ -34,30 +36,12 @@ is_job_field(const char *name)
 		if (strcmp(name, job_fields[i]) == 0)
 			return true;
 	}
-	return false;
-}
-
-/* extra goes between our own fields, so it must be sound in itself and not say what they say. */
-static void
-check_extra(Problem *problem, const char *extra)
-{
-	Scanner scan;
-	cJSON *root;
-	const cJSON *item;
-
-	if (extra == NULL || problem->found)
-		return;
-	root = json_parse_object(extra, strlen(extra), &scan, problem);
-	if (root == NULL)
-		return;
-	cJSON_ArrayForEach(item, root)
+	for (i = 0; i < POLICY_FIELDS; i++)
 	{
-		if (is_job_field(item->string))
-			json_complain(problem, "an extra field has the name of a known one");
+		if (strcmp(name, policy_fields[i].name) == 0)
+			return true;
 	}
-	if (scan.nmembers + sizeof(job_fields) / sizeof(job_fields[0]) > CODEC_MAX_MEMBERS)
-		json_complain(problem, "there are too many extra fields");
-	cJSON_Delete(root);
+	return false;
 }
 
 static void
@@ -75,6 +59,16 @@ check_job_times(Problem *problem, const JobDef *job)
 	json_check_time(problem, "slots_from", job->slots_from);
 }
 
+static void
+check_job_policy(Problem *problem, const JobDef *job)
+{
+	char why[100];
+
+	if (!policy_check(&job->policy, why, sizeof(why)))
+		json_complain(problem, "%s", why);
+	json_check_text_or_null(problem, "queue", job->queue, 1, POLICY_MAX_QUEUE);
+}
+
 bool
 codec_job_check(const JobDef *job, char *err, size_t errlen)
 {
@@ -88,6 +82,7 @@ codec_job_check(const JobDef *job, char *err, size_t errlen)
 	json_check_text_or_null(&problem, "time_zone", job->time_zone, 1, CODEC_MAX_TEXT);
 	check_job_times(&problem, job);
 	json_check_range(&problem, "max_runs", job->max_runs, 0, INT32_MAX);
+	check_job_policy(&problem, job);
 	json_check_json(&problem, "payload", job->payload, CODEC_MAX_JSON, false);
 	json_check_json(&problem, "metadata", job->metadata, CODEC_MAX_JSON, false);
 	json_check_num(&problem, "gen", job->gen);
@@ -95,33 +90,8 @@ codec_job_check(const JobDef *job, char *err, size_t errlen)
 	json_check_num(&problem, "change_id", job->change_id);
 	json_check_text(&problem, "node", job->node, 1, CODEC_MAX_NAME);
 	json_check_text_or_null(&problem, "closed_reason", job->closed_reason, 0, CODEC_MAX_TEXT);
-	check_extra(&problem, job->extra);
+	json_check_extra(&problem, job->extra, is_job_field, JOB_FIELDS);
 	return !problem.found;
-}
-
-/* The members that are not ours, as one object; NULL if there are none. */
-static char *
-read_extra(const cJSON *root, const Scanner *scan, Problem *problem)
-{
-	Writer writer = json_writer_begin();
-	const Member *member = scan->members;
-	const cJSON *item;
-
-	json_put(&writer, "{");
-	cJSON_ArrayForEach(item, root)
-	{
-		if (!is_job_field(item->string))
-		{
-			json_put_separator(&writer);
-			json_put_bytes(&writer, member->name, member->end - member->name);
-		}
-		member++;
-	}
-	if (writer.failed)
-		json_complain(problem, "out of memory");
-	else if (writer.used == 1)
-		writer.failed = true; /* nothing is there: json_put_tail() is to give NULL */
-	return json_put_tail(&writer, NULL);
 }
 
 /* Either a schedule or the time of a one-shot. */
@@ -150,6 +120,39 @@ read_bounds(const Reader *reader, JobDef *out)
 	out->max_runs = json_read_int32_or_0(reader, "max_runs");
 }
 
+/* A name that is none is a policy of a newer version: the job cannot be run as it was meant. */
+static int64_t
+read_policy_name(const Reader *reader, PolicyField field)
+{
+	const char *name = policy_fields[field].name;
+	char *text = json_read_text(reader, name);
+	int value = text != NULL ? policy_value_parse(field, text) : 0;
+
+	if (value < 0)
+		json_complain_about(reader, name, "is not a policy that is known");
+	free(text);
+	return value < 0 ? 0 : value;
+}
+
+static void
+read_policy(const Reader *reader, JobDef *out)
+{
+	int i;
+
+	out->policy = policy_default;
+	for (i = 0; i < POLICY_FIELDS; i++)
+	{
+		const PolicyInfo *info = &policy_fields[i];
+
+		if (!json_has(reader, info->name))
+			continue;
+		policy_set(&out->policy, (PolicyField) i,
+				   info->type == POLICY_IS_NAME ? read_policy_name(reader, (PolicyField) i)
+												: json_read_range(reader, info->name, info->least, info->most));
+	}
+	out->queue = json_read_text_or_null(reader, "queue");
+}
+
 static void
 read_job(const Reader *reader, JobDef *out)
 {
@@ -161,6 +164,7 @@ read_job(const Reader *reader, JobDef *out)
 	out->command = json_read_text(reader, "command");
 	out->time_zone = json_read_text_or_null(reader, "time_zone");
 	read_bounds(reader, out);
+	read_policy(reader, out);
 	out->active = json_read_bool(reader, "active");
 	out->payload = json_read_text_or_null(reader, "payload");
 	out->metadata = json_read_text_or_null(reader, "metadata");
@@ -187,7 +191,7 @@ codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t er
 		Reader reader = json_reader_begin(root, &problem);
 
 		read_job(&reader, out);
-		out->extra = read_extra(root, &scan, &problem);
+		out->extra = json_read_extra(root, &scan, is_job_field, &problem);
 		cJSON_Delete(root);
 	}
 	if (!problem.found && codec_job_check(out, err, errlen))
@@ -218,23 +222,24 @@ put_job_bounds(Writer *writer, const JobDef *job)
 		json_put_int(writer, "max_runs", job->max_runs);
 }
 
-/* The members of extra, without its braces. */
+/* Only what is said: a default of today is not written down as a wish. */
 static void
-put_extra(Writer *writer, const char *extra)
+put_policy(Writer *writer, const JobDef *job)
 {
-	const char *start;
-	const char *end;
+	int i;
 
-	if (extra == NULL)
-		return;
-	/* that it is an object is checked already */
-	start = strchr(extra, '{') + 1;
-	end = strrchr(extra, '}');
-	start += strspn(start, " \t\n\r");
-	if (start == end)
-		return;
-	json_put_separator(writer);
-	json_put_bytes(writer, start, end - start);
+	for (i = 0; i < POLICY_FIELDS; i++)
+	{
+		int64_t value = policy_get(&job->policy, (PolicyField) i);
+
+		if (value == policy_get(&policy_default, (PolicyField) i))
+			continue;
+		if (policy_fields[i].type == POLICY_IS_NAME)
+			json_put_text(writer, policy_fields[i].name, policy_value_name((PolicyField) i, value));
+		else
+			json_put_int(writer, policy_fields[i].name, value);
+	}
+	json_put_text_unless_null(writer, "queue", job->queue);
 }
 
 char *
@@ -252,6 +257,7 @@ codec_job_encode(const JobDef *job, size_t *len)
 	json_put_text(&writer, "command", job->command);
 	json_put_text_unless_null(&writer, "time_zone", job->time_zone);
 	put_job_bounds(&writer, job);
+	put_policy(&writer, job);
 	json_put_bool(&writer, "active", job->active);
 	json_put_text_unless_null(&writer, "payload", job->payload);
 	json_put_text_unless_null(&writer, "metadata", job->metadata);
@@ -262,7 +268,7 @@ codec_job_encode(const JobDef *job, size_t *len)
 	json_put_int(&writer, "change_id", job->change_id);
 	json_put_text(&writer, "node", job->node);
 	json_put_text_unless_null(&writer, "closed_reason", job->closed_reason);
-	put_extra(&writer, job->extra);
+	json_put_extra(&writer, job->extra);
 	return json_put_tail(&writer, len);
 }
 
@@ -274,6 +280,7 @@ codec_job_free(JobDef *job)
 	free(job->schedule);
 	free(job->command);
 	free(job->time_zone);
+	free(job->queue);
 	free(job->payload);
 	free(job->metadata);
 	free(job->node);

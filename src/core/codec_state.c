@@ -25,7 +25,10 @@ check_run(Problem *problem, const PendingRun *run)
 	if (run->slot_to < run->slot)
 		json_complain(problem, "a range of slots ends before it begins");
 	json_check_num(problem, "trigger_id", run->trigger_id);
+	json_check_range(problem, "slots", run->slots, 0, INT32_MAX);
 	json_check_range(problem, "attempt", run->attempt, 0, INT32_MAX);
+	json_check_range(problem, "failures", run->failures, 0, INT32_MAX);
+	json_check_range(problem, "lost", run->lost, 0, INT32_MAX);
 	json_check_time(problem, "not_before", run->not_before);
 	json_check_word(problem, "reason", run->reason, "abcdefghijklmnopqrstuvwxyz0123456789_-");
 }
@@ -38,6 +41,19 @@ check_runs(Problem *problem, const char *name, const PendingRun *runs, int count
 	json_check_range(problem, name, count, 0, CODEC_MAX_ENTRIES);
 	for (i = 0; !problem->found && i < count; i++)
 		check_run(problem, &runs[i]);
+}
+
+static void
+check_failing(Problem *problem, const FailingJob *failing, int count)
+{
+	int i;
+
+	json_check_range(problem, "failing", count, 0, CODEC_MAX_ENTRIES);
+	for (i = 0; !problem->found && i < count; i++)
+	{
+		json_check_id(problem, "job_id", failing[i].job_id);
+		json_check_range(problem, "failures", failing[i].failures, 0, INT32_MAX);
+	}
 }
 
 bool
@@ -53,6 +69,7 @@ codec_state_check(const PartitionState *state, char *err, size_t errlen)
 	json_check_num(&problem, "watermark_job", state->watermark_job);
 	check_runs(&problem, "pending", state->pending, state->npending);
 	check_runs(&problem, "done", state->done, state->ndone);
+	check_failing(&problem, state->failing, state->nfailing);
 	return !problem.found;
 }
 
@@ -64,22 +81,28 @@ read_run(const Reader *reader, PendingRun *out)
 	out->slot = json_read_time(reader, "s");
 	out->slot_to = json_has(reader, "e") ? json_read_time(reader, "e") : out->slot;
 	out->trigger_id = json_has(reader, "t") ? json_read_int(reader, "t") : 0;
+	out->slots = json_has(reader, "c") ? json_read_int32_or_0(reader, "c") : 1;
 	out->attempt = json_read_int32_or_0(reader, "a");
+	out->failures = json_read_int32_or_0(reader, "f");
+	out->lost = json_read_int32_or_0(reader, "x");
 	out->not_before = json_has(reader, "n") ? json_read_time(reader, "n") : 0;
 	out->session = json_has(reader, "l") ? json_read_decimal(reader, "l") : 0;
 	json_read_array_or_empty(reader, "r", out->reason, sizeof(out->reason));
 }
 
-/* The entries of pending or done; NULL if there are none, or after a complaint. */
-static PendingRun *
-read_runs(const Reader *reader, const char *name, int *count)
+static void
+read_failing(const Reader *reader, FailingJob *out)
 {
-	const cJSON *list = json_need(reader, name);
-	const cJSON *item;
-	PendingRun *runs;
-	PendingRun *run;
+	out->job_id = json_read_int(reader, "j");
+	out->failures = (int32_t) json_read_range(reader, "n", 0, INT32_MAX);
+}
 
-	*count = 0;
+/* As many entries as the list has, all zero, of so many bytes each; NULL if there are none, or after a complaint. */
+static void *
+make_entries(const Reader *reader, const char *name, const cJSON *list, size_t size)
+{
+	void *entries;
+
 	if (list == NULL)
 		return NULL;
 	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > CODEC_MAX_ENTRIES)
@@ -89,26 +112,65 @@ read_runs(const Reader *reader, const char *name, int *count)
 	}
 	if (list->child == NULL)
 		return NULL;
-	runs = calloc(cJSON_GetArraySize(list), sizeof(*runs));
-	if (runs == NULL)
-	{
+	entries = calloc(cJSON_GetArraySize(list), size);
+	if (entries == NULL)
 		json_complain(reader->problem, "out of memory");
+	return entries;
+}
+
+/* The entry number n (from 0) of a list; after a complaint it is not to be read. */
+static Reader
+begin_entry(const Reader *reader, const char *name, const cJSON *item, int n)
+{
+	Reader entry = json_reader_begin(item, reader->problem);
+
+	snprintf(entry.where, sizeof(entry.where), "%s[%d]: ", name, n);
+	if (!cJSON_IsObject(item) || !json_names_differ(item))
+		json_complain(reader->problem, "%snot an object, or one with a name twice", entry.where);
+	return entry;
+}
+
+/* The entries of pending or done. */
+static PendingRun *
+read_runs(const Reader *reader, const char *name, int *count)
+{
+	const cJSON *list = json_need(reader, name);
+	PendingRun *runs = make_entries(reader, name, list, sizeof(PendingRun));
+	const cJSON *item;
+
+	*count = 0;
+	if (runs == NULL)
 		return NULL;
-	}
-	run = runs;
 	cJSON_ArrayForEach(item, list)
 	{
-		Reader entry = json_reader_begin(item, reader->problem);
+		Reader entry = begin_entry(reader, name, item, *count);
 
-		snprintf(entry.where, sizeof(entry.where), "%s[%d]: ", name, *count);
-		if (!cJSON_IsObject(item) || !json_names_differ(item))
-			json_complain(reader->problem, "%snot an object, or one with a name twice", entry.where);
 		if (!reader->problem->found)
-			read_run(&entry, run);
-		run++;
+			read_run(&entry, &runs[*count]);
 		(*count)++;
 	}
 	return runs;
+}
+
+static FailingJob *
+read_failing_jobs(const Reader *reader, int *count)
+{
+	const cJSON *list = json_find(reader, "failing");
+	FailingJob *failing = make_entries(reader, "failing", list, sizeof(FailingJob));
+	const cJSON *item;
+
+	*count = 0;
+	if (failing == NULL)
+		return NULL;
+	cJSON_ArrayForEach(item, list)
+	{
+		Reader entry = begin_entry(reader, "failing", item, *count);
+
+		if (!reader->problem->found)
+			read_failing(&entry, &failing[*count]);
+		(*count)++;
+	}
+	return failing;
 }
 
 static void
@@ -124,6 +186,7 @@ read_state(const Reader *reader, PartitionState *out)
 	out->watermark_job = json_read_int(reader, "watermark_job");
 	out->pending = read_runs(reader, "pending", &out->npending);
 	out->done = read_runs(reader, "done", &out->ndone);
+	out->failing = read_failing_jobs(reader, &out->nfailing);
 	out->clean = json_read_bool(reader, "clean");
 }
 
@@ -161,8 +224,14 @@ put_run(Writer *writer, const PendingRun *run)
 		json_put_time(writer, "e", run->slot_to);
 	if (run->trigger_id != 0)
 		json_put_int(writer, "t", run->trigger_id);
+	if (run->slots != 1)
+		json_put_int(writer, "c", run->slots);
 	if (run->attempt != 0)
 		json_put_int(writer, "a", run->attempt);
+	if (run->failures != 0)
+		json_put_int(writer, "f", run->failures);
+	if (run->lost != 0)
+		json_put_int(writer, "x", run->lost);
 	if (run->not_before != 0)
 		json_put_time(writer, "n", run->not_before);
 	if (run->session != 0)
@@ -184,6 +253,26 @@ put_runs(Writer *writer, const char *name, const PendingRun *runs, int count)
 	json_put(writer, "]");
 }
 
+static void
+put_failing(Writer *writer, const FailingJob *failing, int count)
+{
+	int i;
+
+	if (count == 0)
+		return;
+	json_put_name(writer, "failing");
+	json_put(writer, "[");
+	for (i = 0; i < count; i++)
+	{
+		json_put_separator(writer);
+		json_put(writer, "{");
+		json_put_int(writer, "j", failing[i].job_id);
+		json_put_int(writer, "n", failing[i].failures);
+		json_put(writer, "}");
+	}
+	json_put(writer, "]");
+}
+
 char *
 codec_state_encode(const PartitionState *state, size_t *len)
 {
@@ -200,6 +289,7 @@ codec_state_encode(const PartitionState *state, size_t *len)
 	json_put_int(&writer, "watermark_job", state->watermark_job);
 	put_runs(&writer, "pending", state->pending, state->npending);
 	put_runs(&writer, "done", state->done, state->ndone);
+	put_failing(&writer, state->failing, state->nfailing);
 	json_put_bool(&writer, "clean", state->clean);
 	return json_put_tail(&writer, len);
 }
@@ -209,5 +299,6 @@ codec_state_free(PartitionState *state)
 {
 	free(state->pending);
 	free(state->done);
+	free(state->failing);
 	memset(state, 0, sizeof(*state));
 }

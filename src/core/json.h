@@ -121,6 +121,13 @@ extern char *json_copy_bytes(const char *text, size_t len, Problem *problem);
 /* Complains if the value is of a format that this version does not know. */
 extern void json_read_format(const Reader *reader);
 
+/*
+ * The members of an outermost object whose names are not known, as the text of an object; NULL if there are none,
+ * or after a complaint.
+ */
+extern char *json_read_extra(const cJSON *root, const Scanner *scan, bool (*known)(const char *name),
+							 Problem *problem);
+
 /* ---- json.c: checking ------------------------------------------------------------------------ */
 
 extern void
@@ -142,6 +149,10 @@ json_check_word(Problem *problem, const char *name, const char *text, const char
 /* NULL, or JSON text; if so asked, an object. */
 extern void
 json_check_json(Problem *problem, const char *name, const char *text, size_t max, bool object);
+
+/* NULL, or an object that can go between the n known members: within the bounds, without a name of theirs. */
+extern void
+json_check_extra(Problem *problem, const char *extra, bool (*known)(const char *name), size_t n);
 
 /* ---- json.c: writing ------------------------------------------------------------------------- */
 
@@ -170,6 +181,9 @@ extern void json_put_decimal(Writer *writer, const char *name, int64_t value);
 extern void json_put_unsigned_decimal(Writer *writer, const char *name, uint64_t value);
 extern void json_put_text(Writer *writer, const char *name, const char *text);
 extern void json_put_text_unless_null(Writer *writer, const char *name, const char *text);
+
+/* The members of an object that was checked, without its braces; none if it is NULL. */
+extern void json_put_extra(Writer *writer, const char *extra);
 
 /* The first member of every value; the end of every value, and what the encoders return: NULL after a failure. */
 extern void json_put_head(Writer *writer);

@@ -12,6 +12,8 @@
  *		/dsched/<cluster>/db/<database>/trigger/<pp>/<id>
  *		/dsched/<cluster>/db/<database>/owner/any/<pp>
  *		/dsched/<cluster>/db/<database>/state/any/<pp>
+ *		/dsched/<cluster>/db/<database>/queue/<name>
+ *		/dsched/<cluster>/db/<database>/queuerev
  *
  * <pp> is the partition's number in decimal with exactly three digits.  <id> is a decimal
  * number in 1..2^53-1 without leading zeros.  Every other <part> is a name of 1 to 255 bytes,
@@ -380,6 +382,21 @@ keys_state(char *out, const char *cluster, const char *database, int partition)
 }
 
 bool
+keys_queue(char *out, const char *cluster, const char *database, const char *name)
+{
+	KeyWriter key = begin_database(out, cluster, database, "queue/");
+
+	put_name(&key, name);
+	return key_end(&key);
+}
+
+bool
+keys_queuerev(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "queuerev");
+}
+
+bool
 keys_node_prefix(char *out, const char *cluster)
 {
 	KeyWriter key = begin_cluster(out, cluster, "node/");
@@ -452,6 +469,14 @@ keys_definition_range(char *start, char *end, const char *cluster, const char *d
 	/* '0' is the byte after '/', and no other key of ours lies between job/ and jobrev/. */
 	return database_prefix(start, cluster, database, "job/") &&
 		   database_prefix(end, cluster, database, "jobrev0");
+}
+
+bool
+keys_queue_range(char *start, char *end, const char *cluster, const char *database)
+{
+	/* the end is the key after queuerev, which no key of ours is */
+	return database_prefix(start, cluster, database, "queue/") &&
+		   database_prefix(end, cluster, database, "queuerev0");
 }
 
 static bool
@@ -537,6 +562,16 @@ take_database_key(const char **key, KeyParts *out)
 		out->kind = KEY_TRIGGER;
 		return take_partition(key, &out->partition) && take_literal(key, "/") &&
 			   take_id(key, &out->id);
+	}
+	if (take_literal(key, "queue/"))
+	{
+		out->kind = KEY_QUEUE;
+		return take_name(key, out->name);
+	}
+	if (take_literal(key, "queuerev"))
+	{
+		out->kind = KEY_QUEUEREV;
+		return true;
 	}
 	if (take_literal(key, "jobrev/"))
 		out->kind = KEY_JOBREV;

@@ -34,7 +34,9 @@ typedef enum KeyKind
 	KEY_JOBREV,	 /* /dsched/<cluster>/db/<database>/jobrev/<pp> */
 	KEY_TRIGGER, /* /dsched/<cluster>/db/<database>/trigger/<pp>/<id> */
 	KEY_OWNER,	 /* /dsched/<cluster>/db/<database>/owner/any/<pp> */
-	KEY_STATE	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
+	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
+	KEY_QUEUE,	 /* /dsched/<cluster>/db/<database>/queue/<name> */
+	KEY_QUEUEREV /* /dsched/<cluster>/db/<database>/queuerev */
 } KeyKind;
 
 /* What keys_parse() finds; what a kind does not have is "", -1 (partition) or 0 (id). */
@@ -74,6 +76,8 @@ extern bool
 keys_trigger(char *out, const char *cluster, const char *database, int partition, int64_t id);
 extern bool keys_owner(char *out, const char *cluster, const char *database, int partition);
 extern bool keys_state(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_queue(char *out, const char *cluster, const char *database, const char *name);
+extern bool keys_queuerev(char *out, const char *cluster, const char *database);
 
 /* Prefixes, all of them ending in '/'; keys_prefix_end() makes the range_end that goes with one. */
 extern bool keys_node_prefix(char *out, const char *cluster);
@@ -93,6 +97,9 @@ extern bool keys_prefix_end(const char *prefix, char *end);
 /* [start, end) holds every job/ and every jobrev/ key of a group and nothing else of ours. */
 extern bool
 keys_definition_range(char *start, char *end, const char *cluster, const char *database);
+
+/* Likewise every queue/ key and the key queuerev. */
+extern bool keys_queue_range(char *start, char *end, const char *cluster, const char *database);
 
 /*
  * Takes a key of this cluster apart.  False, with out cleared, for what is not exactly a key that

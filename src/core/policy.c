@@ -2,8 +2,10 @@
  * policy.c
  *	  What a job's definition says about its runs: names, ranges, retries, jitter.
  *
- * Retries and jitter are spread by a hash of job and slot, not by chance, so that after a restart or a take-over the same slot has
- * the same times.
+ * Retries and jitter are spread by a hash of job and slot, not by chance, so that after a restart or a take-over the
+ * same slot has the same times.
+ *
+ * policy_fields is the one list of what a policy has: whoever does the same with each field goes through it.
  */
 #include "core/policy.h"
 
@@ -27,13 +29,76 @@ static const char *const misfire_names[] = {"latest", "all", "skip"};
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
-static int
-find_name(const char *const *names, size_t n, const char *name)
+#define NAMES(name, names, once) {#name, POLICY_IS_NAME, offsetof(JobPolicy, name), 0, LENGTH(names) - 1, false, once}
+#define NUMBER(name, least, most, optional, once) \
+	{#name, POLICY_IS_NUMBER, offsetof(JobPolicy, name), least, most, optional, once}
+#define DURATION(name, optional, once) \
+	{#name, POLICY_IS_DURATION, offsetof(JobPolicy, name), 0, POLICY_MAX_DURATION, optional, once}
+
+/* In the order of PolicyField. */
+const PolicyInfo policy_fields[POLICY_FIELDS] = {
+	NAMES(overlap, overlap_names, false),
+	NAMES(misfire, misfire_names, false),
+	DURATION(misfire_grace, false, false),
+	NUMBER(max_attempts, 1, POLICY_MAX_ATTEMPTS, false, true),
+	DURATION(retry_delay, false, true),
+	DURATION(retry_max_delay, false, true),
+	DURATION(timeout, true, true),
+	NUMBER(priority, -POLICY_MAX_PRIORITY, POLICY_MAX_PRIORITY, false, true),
+	DURATION(deadline, true, true),
+	NUMBER(max_failures, 0, POLICY_MAX_COUNT, true, false),
+	NUMBER(max_lost, 1, POLICY_MAX_COUNT, false, true),
+	DURATION(jitter, true, false),
+};
+
+int64_t
+policy_get(const JobPolicy *policy, PolicyField field)
 {
-	for (size_t i = 0; i < n; i++)
+	const char *at = (const char *) policy + policy_fields[field].offset;
+
+	if (field == POLICY_OVERLAP)
+		return (int64_t) policy->overlap;
+	if (field == POLICY_MISFIRE)
+		return (int64_t) policy->misfire;
+	if (policy_fields[field].type == POLICY_IS_NUMBER)
+		return *(const int32_t *) at;
+	return *(const int64_t *) at;
+}
+
+void
+policy_set(JobPolicy *policy, PolicyField field, int64_t value)
+{
+	char *at = (char *) policy + policy_fields[field].offset;
+
+	if (field == POLICY_OVERLAP)
+		policy->overlap = (OverlapPolicy) value;
+	else if (field == POLICY_MISFIRE)
+		policy->misfire = (MisfirePolicy) value;
+	else if (policy_fields[field].type == POLICY_IS_NUMBER)
+		*(int32_t *) at = (int32_t) value;
+	else
+		*(int64_t *) at = value;
+}
+
+static const char *const *
+names_of(PolicyField field)
+{
+	return field == POLICY_OVERLAP ? overlap_names : misfire_names;
+}
+
+const char *
+policy_value_name(PolicyField field, int64_t value)
+{
+	return value >= 0 && value <= policy_fields[field].most ? names_of(field)[value] : NULL;
+}
+
+int
+policy_value_parse(PolicyField field, const char *name)
+{
+	for (int i = 0; i <= policy_fields[field].most; i++)
 	{
-		if (strcmp(names[i], name) == 0)
-			return (int) i;
+		if (strcmp(names_of(field)[i], name) == 0)
+			return i;
 	}
 	return -1;
 }
@@ -41,13 +106,13 @@ find_name(const char *const *names, size_t n, const char *name)
 const char *
 policy_overlap_name(OverlapPolicy overlap)
 {
-	return overlap_names[overlap];
+	return policy_value_name(POLICY_OVERLAP, (int64_t) overlap);
 }
 
 bool
 policy_overlap_parse(const char *name, OverlapPolicy *out)
 {
-	int found = find_name(overlap_names, LENGTH(overlap_names), name);
+	int found = policy_value_parse(POLICY_OVERLAP, name);
 
 	if (found >= 0)
 		*out = (OverlapPolicy) found;
@@ -57,58 +122,65 @@ policy_overlap_parse(const char *name, OverlapPolicy *out)
 const char *
 policy_misfire_name(MisfirePolicy misfire)
 {
-	return misfire_names[misfire];
+	return policy_value_name(POLICY_MISFIRE, (int64_t) misfire);
 }
 
 bool
 policy_misfire_parse(const char *name, MisfirePolicy *out)
 {
-	int found = find_name(misfire_names, LENGTH(misfire_names), name);
+	int found = policy_value_parse(POLICY_MISFIRE, name);
 
 	if (found >= 0)
 		*out = (MisfirePolicy) found;
 	return found >= 0;
 }
 
-static bool
-in_range(const char *name, int64_t value, int64_t least, int64_t most, char *err, size_t errlen)
+static void
+describe_range(const PolicyInfo *info, char *err, size_t errlen)
 {
-	if (value >= least && value <= most)
-		return true;
-	if (errlen > 0)
-		snprintf(err, errlen, "%s must be between %lld and %lld", name, (long long) least, (long long) most);
-	return false;
+	if (errlen == 0)
+		return;
+	if (info->type == POLICY_IS_NAME)
+		snprintf(err, errlen, "%s is none of the known policies", info->name);
+	else if (info->type == POLICY_IS_NUMBER)
+		snprintf(err, errlen, "%s must be between %lld and %lld", info->name, (long long) info->least,
+				 (long long) info->most);
+	else
+		snprintf(err, errlen, "%s must be between 0 and %lld days", info->name,
+				 (long long) (info->most / (INT64_C(86400) * 1000000)));
 }
 
 bool
 policy_check(const JobPolicy *p, char *err, size_t errlen)
 {
-	if ((unsigned) p->overlap >= LENGTH(overlap_names) || (unsigned) p->misfire >= LENGTH(misfire_names))
+	for (int i = 0; i < POLICY_FIELDS; i++)
+	{
+		int64_t value = policy_get(p, (PolicyField) i);
+
+		if (value < policy_fields[i].least || value > policy_fields[i].most)
+		{
+			describe_range(&policy_fields[i], err, errlen);
+			return false;
+		}
+	}
+	if (p->retry_max_delay < p->retry_delay)
 	{
 		if (errlen > 0)
-			snprintf(err, errlen, "overlap or misfire is none of the known policies");
+			snprintf(err, errlen, "retry_max_delay must not be less than retry_delay");
 		return false;
 	}
-	return in_range("misfire_grace", p->misfire_grace, 0, POLICY_MAX_DURATION, err, errlen) &&
-		   in_range("max_attempts", p->max_attempts, 1, POLICY_MAX_ATTEMPTS, err, errlen) &&
-		   in_range("retry_delay", p->retry_delay, 0, POLICY_MAX_DURATION, err, errlen) &&
-		   in_range("retry_max_delay", p->retry_max_delay, p->retry_delay, POLICY_MAX_DURATION, err, errlen) &&
-		   in_range("timeout", p->timeout, 0, POLICY_MAX_DURATION, err, errlen) &&
-		   in_range("priority", p->priority, -POLICY_MAX_PRIORITY, POLICY_MAX_PRIORITY, err, errlen) &&
-		   in_range("deadline", p->deadline, 0, POLICY_MAX_DURATION, err, errlen) &&
-		   in_range("max_failures", p->max_failures, 0, POLICY_MAX_COUNT, err, errlen) &&
-		   in_range("max_lost", p->max_lost, 1, POLICY_MAX_COUNT, err, errlen) &&
-		   in_range("jitter", p->jitter, 0, POLICY_MAX_DURATION, err, errlen);
+	return true;
 }
 
 bool
 policy_same(const JobPolicy *a, const JobPolicy *b)
 {
-	return a->overlap == b->overlap && a->misfire == b->misfire && a->misfire_grace == b->misfire_grace &&
-		   a->max_attempts == b->max_attempts && a->retry_delay == b->retry_delay &&
-		   a->retry_max_delay == b->retry_max_delay && a->timeout == b->timeout &&
-		   a->priority == b->priority && a->deadline == b->deadline && a->max_failures == b->max_failures &&
-		   a->max_lost == b->max_lost && a->jitter == b->jitter;
+	for (int i = 0; i < POLICY_FIELDS; i++)
+	{
+		if (policy_get(a, (PolicyField) i) != policy_get(b, (PolicyField) i))
+			return false;
+	}
+	return true;
 }
 
 /* A number in [0, bound) that depends on nothing but the three. */

@@ -17,6 +17,9 @@
 #define POLICY_MAX_COUNT 1000000 /* max_failures, max_lost */
 #define POLICY_MAX_PRIORITY 100	 /* and the least is its negative */
 #define POLICY_MAX_QUEUE 63		 /* bytes of a queue's name */
+#define POLICY_MAX_RUNNING 10000 /* of a queue: max_running, */
+#define POLICY_MAX_RATE 1000000	 /* rate_limit, */
+#define POLICY_MIN_PER 1000		 /* and its period, at most POLICY_MAX_DURATION */
 
 /* A slot comes due while a run of its job is open. */
 typedef enum OverlapPolicy
@@ -52,10 +55,57 @@ typedef struct JobPolicy
 	int64_t jitter;			 /* slots are due up to so much later; 0: none. Part of the generation */
 } JobPolicy;
 
+/* The members one by one, for those who do the same with each of them. */
+typedef enum PolicyField
+{
+	POLICY_OVERLAP,
+	POLICY_MISFIRE,
+	POLICY_MISFIRE_GRACE,
+	POLICY_ATTEMPTS,
+	POLICY_RETRY_DELAY,
+	POLICY_RETRY_MAX_DELAY,
+	POLICY_TIMEOUT,
+	POLICY_PRIORITY,
+	POLICY_DEADLINE,
+	POLICY_FAILURES,
+	POLICY_LOST,
+	POLICY_JITTER
+} PolicyField;
+
+#define POLICY_FIELDS (POLICY_JITTER + 1)
+
+typedef enum PolicyType
+{
+	POLICY_IS_NAME,	   /* of an OverlapPolicy or a MisfirePolicy */
+	POLICY_IS_NUMBER,  /* int32_t */
+	POLICY_IS_DURATION /* int64_t */
+} PolicyType;
+
+typedef struct PolicyInfo
+{
+	const char *name; /* in SQL, in the table and in JSON */
+	PolicyType type;
+	size_t offset;
+	int64_t least;
+	int64_t most;
+	bool optional;	/* 0: none, which is NULL in SQL */
+	bool once;		/* means something for a job that runs once, too */
+} PolicyInfo;
+
+extern const PolicyInfo policy_fields[POLICY_FIELDS];
+
+/* A member by its number; names as the values of their enumeration. */
+extern int64_t policy_get(const JobPolicy *policy, PolicyField field);
+extern void policy_set(JobPolicy *policy, PolicyField field, int64_t value);
+
+/* What the value of a field that has names is called; NULL: there is none such.  And back: -1. */
+extern const char *policy_value_name(PolicyField field, int64_t value);
+extern int policy_value_parse(PolicyField field, const char *name);
+
 /* What a definition that says nothing has. */
 extern const JobPolicy policy_default;
 
-/* Names as in SQL and JSON; parsing is exact, false: no such one. */
+/* Names as in SQL and JSON, NULL for what is no value; parsing is exact, false: no such one. */
 extern const char *policy_overlap_name(OverlapPolicy overlap);
 extern bool policy_overlap_parse(const char *name, OverlapPolicy *out);
 extern const char *policy_misfire_name(MisfirePolicy misfire);

@@ -13,6 +13,7 @@
  *	- an error outside a run, which would be a fault of ours;
  *	- a run that leaves in the session what cannot be cleaned;
  *	- settings or rights of its role that have changed: a new session has the new ones;
+ *	- a run that is to end and does not (ending.c);
  *	- SIGTERM, also from a job that terminates itself; the run's entry gets the message, and goes back in the
  *	exit
  *	  callback (queue.c) after the transaction was aborted;
@@ -34,6 +35,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "ending.h"
 #include "executor.h"
 #include "record.h"
 #include "run.h"
@@ -167,7 +169,9 @@ note_last_words(ErrorData *edata)
 	/* the entry is ours alone until the exit callback gives it back */
 	if (run_current_entry() != NULL)
 	{
-		if (run_current_entry()->status == RUN_STATUS_NONE)
+		if (run_current_entry()->status == RUN_STATUS_NONE && ending_cause() != END_NONE)
+			ending_note(run_current_entry());
+		else if (run_current_entry()->status == RUN_STATUS_NONE)
 			record_note(run_current_entry(), edata->sqlerrcode, edata->message);
 	}
 	else

@@ -21,6 +21,7 @@
 #include "utils/elog.h"
 
 #include "compat.h"
+#include "ending.h"
 #include "guard.h"
 
 static ExecutorSlot *slot = NULL;
@@ -87,7 +88,10 @@ void
 guard_check(void)
 {
 	if (dsched_token_holds(token))
+	{
+		ending_check();
 		return;
+	}
 	tripped = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -124,6 +128,7 @@ at_transaction_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
+			ending_enter_commit();
 			if (armed && token != NULL)
 				enter_commit();
 			break;
@@ -131,6 +136,7 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			leave_commit();
+			ending_leave_commit(event != XACT_EVENT_ABORT);
 			break;
 		default:
 			break;

@@ -14,7 +14,7 @@ extern void guard_init(ExecutorSlot *my_slot);
 extern void guard_begin(const RunToken *token);
 extern void guard_end(void);
 
-/* ERROR if ownership is lost. */
+/* ERROR if ownership is lost, or the run is to end (ending.h). */
 extern void guard_check(void);
 
 /* Do commits inside the statement that runs now (of a procedure, of COMMIT) check ownership? */
@@ -23,7 +23,7 @@ extern void guard_arm(bool armed);
 /* After an error: what is committed from here on is the record of it. */
 extern void guard_disarm(void);
 
-/* CommitTransactionCommand(); ERROR, and nothing committed, if ownership is lost. */
+/* CommitTransactionCommand(); ERROR, and nothing committed, if guard_check() would raise one. */
 extern void guard_commit(void);
 
 /* The same without the check, but so that a fencer waits for it: for what cannot be taken back any more. */

@@ -18,7 +18,7 @@
  *	  succeeded		  with the effects; separately only after what must commit at once (CREATE DATABASE), or
  *					  after a ROLLBACK at the end
  *	  failed, timed_out, cancelled
- *					  separately
+ *					  separately; not at all if the process has to end for it (ending.c): then the entry says it
  *	  lost			  separately: ownership went away before the commit, and the effects with it
  *	  (NONE)		  not started: the job changed, ownership went away earlier, a start row was there
  */
@@ -44,6 +44,7 @@
 #include "clock.h"
 #include "command.h"
 #include "compat.h"
+#include "ending.h"
 #include "executor.h"
 #include "guard.h"
 #include "record.h"
@@ -84,9 +85,11 @@ static void finish_transaction(bool checked);
 static void write_row(void);
 static void set_success(void);
 static void succeeded(void);
+static void name_cause(void);
 static ErrorData *after_error(void);
 static void abort_everything(void);
 static void judge_error(const ErrorData *edata);
+static void ended_early(RunRow *row);
 static bool is_statement_timeout(const ErrorData *edata);
 static bool clean_session(void);
 static void record_separately(void);
@@ -101,6 +104,7 @@ run_init(ExecutorSlot *my_slot)
 	run_context = AllocSetContextCreate(TopMemoryContext, "dsched run", ALLOCSET_DEFAULT_SIZES);
 	MessageContext = run_context;	/* where the server's own code for clients expects the like */
 	guard_init(my_slot);
+	ending_init(my_slot);
 }
 
 RunEntry *
@@ -130,6 +134,7 @@ run_make(RunEntry *entry)
 	run.entry = entry;
 	catching = true;
 	guard_begin(&entry->token);
+	ending_begin(entry);
 
 	PG_TRY();
 	{
@@ -137,6 +142,7 @@ run_make(RunEntry *entry)
 	}
 	PG_CATCH();
 	{
+		name_cause();
 		judge_error(after_error());
 	}
 	PG_END_TRY();
@@ -144,11 +150,15 @@ run_make(RunEntry *entry)
 	showing = false;
 	debug_query_string = NULL;
 	/* a cancel that comes now comes too late: the outcome is known */
+	ending_over();
 	HOLD_CANCEL_INTERRUPTS();
 	clean = clean_session();
 	if (run.to_record)
 		record_separately();
 	RESUME_CANCEL_INTERRUPTS();
+	/* not started, or the row could not be written: what was asked for holds all the same */
+	if (entry->status == RUN_STATUS_NONE && ending_cause() != END_NONE)
+		ending_note(entry);
 
 	guard_end();
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -203,6 +213,7 @@ begin(void)
 	run.entry->started_at = dsched_wall_now();
 	record_begin(&run.row, run.entry, run.job.job_name, run.job.username);
 	run.to_record = true;
+	ending_start_timer(run.job.policy.timeout);
 
 	shown.job_id = run.job.job_id;
 	shown.job_name = run.job.job_name;
@@ -286,6 +297,7 @@ run_in_one_transaction(void)
 
 	foreach(lc, statements)
 	{
+		ending_check();
 		if (several)
 			BeginImplicitTransactionBlock();
 		command_run_statement(&run.command, lfirst_node(RawStmt, lc), &run.result);
@@ -357,12 +369,14 @@ run_top_level_statement(RawStmt *statement, bool last)
 
 /*
  * What cannot run in a block has done its work when it comes here: an error now would leave an invalid index
- * or stray files, so ownership is not asked for any more.  Some of it (CREATE DATABASE) must even be
+ * or stray files, so ownership is not asked for any more, and no cancel is heard.  Some of it (CREATE DATABASE) must even be
  * committed before anything else can fail.
  */
 static void
 finish_transaction(bool checked)
 {
+	if (!checked)
+		ending_over();
 	if (MyXactFlags & XACT_FLAGS_NEEDIMMEDIATECOMMIT)
 	{
 		command_stop_timeout();
@@ -403,11 +417,24 @@ static void
 succeeded(void)
 {
 	run.entry->status = RUN_SUCCEEDED;
+	run.entry->finished_at = run.row.finished_at;
 	run.entry->commit_lsn = XactLastCommitEnd;
 	run.to_record = false;
+	ending_over();
 }
 
 /* ---- errors ------------------------------------------------------------------------------------ */
+
+/* The error that is being handled says that the statement was cancelled: it becomes why. In PG_CATCH. */
+static void
+name_cause(void)
+{
+	if (geterrcode() == ERRCODE_QUERY_CANCELED && ending_cause() != END_NONE && !guard_was_fenced())
+	{
+		errmsg_internal("%s", ending_message());
+		errdetail_internal("%s", ending_detail());
+	}
+}
 
 /* What PostgresMain() does after an error. In PG_CATCH; returns the error, in run_context. */
 static ErrorData *
@@ -455,7 +482,8 @@ static void
 judge_error(const ErrorData *edata)
 {
 	RunRow	   *row = &run.row;
-	bool		cancelled = edata->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	bool		ending = ending_cause() != END_NONE;
+	bool		cancelled = edata->sqlerrcode == ERRCODE_QUERY_CANCELED || ending;
 
 	if (!run.to_record)
 	{
@@ -469,7 +497,7 @@ judge_error(const ErrorData *edata)
 	row->rows = -1;
 	record_error(row, edata, run.job.command);
 	/* told to end: whatever the command complains of may come of that (a program that it called was told, too) */
-	if (guard_tripped() || ProcDiePending)
+	if (guard_tripped() || (ProcDiePending && !ending))
 		row->status = RUN_LOST;
 	else if (cancelled && (guard_was_fenced() || !dsched_token_holds(&run.entry->token)))
 	{
@@ -477,10 +505,24 @@ judge_error(const ErrorData *edata)
 		row->sqlstate = "40001";
 		row->message = "ownership of the partition was lost during the run";
 	}
+	else if (ending)
+		ended_early(row);
 	else if (cancelled)
 		row->status = is_statement_timeout(edata) ? RUN_TIMED_OUT : RUN_CANCELLED;
 	else
 		row->status = RUN_FAILED;
+}
+
+/* Whatever the command made of its being cancelled, this is why it ended. */
+static void
+ended_early(RunRow *row)
+{
+	row->status = ending_cause() == END_TIMED_OUT ? RUN_TIMED_OUT : RUN_CANCELLED;
+	if (strcmp(row->sqlstate, unpack_sql_state(ERRCODE_QUERY_CANCELED)) == 0)
+		return;
+	row->detail = psprintf("%s Then the command failed: %s", ending_detail(), row->message);
+	row->sqlstate = pstrdup(unpack_sql_state(ERRCODE_QUERY_CANCELED));
+	row->message = pstrdup(ending_message());
 }
 
 /* Both have one SQLSTATE; message_id is the text before translation. */
@@ -539,6 +581,7 @@ write_separately(void)
 	{
 		CommitTransactionCommand();
 		run.entry->status = run.row.status;
+		run.entry->finished_at = run.row.finished_at;
 		run.entry->commit_lsn = XactLastCommitEnd;
 	}
 	else

@@ -27,7 +27,7 @@ static void lookup(void *arg);
 typedef struct Lookup
 {
 	RunKey		key;
-	RunStatus	status;
+	RunHistory	history;
 } Lookup;
 
 /* A row for several slots of one job: the last one added goes on where this one begins. */
@@ -36,13 +36,15 @@ extend_last(const ClosedSlot *slot)
 {
 	ClosedSlot *last = closed_slots == NIL ? NULL : llast(closed_slots);
 
-	if (last == NULL || slot->status != RUN_SKIPPED || last->status != RUN_SKIPPED ||
+	if (last == NULL || slot->status != last->status || (slot->status != RUN_SKIPPED && slot->status != RUN_CANCELLED) ||
+		slot->started_at != 0 || last->started_at != 0 || strcmp(slot->message, last->message) != 0 ||
 		last->key.job_id != slot->key.job_id || last->gen != slot->gen || last->reason_text != slot->reason_text ||
-		last->key.trigger_id != 0 || slot->key.trigger_id != 0 || last->key.attempt != slot->key.attempt ||
-		slot->key.scheduled_for <= last->key.scheduled_for)
+		last->reason != slot->reason || last->key.trigger_id != slot->key.trigger_id ||
+		last->key.attempt != slot->key.attempt ||
+		slot->key.scheduled_for <= (last->last_slot != 0 ? last->last_slot : last->key.scheduled_for))
 		return false;
-	last->last_slot = slot->key.scheduled_for;
-	last->slots++;
+	last->last_slot = slot->last_slot != 0 ? slot->last_slot : slot->key.scheduled_for;
+	last->slots += slot->slots;
 	return true;
 }
 
@@ -126,18 +128,19 @@ lookup(void *arg)
 {
 	Lookup	   *question = arg;
 
-	question->status = run_lookup(&question->key);
+	run_history(&question->key, &question->history);
 }
 
 bool
-run_lookup_in_transaction(const RunKey *key, RunStatus *status)
+run_history_in_transaction(const RunKey *key, RunHistory *history)
 {
-	Lookup		question = {*key, RUN_STATUS_NONE};
+	Lookup		question = {*key};
 
+	memset(history, 0, sizeof(*history));
 	if (IsTransactionState())
-		question.status = run_lookup(key);
+		lookup(&question);
 	else if (!scheduler_transaction(lookup, &question, "looking up a run"))
 		return false;
-	*status = question.status;
+	*history = question.history;
 	return true;
 }

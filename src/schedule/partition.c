@@ -51,7 +51,9 @@ partitions_init(void)
 
 		memset(partition, 0, sizeof(*partition));
 		partition->number = i;
+		partition->ahead_round = 1;
 		dlist_init(&partition->open);
+		dlist_init(&partition->ranges);
 		dlist_init(&partition->jobs);
 	}
 }
@@ -67,12 +69,17 @@ partition_is_active(int number)
 void
 partition_touch(Partition *partition)
 {
+	int64		at;
+
 	partition->dirty = true;
 	partition->local_dirty = true;
 	if (scheduler.checkpoint_at == 0)
 		scheduler.checkpoint_at = scheduler.boot + dsched_checkpoint_interval * INT64CONST(1000);
-	if (local_state_at == 0)
-		local_state_at = scheduler.boot + LOCAL_STATE_INTERVAL_US;
+	/* what waits is shown by the table's copy: soon, then, and again when it does not any more */
+	at = scheduler.boot + (partition->nshown > 0 || partition->shown ?
+						   dsched_checkpoint_interval * INT64CONST(1000) : LOCAL_STATE_INTERVAL_US);
+	if (local_state_at == 0 || at < local_state_at)
+		local_state_at = at;
 }
 
 /*
@@ -101,7 +108,7 @@ set_phase(Partition *partition, PartitionPhase phase)
 static void
 unplan(Job *job, void *arg)
 {
-	minheap_remove(timetable_heap(), &job->next);
+	timetable_unplan(job);
 }
 
 void
@@ -131,7 +138,7 @@ forget(Partition *partition)
 	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
 	partition->done_triggers = NIL;
-	partition->dirty = partition->full = partition->writing = false;
+	partition->dirty = partition->writing = false;
 	partition->epoch = 0;
 	partition->seq = partition->state_mod = partition->jobrev = 0;
 	partition->retry_at = 0;
@@ -198,6 +205,7 @@ void
 partition_activate(Partition *partition)
 {
 	partition->step = STEP_ACTIVE;
+	partition_consider(partition);
 	codec_state_free(&partition->taken);
 	partition_free_triggers(partition);
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
@@ -216,17 +224,7 @@ withdraw_queued(Partition *partition)
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &partition->open)
-	{
-		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
-
-		if (!run->queued || !dsched_queue_withdraw(scheduler.db, &run->key))
-			continue;
-		run->queued = false;
-		run->entry = -1;
-		scheduler.waiting++;
-		if (run->careful)
-			scheduler.careful_running--;
-	}
+		(void) run_withdraw(dlist_container(OpenRun, in_partition, iter.cur));
 }
 
 static void
@@ -236,7 +234,7 @@ begin_drain(Partition *partition)
 
 	partition->step = STEP_DRAINING;
 	partition->drain_until = scheduler.boot + patience;
-	if (!partition->full && watermark_may_move())
+	if (partition->nblocked == 0 && watermark_may_move())
 	{
 		partition->watermark = Max(partition->watermark, scheduler.now);
 		partition->watermark_job = KEYS_MAX_ID;
@@ -268,7 +266,8 @@ plan_again(Job *job, void *arg)
 {
 	Partition  *partition = arg;
 
-	timetable_plan(job, job->job_id <= partition->watermark_job ? partition->watermark : partition->watermark - 1);
+	timetable_plan(job, Max(job->opened, job->job_id <= partition->watermark_job ?
+							partition->watermark : partition->watermark - 1));
 }
 
 static void
@@ -276,6 +275,7 @@ return_to_active(Partition *partition)
 {
 	partition->step = STEP_ACTIVE;
 	timetable_each(partition->number, plan_again, partition);
+	partition_consider(partition);
 	set_phase(partition, PARTITION_ACTIVE);
 }
 
@@ -433,6 +433,95 @@ partitions_idle(void)
 
 /* ---- the account -------------------------------------------------------------------------------- */
 
+static void
+describe_range(SlotRange *range, PartitionState *out)
+{
+	PendingRun *pending = &out->pending[out->npending];
+	TimestampTz newest;
+
+	if (out->npending >= CODEC_MAX_ENTRIES)
+		return;
+	memset(pending, 0, sizeof(*pending));
+	pending->job_id = range->job->job_id;
+	pending->gen = range->gen;
+	pending->slot = range->next;
+	pending->slot_to = range->last;
+	pending->slots = (int32) Min(slot_count(range_rule(range), range->next, range->last, &newest, NULL), PG_INT32_MAX);
+	pending->trigger_id = range->trigger_id;
+	strlcpy(pending->reason, run_reason_name(range->reason), sizeof(pending->reason));
+	out->npending++;
+}
+
+static void
+describe_open_run(OpenRun *run, PartitionState *out)
+{
+	PendingRun *pending = &out->pending[out->npending];
+
+	if (out->npending >= CODEC_MAX_ENTRIES)
+		return;
+	memset(pending, 0, sizeof(*pending));
+	pending->job_id = run->key.job_id;
+	pending->gen = run->gen;
+	pending->slot = pending->slot_to = run->key.scheduled_for;
+	pending->slots = 1;
+	pending->trigger_id = run->key.trigger_id;
+	pending->attempt = run->key.attempt;
+	pending->failures = run->failures;
+	pending->lost = run->lost;
+	pending->not_before = run->not_before;
+	pending->session = run_is_running(run) ? (int64) scheduler.partitions[run->partition].session : 0;
+	strlcpy(pending->reason, run_reason_name(run->reason), sizeof(pending->reason));
+	out->npending++;
+}
+
+/* How far those jobs are that are ahead of the watermark, as others are blocked; fewer than before, perhaps, as it has moved. */
+static void
+describe_ahead(Partition *partition, PartitionState *out)
+{
+	dlist_iter	iter;
+
+	out->done = palloc(sizeof(PendingRun) * CODEC_MAX_ENTRIES);
+	partition->nahead = 0;
+	partition->ahead_round++;
+	dlist_foreach(iter, &partition->jobs)
+	{
+		Job		   *job = dlist_container(Job, in_partition, iter.cur);
+		PendingRun *done = &out->done[out->ndone];
+
+		if (job->opened < partition->watermark || out->ndone >= CODEC_MAX_ENTRIES ||
+			(job->opened == partition->watermark && job->job_id <= partition->watermark_job))
+			continue;
+		job->ahead = partition->ahead_round;
+		partition->nahead++;
+		memset(done, 0, sizeof(*done));
+		done->job_id = job->job_id;
+		done->gen = job->gen;
+		done->slot = partition->watermark;
+		done->slot_to = job->opened;
+		done->slots = 1;
+		out->ndone++;
+	}
+}
+
+static void
+describe_failures(Partition *partition, PartitionState *out)
+{
+	dlist_iter	iter;
+
+	if (partition->nfailing == 0)
+		return;
+	out->failing = palloc(sizeof(FailingJob) * partition->nfailing);
+	dlist_foreach(iter, &partition->jobs)
+	{
+		Job		   *job = dlist_container(Job, in_partition, iter.cur);
+
+		if (job->failures == 0 || out->nfailing >= Min(partition->nfailing, CODEC_MAX_ENTRIES))
+			continue;
+		out->failing[out->nfailing].job_id = job->job_id;
+		out->failing[out->nfailing++].failures = job->failures;
+	}
+}
+
 void
 partition_describe(Partition *partition, bool clean, PartitionState *out)
 {
@@ -446,28 +535,21 @@ partition_describe(Partition *partition, bool clean, PartitionState *out)
 	out->watermark = partition->watermark;
 	out->watermark_job = partition->watermark_job;
 	out->clean = clean;
-	out->pending = palloc(sizeof(PendingRun) * Max(partition->nopen, 1));
-	dlist_foreach(iter, &partition->open)
-	{
-		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
-		PendingRun *pending = &out->pending[out->npending];
+	out->pending = palloc(sizeof(PendingRun) * Min(partition->nopen + 1, CODEC_MAX_ENTRIES));
+	if (partition->nblocked > 0)
+		describe_ahead(partition, out);
+	dlist_foreach(iter, &partition->ranges)
+		describe_range(dlist_container(SlotRange, in_partition, iter.cur), out);
+	/* a request to run it now has its own key, which opens it again: it must not take a slot's place */
+	for (int requests = 0; requests < 2; requests++)
+		dlist_foreach(iter, &partition->open)
+		{
+			OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
 
-		if (out->npending >= CODEC_MAX_ENTRIES)
-			break;
-		/* a trigger has its own key, which opens it again; it must not take a slot's place */
-		if (run->key.trigger_id != 0 && partition->nopen > CODEC_MAX_ENTRIES)
-			continue;
-		memset(pending, 0, sizeof(*pending));
-		pending->job_id = run->key.job_id;
-		pending->gen = run->gen;
-		pending->slot = pending->slot_to = run->key.scheduled_for;
-		pending->trigger_id = run->key.trigger_id;
-		pending->attempt = run->key.attempt;
-		pending->not_before = run->not_before;
-		pending->session = run_is_running(run) ? (int64) partition->session : 0;
-		strlcpy(pending->reason, run_reason_name(run->reason), sizeof(pending->reason));
-		out->npending++;
-	}
+			if ((run->key.trigger_id != 0 && !run->of_backfill) == (requests == 1))
+				describe_open_run(run, out);
+		}
+	describe_failures(partition, out);
 }
 
 /* Writes the table's copy when it is due. */
@@ -510,7 +592,7 @@ checkpoint_etcd(void)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
-		if (partition->step == STEP_ACTIVE && !partition->full && !partition->dirty && watermark_may_move() &&
+		if (partition->step == STEP_ACTIVE && partition->nblocked == 0 && !partition->dirty && watermark_may_move() &&
 			scheduler.now - partition->watermark > QUIET_WATERMARK_US)
 		{
 			partition->watermark = scheduler.now;

@@ -27,7 +27,7 @@
 #include "schedule/scheduler.h"
 #include "settings.h"
 
-/* What the rows say about one slot or trigger. */
+/* What the rows say about one slot. */
 typedef struct SlotKey
 {
 	TimestampTz scheduled_for;
@@ -38,8 +38,8 @@ typedef struct SlotKey
 typedef struct SlotRows
 {
 	SlotKey		key;
-	int32		attempt;		/* the highest */
-	RunStatus	status;			/* of that attempt */
+	RunHistory	history;
+	int64		gen;			/* of its last row */
 } SlotRows;
 
 typedef struct RunningEntry
@@ -48,28 +48,33 @@ typedef struct RunningEntry
 	RunEntry	entry;
 } RunningEntry;
 
+typedef struct JobDone
+{
+	int64		job_id;			/* hash key */
+	int64		gen;
+	TimestampTz until;			/* all its slots that are due up to then are accounted for */
+} JobDone;
+
+typedef struct Reading
+{
+	TimestampTz from;
+	Partition **partitions;
+	int			n;
+} Reading;
+
 static HTAB *rows = NULL;
-static RunSeen *ranges = NULL;	/* rows that stand for several slots */
+static RunSeen *found = NULL;	/* rows since the oldest watermark, in key order */
+static int	nfound = 0;
+static RunSeen *ranges = NULL;	/* those that stand for several slots */
 static int	nranges = 0;
 static RunSeen *started = NULL; /* start rows without an end */
 static int	nstarted = 0;
 static RunningEntry *running = NULL;
 static int	nrunning = 0;
 static Partition *current;		/* for the callbacks */
-static TimestampTz unopened_slot;	/* the first of its slots that is not opened, as it is full; 0: none */
-static int64 unopened_job;
+static HTAB *done = NULL;		/* of current->taken.done, by job */
 
-static void read_everything(void *arg);
-static TimestampTz look_back(Partition **partitions, int n);
-static void note_row(const RunSeen *row);
-static void list_running(void);
 static SlotRows *find_rows(const RunKey *key);
-static bool is_final(RunStatus status);
-static bool slot_is_closed(Job *job, TimestampTz slot);
-static bool take_up(OpenRun *run);
-static void open_recovered(Job *job, const RunKey *key, RunReason reason, bool was_started, const char *by);
-static void open_pending(const PendingRun *pending);
-static void open_later_slots(Job *job, void *arg);
 
 static bool
 is_final(RunStatus status)
@@ -77,44 +82,63 @@ is_final(RunStatus status)
 	return status != RUN_STATUS_NONE && status != RUN_RUNNING && status != RUN_LOST;
 }
 
+/* Pending runs are looked up one by one, so that an old one does not make us read all rows since. */
 static TimestampTz
 look_back(Partition **partitions, int n)
 {
 	TimestampTz from = scheduler.now;
 
 	for (int i = 0; i < n; i++)
-	{
-		PartitionState *state = &partitions[i]->taken;
-
-		from = Min(from, state->watermark);
-		for (int k = 0; k < state->npending; k++)
-			from = Min(from, state->pending[k].slot);
-	}
+		from = Min(from, partitions[i]->taken.watermark);
 	return from;
+}
+
+static SlotRows *
+enter_rows(const RunKey *of)
+{
+	SlotKey		key;
+	SlotRows   *seen;
+	bool		known;
+
+	memset(&key, 0, sizeof(key));
+	key.scheduled_for = of->scheduled_for;
+	key.job_id = of->job_id;
+	key.trigger_id = of->trigger_id;
+	seen = hash_search(rows, &key, HASH_ENTER, &known);
+	if (!known)
+	{
+		memset(&seen->history, 0, sizeof(seen->history));
+		seen->gen = 0;
+	}
+	return seen;
 }
 
 static void
 note_row(const RunSeen *row)
 {
-	SlotKey		key;
 	SlotRows   *seen;
-	bool		found;
 
 	if (row->last_slot != 0)
 	{
 		ranges[nranges++] = *row;
 		return;
 	}
-	memset(&key, 0, sizeof(key));
-	key.scheduled_for = row->key.scheduled_for;
-	key.job_id = row->key.job_id;
-	key.trigger_id = row->key.trigger_id;
-	seen = hash_search(rows, &key, HASH_ENTER, &found);
-	if (!found || row->key.attempt > seen->attempt)
-	{
-		seen->attempt = row->key.attempt;
-		seen->status = row->status;
-	}
+	seen = enter_rows(&row->key);
+	run_history_add(&seen->history, row);
+	seen->gen = row->gen;
+}
+
+/* Those of a slot that is older than the rows that were read. */
+static void
+note_slot(const RunKey *key, int64 gen)
+{
+	SlotRows   *seen;
+
+	if (find_rows(key) != NULL)
+		return;
+	seen = enter_rows(key);
+	run_history(key, &seen->history);
+	seen->gen = gen;
 }
 
 /* The runs that executors of this server are making for our database. */
@@ -141,10 +165,8 @@ list_running(void)
 static void
 read_everything(void *arg)
 {
-	TimestampTz from = *(TimestampTz *) arg;
+	Reading    *reading = arg;
 	HASHCTL		ctl = {0};
-	RunSeen    *found;
-	int			n;
 
 	MemoryContextSwitchTo(scheduler.turn);
 	list_running();				/* before the rows: what ends in between is then seen in one of them */
@@ -152,14 +174,27 @@ read_everything(void *arg)
 	ctl.entrysize = sizeof(SlotRows);
 	ctl.hcxt = scheduler.turn;
 	rows = hash_create("dsched recovery", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	found = run_read_since(from, &n);
-	ranges = palloc(sizeof(RunSeen) * Max(n, 1));
+	found = run_read_since(reading->from, &nfound);
+	ranges = palloc(sizeof(RunSeen) * Max(nfound, 1));
 	nranges = 0;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < nfound; i++)
 		note_row(&found[i]);
 	started = run_read_started(&nstarted);
 	for (int i = 0; i < nstarted; i++)
-		note_row(&started[i]);
+		note_slot(&started[i].key, started[i].gen);
+	for (int i = 0; i < reading->n; i++)
+	{
+		PartitionState *state = &reading->partitions[i]->taken;
+
+		for (int k = 0; k < state->npending; k++)
+		{
+			PendingRun *pending = &state->pending[k];
+			RunKey		key = {pending->slot, pending->job_id, pending->trigger_id, pending->attempt};
+
+			if (pending->attempt > 0)
+				note_slot(&key, pending->gen);
+		}
+	}
 }
 
 static SlotRows *
@@ -174,20 +209,21 @@ find_rows(const RunKey *key)
 	return hash_search(rows, &slot, HASH_FIND, NULL);
 }
 
-/* Has this slot an outcome in our rows?  Or is it about to be opened from its pending entry or start row? */
-static bool
+/* The last of the slots, from this one on, that have their outcome in our rows; 0: this one has none. */
+static TimestampTz
 slot_is_closed(Job *job, TimestampTz slot)
 {
 	RunKey		key = {slot, job->job_id, 0, 1};
 	SlotRows   *seen = find_rows(&key);
 
-	if (seen != NULL && is_final(seen->status))
-		return true;
+	if (seen != NULL && history_is_final(job, &seen->history))
+		return slot;
 	for (int i = 0; i < nranges; i++)
-		if (ranges[i].key.job_id == job->job_id && ranges[i].key.scheduled_for <= slot && slot <= ranges[i].last_slot &&
+		if (ranges[i].key.job_id == job->job_id && ranges[i].key.trigger_id == 0 &&
+			ranges[i].key.scheduled_for <= slot && slot <= ranges[i].last_slot &&
 			ranges[i].gen == job->gen && is_final(ranges[i].status))
-			return true;
-	return false;
+			return ranges[i].last_slot;
+	return 0;
 }
 
 /* If an executor of ours is at it: it goes on, and its end closes this run. */
@@ -203,42 +239,108 @@ take_up(OpenRun *run)
 			continue;
 		run->key.attempt = entry->key.attempt;
 		run->careful = false;
-		run->queued = true;
-		run->entry = running[i].index;
-		scheduler.waiting--;
+		run_wait_nowhere(run);
+		run_is_queued(run, running[i].index);
 		return true;
 	}
 	return false;
 }
 
+static bool
+is_open(const Job *job, TimestampTz slot)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, unconstify(dlist_head *, &job->open))
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+
+		if (run->key.trigger_id == 0 && run->key.scheduled_for == slot)
+			return true;
+	}
+	return false;
+}
+
+static RunReason
+reason_named(const char *name)
+{
+	for (RunReason reason = RUN_SCHEDULE; reason <= RUN_BACKFILL; reason++)
+		if (strcmp(run_reason_name(reason), name) == 0)
+			return reason;
+	return RUN_SCHEDULE;
+}
+
 /*
- * Opens a run that the state or a row knows of.  was_started: by somebody ('by', for the row) who is gone.
+ * Opens a slot that the state (pending), a row or an executor knows of.  by: who is gone, if it was started, for the row.
  */
 static void
-open_recovered(Job *job, const RunKey *known, RunReason reason, bool was_started, const char *by)
+open_recovered(Job *job, const RunKey *key, const PendingRun *pending, const char *by)
 {
-	RunKey		key = *known;
-	SlotRows   *seen = find_rows(&key);
+	SlotRows   *seen = find_rows(key);
 	OpenRun    *run;
 
-	if (seen != NULL && is_final(seen->status))
-	{
-		if (key.trigger_id != 0)
-			close_run(open_run(job, &key, reason));
+	if ((seen != NULL && history_is_final(job, &seen->history)) || is_open(job, key->scheduled_for))
 		return;
-	}
-	if (seen != NULL && seen->attempt >= key.attempt)
-	{
-		key.attempt = seen->attempt;
-		was_started = seen->status == RUN_RUNNING;
-		if (seen->status == RUN_LOST)
-			key.attempt++;
-	}
-	run = open_run(job, &key, key.attempt > 1 ? RUN_RECOVERY : reason);
+	run = open_run(job, key, pending != NULL ? reason_named(pending->reason) : RUN_SCHEDULE);
 	run->backlog = true;
-	run->careful = key.attempt > 1 || scheduler.unclean;
-	if (!take_up(run) && was_started)
+	if (pending != NULL)
+	{
+		run->failures = pending->failures;
+		run->lost = pending->lost;
+		run->not_before = pending->not_before;
+	}
+	run->careful = run->lost > 0 || scheduler.unclean;
+	if (take_up(run))
+	{
+		if (seen != NULL)
+		{
+			run->failures = Max(run->failures, seen->history.failures);
+			run->lost = Max(run->lost, seen->history.lost);
+		}
+	}
+	else if (seen != NULL && seen->history.attempt >= key->attempt)
+		(void) resume_run(run, &seen->history, by);
+	else if (pending != NULL && pending->session != 0)
 		lose_run(run, "57P01", psprintf("%s ended before it committed", by), 0, 0);
+}
+
+/* What an executor of ours is making; before anything else, as it comes first. */
+static void
+open_running(void)
+{
+	for (int i = 0; i < nrunning; i++)
+	{
+		const RunEntry *entry = &running[i].entry;
+		Job		   *job = timetable_find(entry->key.job_id);
+
+		if (job != NULL && job->partition == current->number && entry->key.trigger_id == 0 &&
+			entry->token.epoch == current->epoch && entry->gen == job->gen)
+			open_recovered(job, &entry->key, NULL, "");
+	}
+}
+
+/* The generation of a pending run or range is over. */
+static void
+close_pending(const PendingRun *pending, const Job *job)
+{
+	ClosedSlot	closed = {0};
+
+	closed.key.scheduled_for = pending->slot;
+	closed.key.job_id = pending->job_id;
+	closed.key.trigger_id = pending->trigger_id;
+	closed.key.attempt = Max(pending->attempt, 1);
+	closed.slots = Max(pending->slots, 1);
+	closed.last_slot = closed.slots > 1 ? pending->slot_to : 0;
+	if (job != NULL)
+	{
+		strlcpy(closed.job_name, job->job_name, sizeof(closed.job_name));
+		strlcpy(closed.username, job->username, sizeof(closed.username));
+	}
+	closed.gen = pending->gen;
+	closed.status = RUN_SKIPPED;
+	closed.reason_text = job == NULL ? "unscheduled" : "redefined";
+	closed.epoch = current->epoch;
+	closing_add(&closed);
 }
 
 static void
@@ -246,30 +348,55 @@ open_pending(const PendingRun *pending)
 {
 	RunKey		key = {pending->slot, pending->job_id, pending->trigger_id, pending->attempt};
 	Job		   *job = timetable_find(pending->job_id);
-	char	   *by;
+	SlotRange  *range;
 
 	if (pending->trigger_id != 0)
-		return;					/* its trigger is still there and opens it, or it is done */
-	if (job == NULL || job->gen != pending->gen)
 	{
-		ClosedSlot	closed = {0};
-
-		closed.key = key;
-		closed.slots = 1;
-		if (job != NULL)
-		{
-			strlcpy(closed.job_name, job->job_name, sizeof(closed.job_name));
-			strlcpy(closed.username, job->username, sizeof(closed.username));
-		}
-		closed.gen = pending->gen;
-		closed.status = RUN_SKIPPED;
-		closed.reason_text = job == NULL ? "unscheduled" : "redefined";
-		closed.epoch = current->epoch;
-		closing_add(&closed);
+		/* its request is still there and opens it, or it is done */
+		remember_request(current, pending);
 		return;
 	}
-	by = psprintf("instance \"%s\", which ran it,", current->taken.node);
-	open_recovered(job, &key, RUN_SCHEDULE, pending->session != 0, by);
+	if (job == NULL || job->gen != pending->gen)
+		close_pending(pending, job);
+	else if (pending->attempt == 0)
+	{
+		range = range_open(job, pending->slot, pending->slot_to, reason_named(pending->reason), true);
+		range->unsure = MAX_PARALLEL_RUNS;
+	}
+	else
+		open_recovered(job, &key, pending, psprintf("instance \"%s\", which ran it,", current->taken.node));
+}
+
+/* ---- beyond the watermark ----------------------------------------------------------------------- */
+
+static void
+note_done(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = sizeof(JobDone);
+	ctl.hcxt = scheduler.turn;
+	if (done != NULL)
+		hash_destroy(done);
+	done = hash_create("dsched done", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	for (int i = 0; i < current->taken.ndone; i++)
+	{
+		const PendingRun *entry = &current->taken.done[i];
+		JobDone    *known = hash_search(done, &entry->job_id, HASH_ENTER, NULL);
+
+		known->gen = entry->gen;
+		known->until = entry->slot_to;
+	}
+}
+
+/* Up to when the job's slots are accounted for although the watermark is behind; PG_INT64_MIN: it is not ahead. */
+static TimestampTz
+done_until(const Job *job)
+{
+	JobDone    *known = hash_search(done, &job->job_id, HASH_FIND, NULL);
+
+	return known != NULL && known->gen == job->gen ? known->until : PG_INT64_MIN;
 }
 
 static bool
@@ -316,7 +443,8 @@ is_accounted_for(const Job *job, TimestampTz slot)
 	const PartitionState *state = &current->taken;
 
 	return scheduler.etcd != NULL && job->gen_rev <= state->jobrev &&
-		(slot < state->watermark || (slot == state->watermark && job->job_id <= state->watermark_job));
+		(slot < state->watermark || (slot == state->watermark && job->job_id <= state->watermark_job) ||
+		 slot <= done_until(job));
 }
 
 /* Start rows of this instance for which the state has no pending entry. */
@@ -327,19 +455,74 @@ open_started_rows(void)
 	{
 		const RunSeen *row = &started[i];
 		Job		   *job = timetable_find(row->key.job_id);
-		dlist_iter	iter;
-		bool		known = false;
 
-		if (row->key.trigger_id != 0 || job == NULL || job->partition != current->number)
-			continue;
-		dlist_foreach(iter, &job->open)
-			known |= dlist_container(OpenRun, in_job, iter.cur)->key.scheduled_for == row->key.scheduled_for;
-		if (known)
+		if (row->key.trigger_id != 0 || job == NULL || job->partition != current->number ||
+			is_open(job, row->key.scheduled_for))
 			continue;
 		if (row->gen == job->gen && !is_accounted_for(job, row->key.scheduled_for))
-			open_recovered(job, &row->key, RUN_RECOVERY, true, "the process that ran it");
+			open_recovered(job, &row->key, NULL, "the process that ran it");
 		else if (!is_being_made(&row->key))
 			end_started_row(row);
+	}
+}
+
+/* Slots whose attempts so far have failed or were lost, which the state does not know yet. */
+static void
+open_unfinished_rows(void)
+{
+	for (int i = 0; i < nfound; i++)
+	{
+		const RunSeen *row = &found[i];
+		Job		   *job = timetable_find(row->key.job_id);
+		SlotRows   *seen;
+
+		if (row->key.trigger_id != 0 || row->last_slot != 0 || job == NULL || job->partition != current->number ||
+			!job->active || row->gen != job->gen || is_accounted_for(job, row->key.scheduled_for))
+			continue;
+		seen = find_rows(&row->key);
+		if (seen != NULL && !history_is_final(job, &seen->history))
+			open_recovered(job, &row->key, NULL, "the process that ran it");
+	}
+}
+
+static bool
+was_pending(const RunSeen *row)
+{
+	for (int i = 0; i < current->taken.npending; i++)
+		if (current->taken.pending[i].job_id == row->key.job_id && current->taken.pending[i].trigger_id == 0 &&
+			current->taken.pending[i].slot <= row->key.scheduled_for &&
+			row->key.scheduled_for <= current->taken.pending[i].slot_to)
+			return true;
+	return false;
+}
+
+/* Failures in a row: as the state has them, and what the rows say of the slots that were open by it. */
+static void
+recount_failures(void)
+{
+	PartitionState *state = &current->taken;
+
+	for (int i = 0; i < state->nfailing; i++)
+	{
+		Job		   *job = timetable_find(state->failing[i].job_id);
+
+		if (job != NULL && job->partition == current->number)
+			set_failures(job, state->failing[i].failures);
+	}
+	for (int i = 0; i < nfound; i++)
+	{
+		const RunSeen *row = &found[i];
+		Job		   *job = timetable_find(row->key.job_id);
+		SlotRows   *seen;
+
+		if (job == NULL || job->partition != current->number || job->policy.max_failures == 0 || !job->active ||
+			row->key.trigger_id != 0 || row->last_slot != 0 || row->gen != job->gen)
+			continue;
+		seen = find_rows(&row->key);
+		if (seen == NULL || seen->history.attempt != row->key.attempt || !history_is_final(job, &seen->history))
+			continue;
+		if (row->key.scheduled_for > Max(state->watermark, done_until(job)) || was_pending(row))
+			note_outcome(job, row->status);
 	}
 }
 
@@ -370,28 +553,15 @@ end_orphaned_rows(void)
 			end_started_row(&started[i]);
 }
 
-/*
- * A slot that the state did not know yet: an executor may be at it all the same, and attempts at it may have been
- * lost (more than their number are the scheduler's to decide, see lose_run()).
- */
+/* A slot that the state did not know yet: nobody was there in time, however short that was (see opening.c on overlap). */
 static void
 continue_run(OpenRun *run)
 {
-	SlotRows   *seen = find_rows(&run->key);
-
 	if (run->queued || run->gen == 0)
 		return;
-	/* nobody was there in time, however short that was: see dispatch.c on overlap */
 	run->backlog = true;
 	if (scheduler.unclean)
 		run->careful = true;
-	if (seen != NULL && seen->status == RUN_LOST && seen->attempt >= run->key.attempt)
-	{
-		run->key.attempt = seen->attempt + 1;
-		run->reason = RUN_RECOVERY;
-		run->careful = true;
-	}
-	(void) take_up(run);
 }
 
 static void
@@ -399,37 +569,40 @@ open_later_slots(Job *job, void *arg)
 {
 	TimestampTz after = PG_INT64_MIN;
 	TimestampTz slot;
+	TimestampTz due;
 	dlist_iter	iter;
 
 	if (!job->usable || !job->active)
 		return;
 	if (scheduler.etcd == NULL ? !job->rule.one_shot : job->gen_rev <= current->taken.jobrev)
 		after = job->job_id <= current->taken.watermark_job ? current->taken.watermark : current->taken.watermark - 1;
-	slot = slot_next(&job->rule, after);
+	job->opened = 0;
+	/* alone, a one-shot that is still there has to be looked for */
+	if (done_until(job) > after && !(job->rule.one_shot && scheduler.etcd == NULL))
+		job->opened = after = done_until(job);
+	slot = slot_next_due(&job->rule, after);
 	if (slot == 0)
 		return;
+	due = slot_due(&job->rule, slot);
 	/* a one-shot older than the rows that were read: look for its own */
 	if (job->rule.one_shot && slot < scheduler.now)
 	{
 		RunKey		key = {slot, job->job_id, 0, 1};
-		RunStatus	status;
+		RunHistory	history;
 
-		if (run_lookup_in_transaction(&key, &status) && is_final(status))
+		if (run_history_in_transaction(&key, &history) && history.attempt > 0 && history_is_final(job, &history))
 		{
 			sync_retire(job->job_id);
 			return;
 		}
 	}
 	/* an account holds so many and no more: the rest stays above the watermark until there is room */
-	if (current->nopen >= MAX_OPEN_RUNS && slot <= scheduler.now &&
-		(slot > current->taken.watermark ||
-		 (slot == current->taken.watermark && job->job_id > current->taken.watermark_job)))
+	if (!throttle_may_open(job) && due <= scheduler.now &&
+		(due > current->taken.watermark ||
+		 (due == current->taken.watermark && job->job_id > current->taken.watermark_job)))
 	{
-		if (unopened_slot == 0 || slot < unopened_slot || (slot == unopened_slot && job->job_id < unopened_job))
-		{
-			unopened_slot = slot;
-			unopened_job = job->job_id;
-		}
+		job->next_slot = slot;
+		throttle_block(job, due);
 	}
 	else
 		dispatch_job_until(job, slot, scheduler.now, slot_is_closed);
@@ -440,29 +613,36 @@ open_later_slots(Job *job, void *arg)
 bool
 recovery_open(Partition **partitions, int n)
 {
-	TimestampTz from = look_back(partitions, n);
+	Reading		reading = {look_back(partitions, n), partitions, n};
+	HeapNode   *blocked;
 	ListCell   *lc;
 
-	if (!scheduler_transaction(read_everything, &from, "reading recent runs"))
+	if (!scheduler_transaction(read_everything, &reading, "reading recent runs"))
 		return false;
 	for (int i = 0; i < n; i++)
 	{
 		current = partitions[i];
-		unopened_slot = 0;
+		note_done();
+		recount_failures();
+		open_running();
 		for (int k = 0; k < current->taken.npending; k++)
 			open_pending(&current->taken.pending[k]);
 		open_started_rows();
+		open_unfinished_rows();
 		timetable_each(current->number, open_later_slots, NULL);
 		foreach(lc, current->taken_triggers)
 			open_trigger(current, lfirst(lc));
 		end_triggered_rows();
-		current->full = unopened_slot != 0;
-		current->watermark = current->full ? unopened_slot : Max(scheduler.now, current->taken.watermark);
-		current->watermark_job = current->full ? unopened_job - 1 : KEYS_MAX_ID;
+		blocked = throttle_first_blocked(current);
+		current->watermark = blocked != NULL ? blocked->time : Max(scheduler.now, current->taken.watermark);
+		current->watermark_job = blocked != NULL ? blocked->id - 1 : KEYS_MAX_ID;
 		partition_touch(current);
 	}
 	end_orphaned_rows();
 	hash_destroy(rows);
 	rows = NULL;
+	if (done != NULL)
+		hash_destroy(done);
+	done = NULL;
 	return true;
 }

@@ -101,6 +101,7 @@ dsched_scheduler_main(Datum arg)
 	CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
 	timetable_init();
 	partitions_init();
+	waiting_init();
 	scheduler.loop = loop_create(true);
 	if (dsched_clustered())
 		scheduler.etcd = etcd_client_create(scheduler.loop, dsched_etcd_endpoints);
@@ -429,19 +430,18 @@ static void
 withdraw_leftovers(void)
 {
 	RunEntry	entry;
-	RunKey	   *queued = palloc(sizeof(RunKey) * dsched_shared->queue_size);
-	int			n = 0;
 
-	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	for (int i = 0; i < dsched_shared->queue_size; i++)
-		if (dsched_shared->entries[i].state == ENTRY_QUEUED && dsched_shared->entries[i].token.db == scheduler.db)
-			queued[n++] = dsched_shared->entries[i].key;
-	LWLockRelease(dsched_shared->queue_lock);
-	for (int i = 0; i < n; i++)
-		(void) dsched_queue_withdraw(scheduler.db, &queued[i]);
+	{
+		RunKey		key;
+
+		LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+		key = dsched_shared->entries[i].key;
+		LWLockRelease(dsched_shared->queue_lock);
+		(void) dsched_queue_withdraw_entry(scheduler.db, i, &key);
+	}
 	while (dsched_queue_take_finished(scheduler.db, &entry, 1) > 0)
 		 /* its row tells */ ;
-	pfree(queued);
 }
 
 static bool
@@ -449,7 +449,7 @@ must_collect(void)
 {
 	HeapNode   *next = minheap_peek(timetable_heap());
 
-	return scheduler.waiting > 0 || scheduler.stopping || dsched_test_clock || scheduler.slot->wake_on_finish ||
+	return scheduler.waiting > 0 || scheduler.nranges > 0 || scheduler.stopping || dsched_test_clock || scheduler.slot->wake_on_finish ||
 		(next != NULL && next->time <= scheduler.now) ||
 		(scheduler.checkpoint_at != 0 && scheduler.checkpoint_at <= scheduler.boot);
 }
@@ -489,12 +489,14 @@ turn(void)
 		dispatch_due_slots();
 	partitions_turn();
 	/* what waits may wait only for a run that has ended */
-	if (scheduler.waiting > 0)
+	if (scheduler.waiting > 0 || scheduler.nranges > 0)
 		dispatch_finished();
 	if (!scheduler.stopping)
 		dispatch_waiting();
 	if (!extension_absent)
 		partitions_checkpoint(false);
+	if (!extension_absent)
+		(void) notify_flush();
 	{
 		int64		again = dsched_pool_manage(scheduler.db);
 
@@ -522,7 +524,7 @@ all_quiet(void)
 		return false;
 	if (scheduler.held)
 		return true;
-	if (!scheduler.ready || !sync_idle() || !closing_empty() || !partitions_idle() || !dispatch_is_quiet())
+	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet())
 		return false;
 	/* partitions that the coordinator has yet to give us */
 	if (scheduler.etcd == NULL)
@@ -538,7 +540,7 @@ publish_state(void)
 	DatabaseSlot *slot = scheduler.slot;
 	bool		wanted = scheduler.ready && !scheduler.held && !scheduler.stopping;
 
-	slot->open_runs = dispatch_open_runs();
+	slot->open_runs = open_runs_of_all();
 	slot->processed_until = scheduler.now;
 	if (slot->member_wanted != wanted)
 	{

@@ -8,8 +8,15 @@
  *	  timetable.c	jobs by id, and a heap of their next slots
  *	  partition.c	a partition's life: take over, account, hand over
  *	  recovery.c	which slots are open when a partition is taken over
- *	  dispatch.c	due slots to open runs, open runs to the queue, finished runs to the account
+ *	  opening.c		due slots to open runs or ranges that wait: the overlap and misfire policies
+ *	  ranges.c		slots that wait behind others, and backfills: from a range to open runs
+ *	  runs.c		the life of an open run, and what is written about it
+ *	  waiting.c		open runs to the shared queue, in their order and within the limits of their queues
+ *	  finishing.c	what executors hand back: done, to be tried again, lost
+ *	  requests.c	run_now(), backfill(), cancel()
+ *	  order.c		what goes first
  *	  closing.c		rows for slots that end without an executor: skipped, missed, lost
+ *	  notify.c		NOTIFY of outcomes, for those who listen
  *	  state_local.c, state_etcd.c	where the account of a partition is kept
  *	  ../sync		definitions: the tables <-> the timetable <-> etcd
  *
@@ -29,19 +36,29 @@
 #include "schedule/slots.h"
 #include "shared.h"
 
-/* A slot that enters the queue later than this is missed, but the newest (one minute). */
-#define MISFIRE_GRACE_US INT64CONST(60000000)
-/* Attempts of a slot that end with the death of their process before the job is paused. */
-#define MAX_LOST 3
-/* Open runs of a partition beyond which no more slots are opened until some are closed. */
+/*
+ * Open runs and ranges of a partition beyond which no more slots are opened until some are closed: of one throttle queue (that of jobs
+ * without one among them), of all together; and jobs that may be ahead of the watermark meanwhile.  An account holds
+ * CODEC_MAX_ENTRIES of either kind.
+ */
 #define MAX_OPEN_RUNS 500
+#define MAX_OPEN_RUNS_IN_ALL 1500
+#define MAX_JOBS_AHEAD 1500
+/* Open runs of one job that may run side by side (overlap = allow); what else is due waits as a range. */
+#define MAX_PARALLEL_RUNS 50
 
 /* ---- jobs ------------------------------------------------------------------------------------ */
+
+typedef struct ThrottleQueue ThrottleQueue; /* waiting.c */
 
 typedef struct Job
 {
 	int64		job_id;			/* hash key */
-	HeapNode	next;			/* next slot, in the heap; not in it: none, paused, broken, not ours */
+	HeapNode	next;			/* when its next slot is due, in the heap; not in it: none, paused, broken, not ours */
+	TimestampTz next_slot;		/* that slot, while it is in the heap */
+	ThrottleQueue *blocked;		/* it is in that queue's heap of blocked jobs instead; else NULL */
+	TimestampTz opened;			/* when the last slot that was opened, or closed at once, was due; 0: none yet */
+	uint32		ahead;			/* Partition.ahead_round if it is counted in its nahead */
 	char		username[NAMEDATALEN];
 	char		job_name[DSCHED_MAX_JOB_NAME + 1];
 	int			partition;
@@ -62,6 +79,15 @@ typedef struct Job
 	bool		role_problem;	/* its row says that the role is missing */
 	bool		start_problem;	/* its row says that no executor can start for the role */
 	dlist_head	open;			/* its OpenRuns, in the order in which they are to run */
+	int			nopen;
+	dlist_head	ranges;			/* its SlotRanges: of the schedule, in order, then backfills */
+	bool		advancing;		/* in scheduler.advancing */
+	dlist_node	to_advance;
+	int32		failures;		/* runs in a row that failed; counted if the policy asks for it */
+	int64		period;			/* order.c: shortest distance of its slots; -1: it has none; 0: not yet known */
+	int64		period_gen;		/* of this generation */
+	int64		fair_tag;		/* order.c: its last rank by round robin */
+	uint64		fair_period;	/* in this busy period */
 } Job;
 
 /* timetable.c */
@@ -83,8 +109,10 @@ extern void timetable_remove(int64 job_id);
 /* The same, where it is known since when: later slots never existed. */
 extern void timetable_remove_as_of(int64 job_id, TimestampTz until);
 
-/* Puts the job's first slot after 'after' into the heap, if it is to run at all. */
+/* Puts the job's first slot that is due after 'after' into the heap, if it is to run at all; or this slot (0: none). */
 extern void timetable_plan(Job *job, TimestampTz after);
+extern void timetable_plan_slot(Job *job, TimestampTz slot);
+extern void timetable_unplan(Job *job);
 
 /* Calls back for every job (of one partition, or of all: -1). The callback may remove that job. */
 extern void timetable_each(int partition, void (*callback) (Job *job, void *arg), void *arg);
@@ -98,24 +126,60 @@ typedef struct Orphan
 	char		job_name[DSCHED_MAX_JOB_NAME + 1];
 } Orphan;
 
-/* A slot (or trigger) that came due and is not yet accounted for. */
+/* A slot (or request) that came due and is not yet accounted for. */
 typedef struct OpenRun
 {
 	dlist_node	in_job;
 	dlist_node	in_partition;
+	HeapNode	wait;			/* in one of the heaps of waiting.c, or in none */
+	Heap	   *waits_in;		/* that heap */
 	Job		   *job;			/* NULL: its job was removed while it ran */
 	Orphan	   *orphan;			/* then: whose it was */
 	int			partition;
 	RunKey		key;
 	int64		gen;
 	RunReason	reason;
+	TimestampTz due;			/* slot and jitter, or when it was asked for */
+	int64		rank;			/* see order.c; of this attempt */
+	bool		ranked;
 	bool		queued;			/* in the shared queue, or with an executor */
 	int			entry;			/* index there, while queued */
-	bool		backlog;		/* opened late, by recovery: a slot that comes due meanwhile waits for it */
+	ThrottleQueue *counted;		/* whose limit it counts towards, while queued; or NULL */
+	ThrottleQueue *opened_in;	/* among whose open runs of the partition it is; NULL: a request, which is among none */
+	bool		backlog;		/* opened late, or asked for: a slot that comes due meanwhile waits for it */
 	bool		careful;		/* after a crash: with a start row, one at a time */
+	bool		of_backfill;	/* its trigger_id is that of a backfill */
+	bool		retried;		/* counted in nshown: waits for its next attempt, or has */
+	bool		cancelled;		/* it is to end as cancelled, whatever comes of this attempt but success */
+	int64		cancel_id;		/* the request to cancel it, done when it is closed; 0 */
+	int32		failures;		/* attempts that failed */
+	int32		lost;			/* attempts that ended with their process */
 	TimestampTz not_before;		/* wall time; 0 */
 	int64		retry_at;		/* boot time before which it is not queued again; 0 */
 } OpenRun;
+
+/*
+ * Slots that are due and wait until others of their job have ended, or that a backfill asks for: however many they are, they
+ * cost one entry.  All slots of the rule from next to last are open.
+ */
+typedef struct SlotRange
+{
+	dlist_node	in_job;
+	dlist_node	in_partition;
+	Job		   *job;
+	int			partition;
+	ThrottleQueue *opened_in;	/* as in OpenRun */
+	SlotRule   *rule;			/* of a backfill; NULL: the job's */
+	int64		trigger_id;		/* of a backfill; 0 */
+	int64		gen;
+	RunReason	reason;
+	TimestampTz next;			/* a slot */
+	TimestampTz last;			/* inclusive; not necessarily a slot */
+	bool		backlog;
+	bool		closed_up;		/* the slot after last is in no range: it begins a new one */
+	int			unsure;			/* so many of the next slots may have rows already */
+	uint64		rule_hash;		/* of a backfill: of the schedule that was meant */
+} SlotRange;
 
 typedef enum PartitionStep
 {
@@ -141,11 +205,18 @@ typedef struct Partition
 	int64		watermark_job;
 	TimestampTz local_watermark;	/* as last written to the table */
 	bool		local_dirty;	/* the table's copy is older than the account */
+	int			nshown;			/* ranges and retries in the account, which people look for in the table's copy */
+	bool		shown;			/* there are some in that copy */
 	dlist_head	jobs;			/* all jobs that hash to it, owned or not */
 	dlist_head	open;			/* OpenRuns */
-	int			nopen;
+	dlist_head	ranges;			/* SlotRanges */
+	int			nopen;			/* of both */
+	int			nslots;			/* of these, those that count towards MAX_OPEN_RUNS_IN_ALL: all but requests */
+	int			nblocked;		/* jobs whose next slot has to wait until there is room */
+	int			nahead;			/* jobs of which slots after the watermark are accounted for, while some are blocked */
+	uint32		ahead_round;	/* counts the counts of them; from 1 */
+	int			nfailing;		/* jobs with failures in a row */
 	bool		dirty;			/* state differs from what was written */
-	bool		full;			/* MAX_OPEN_RUNS: opening is suspended */
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
@@ -153,6 +224,7 @@ typedef struct Partition
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
 	PartitionState taken;		/* what was read at take-over, until it is applied */
 	List	   *taken_triggers; /* TriggerDef * read at take-over */
+	List	   *known_requests;	/* PendingRun *: what the state read knows of requests that are yet to come */
 	int64		taken_revision; /* of etcd when they were read: all that had been put by then are among them, or done with */
 } Partition;
 
@@ -179,6 +251,8 @@ typedef struct Scheduler
 	int			careful_running;
 	int64		careful_until;	/* the last careful run is alone until then */
 	int			waiting;		/* open runs that are not in the queue */
+	int			nranges;
+	dlist_head	advancing;		/* Jobs whose ranges may have room to go on */
 	uint64		roles_changed;	/* counts changes of pg_authid; from 1 */
 	bool		ran;			/* something was recorded since the last purge */
 	Partition	partitions[DSCHED_MAX_PARTITIONS];
@@ -232,24 +306,94 @@ extern void state_etcd_definitions_arrived(void);	/* some in STEP_BEHIND may go 
  */
 extern bool recovery_open(Partition **partitions, int n);
 
-/* dispatch.c */
+/* runs.c */
 extern OpenRun *open_run(Job *job, const RunKey *key, RunReason reason);
-extern void close_run(OpenRun *run);
-extern void drop_runs(Partition *partition);	/* forgets them: not ours any more */
-extern void open_trigger(Partition *partition, const TriggerDef *trigger);
+extern void close_run(OpenRun *run);	/* it is accounted for: what is to be written has been */
+extern void run_is_queued(OpenRun *run, int entry);
+extern void run_is_not_queued(OpenRun *run);
+extern bool run_withdraw(OpenRun *run);	/* out of the queue; false: an executor has it, or it was not there */
+extern bool run_is_running(const OpenRun *run);
+extern bool run_take_up(OpenRun *run);	/* an executor is making it; false: none is */
+extern bool run_is_void(const OpenRun *run);
+extern void run_close_void(OpenRun *run);
+extern void drop_runs(Partition *partition);	/* forgets runs and ranges: not ours any more */
+extern int	open_runs_of_all(void);
+extern void request_done(Partition *partition, int64 trigger_id);	/* its key, or its row, can go */
+extern void backfill_may_be_done(Partition *partition, int64 trigger_id);
+
+/* opening.c */
+extern void dispatch_due_slots(void);
+
+/*
+ * Opens or closes the job's slots from 'slot' that are due up to 'limit', and plans the next.  closed(), if given, knows which
+ * have their outcome already: it gives the last slot of those, from 'slot' on, or 0.
+ */
+extern void dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit,
+							   TimestampTz (*closed) (Job *job, TimestampTz slot));
 /*
  * The generation has no slots after 'until': skipped rows for those before it that have not started, none for the others,
  * nor for that of a one-shot (run_at; 0: it is none) that the next generation has again.
  */
 extern void end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reason);
-extern void dispatch_due_slots(void);
-extern void dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit, bool (*closed) (Job *job, TimestampTz slot));
-extern void dispatch_finished(void);
+extern bool job_is_running(Job *job);
+extern TimestampTz misfire_cutoff(const Job *job);
+
+/* Opens the next slots of the job's ranges if it has room for them; or wants to, at the end of the turn. */
+extern void job_advance(Job *job);
+extern void job_advance_later(Job *job);
+extern void advance_jobs(void);
+
+/* ranges.c */
+extern SlotRange *range_open(Job *job, TimestampTz first, TimestampTz last, RunReason reason, bool backlog);
+extern SlotRange *range_add(Job *job, const SlotRange *like);
+extern void range_free(SlotRange *range);
+extern bool range_covers(const SlotRange *range, TimestampTz slot);
+extern bool range_exclude(SlotRange *range, TimestampTz slot);	/* false: it is not in it */
+extern void range_close(SlotRange *range, TimestampTz until, RunStatus status, const char *reason);
+extern const SlotRule *range_rule(const SlotRange *range);
+extern bool range_take(SlotRange *range, OpenRun **run);	/* false: it is at its end */
+
+/* waiting.c */
+extern void waiting_init(void);
+extern void run_consider(OpenRun *run);	/* something changed that its start depends on */
+extern void run_wait_nowhere(OpenRun *run);
+extern void job_consider(Job *job);
+extern void partition_consider(Partition *partition);
 extern void dispatch_waiting(void);
-extern bool run_is_running(const OpenRun *run);
-extern int	dispatch_open_runs(void);
 extern bool dispatch_is_quiet(void);
+extern void throttle_count(OpenRun *run, bool queued);
+
+/* Counts an open run or range of the job's partition, for throttle_may_open(); and takes it back. */
+extern ThrottleQueue *throttle_opened(const Job *job);
+extern void throttle_closed(ThrottleQueue *queue, int partition);
+
+/* Is there room for another one of this job? */
+extern bool throttle_may_open(const Job *job);
+
+/* The job's next slot, due then, has to wait for room, with all after it.  throttle_resume() plans it again. */
+extern void throttle_block(Job *job, TimestampTz due);
+extern void throttle_unblock(Job *job);
+extern void throttle_resume(Partition *partition);
+
+/* The first of the partition's blocked slots; NULL: there is none. */
+extern HeapNode *throttle_first_blocked(const Partition *partition);
+
+/* finishing.c */
+extern void dispatch_finished(void);
 extern void lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid);
+extern void fail_unstartable(OpenRun *run, const char *sqlstate, const char *message);
+extern void close_cancelled(OpenRun *run);
+extern void requeue_run(OpenRun *run, int64 delay);
+extern void note_outcome(Job *job, RunStatus status);	/* counts failures in a row */
+extern void set_failures(Job *job, int32 failures);
+/* Goes on where the rows say that earlier attempts have ended. False: they have the slot's outcome. */
+extern bool resume_run(OpenRun *run, const RunHistory *history, const char *by);
+extern bool history_is_final(const Job *job, const RunHistory *history);
+
+/* requests.c */
+extern void open_trigger(Partition *partition, const TriggerDef *trigger);
+extern void backfills_redefined(Job *job);
+extern void remember_request(Partition *partition, const PendingRun *pending);
 
 /* closing.c */
 typedef struct ClosedSlot
@@ -271,8 +415,13 @@ typedef struct ClosedSlot
 	bool		replaces;		/* a start row with this key may be there: overwrite it */
 } ClosedSlot;
 
-/* run_lookup() in a transaction of its own, if there is none; false if the table cannot be read now. */
-extern bool run_lookup_in_transaction(const RunKey *key, RunStatus *status);
+/* run_history() in a transaction of its own, if there is none; false if the table cannot be read now. */
+extern bool run_history_in_transaction(const RunKey *key, RunHistory *history);
+
+/* Begin a row about a slot of a job, and about an attempt whose job may be gone. */
+extern void describe_slot(ClosedSlot *closed, const Job *job, TimestampTz slot);
+extern void describe_run(ClosedSlot *closed, const OpenRun *run);
+extern void describe_cancelled(ClosedSlot *closed);	/* sets its outcome */
 
 extern void closing_add(const ClosedSlot *slot);
 extern bool closing_flush(void);	/* false: could not be written, try again */
@@ -295,8 +444,11 @@ extern void notify_run(const RunKey *key, const char *job_name, const char *user
 /* A job was paused by dsched itself, and why. */
 extern void notify_paused(int64 job_id, const char *job_name, const char *username, const char *problem);
 
-/* Sends what was collected, in a transaction of its own; false: could not, try again. Once a turn. */
+/* Sends what was collected, in a transaction of its own; false: could not, and has asked for another turn. Once a turn. */
 extern bool notify_flush(void);
+
+/* Is there nothing to be sent? */
+extern bool notify_idle(void);
 
 /* ---- ../sync ------------------------------------------------------------------------------------- */
 

@@ -13,6 +13,9 @@
 #include "postgres.h"
 
 #include "core/calendar.h"
+#include "core/codec.h"
+#include "core/keys.h"
+#include "lib/stringinfo.h"
 #include "schedule/slots.h"
 #include "utils/timestamp.h"
 
@@ -97,6 +100,21 @@ lower_bound(const SlotRule *rule, TimestampTz after)
 	return after;
 }
 
+/* A row that was restored or written by hand may say anything. */
+static bool
+policy_fits(const JobRow *row, char **problem)
+{
+	char		why[100];
+
+	if (!policy_check(&row->policy, why, sizeof(why)))
+		*problem = psprintf("policy is out of range: %s", why);
+	else if (row->queue != NULL && strlen(row->queue) > POLICY_MAX_QUEUE)
+		*problem = psprintf("policy is out of range: the name of its queue is longer than %d bytes", POLICY_MAX_QUEUE);
+	else
+		return true;
+	return false;
+}
+
 bool
 slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 {
@@ -111,6 +129,10 @@ slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 	rule->starts_at = row->starts_at;
 	rule->expires_at = row->expires_at;
 	rule->last_slot = row->last_slot;
+	rule->job_id = row->job_id;
+	rule->jitter = row->policy.jitter;
+	if (!policy_fits(row, problem))
+		return false;
 	if (rule->one_shot)
 		return true;
 
@@ -128,6 +150,99 @@ slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 		return false;
 	}
 	return true;
+}
+
+void
+slot_rule_narrow(SlotRule *rule, TimestampTz first, TimestampTz last)
+{
+	int64		anchor = to_unix(rule->anchor);
+	int64		from = to_unix(first);
+
+	rule->slots_from = first - 1;
+	rule->last_slot = last == 0 ? 1 : last; /* 0 is none; no slot lies between the two */
+	rule->starts_at = rule->expires_at = 0;
+	rule->jitter = 0;
+	/* the anchor itself is no slot */
+	if (!rule->one_shot && rule->cron.kind == CRON_INTERVAL && anchor >= from)
+		rule->anchor = from_unix(anchor - ((anchor - from) / rule->cron.interval_s + 1) * rule->cron.interval_s);
+}
+
+bool
+slot_rule_for_range(const JobRow *row, TimestampTz first, TimestampTz last, SlotRule *out, char **problem)
+{
+	if (!slot_rule_make(row, out, problem))
+		return false;
+	if (out->one_shot || out->cron.kind == CRON_REBOOT)
+	{
+		*problem = pstrdup(out->one_shot ? "it runs once" : "@reboot names no times");
+		return false;
+	}
+	slot_rule_narrow(out, first, last);
+	return true;
+}
+
+/* What is hashed, in an order of bytes that is the same everywhere. */
+static void
+put_number(StringInfo out, uint64 number)
+{
+	for (int i = 0; i < 8; i++)
+		appendStringInfoChar(out, (char) (number >> (8 * i)));
+}
+
+static void
+put_days(StringInfo out, const CronSchedule *cron)
+{
+	put_number(out, cron->doms);
+	put_number(out, cron->doms_from_end);
+	put_number(out, cron->nearest_weekdays);
+	put_number(out, cron->last_weekday);
+	put_number(out, cron->dows);
+	for (size_t i = 0; i < lengthof(cron->nth_dows); i++)
+		put_number(out, cron->nth_dows[i]);
+	put_number(out, cron->last_dows);
+	put_number(out, cron->dom_and_dow);
+}
+
+static void
+put_fields(StringInfo out, const CronSchedule *cron)
+{
+	put_number(out, cron->seconds);
+	put_number(out, cron->minutes);
+	put_number(out, cron->hours);
+	put_number(out, cron->months);
+	for (size_t i = 0; i < lengthof(cron->years); i++)
+		put_number(out, cron->years[i]);
+	put_days(out, cron);
+	put_number(out, cron->wall_clock);
+}
+
+uint64
+slot_rule_hash(const SlotRule *rule)
+{
+	const CronSchedule *cron = &rule->cron;
+	StringInfoData bytes;
+	int64		phase;
+	uint64		hash;
+
+	initStringInfo(&bytes);
+	put_number(&bytes, rule->one_shot);
+	put_number(&bytes, cron->kind);
+	if (rule->one_shot)
+		put_number(&bytes, (uint64) rule->run_at);
+	else if (cron->kind == CRON_INTERVAL)
+	{
+		phase = to_unix(rule->anchor) % cron->interval_s;
+		put_number(&bytes, (uint64) cron->interval_s);
+		put_number(&bytes, (uint64) (phase < 0 ? phase + cron->interval_s : phase));
+	}
+	else
+	{
+		put_fields(&bytes, cron);
+		appendStringInfoString(&bytes, pg_get_timezone_name(rule->tz));
+	}
+	hash = keys_hash(bytes.data, bytes.len, 0);
+	pfree(bytes.data);
+	return hash;
 }
 
 TimestampTz
@@ -166,4 +281,70 @@ slot_nth(const SlotRule *rule, int32 n)
 		return 0;
 	slot = from_unix(seconds);
 	return before_end(rule, slot) ? slot : 0;
+}
+
+/* ---- when slots are due ---------------------------------------------------------------------------- */
+
+TimestampTz
+slot_due(const SlotRule *rule, TimestampTz slot)
+{
+	int64		bound = rule->jitter;
+	TimestampTz next;
+
+	if (bound == 0 || rule->one_shot || rule->cron.kind == CRON_REBOOT)
+		return slot;
+	next = slot_next(rule, slot);
+	if (next != 0)
+		bound = Min(bound, next - slot);
+	return slot + policy_jitter(rule->job_id, slot, bound);
+}
+
+TimestampTz
+slot_next_due(const SlotRule *rule, TimestampTz after)
+{
+	TimestampTz newest;
+
+	/* each slot is due before the next one is: only the last of those before may still be to come */
+	if (rule->jitter > 0 && !rule->one_shot && after > CODEC_MIN_TIME &&
+		slot_count(rule, after - rule->jitter, after, &newest, NULL) > 0 && slot_due(rule, newest) > after)
+		return newest;
+	return slot_next(rule, after);
+}
+
+/* ---- many slots ------------------------------------------------------------------------------------ */
+
+int64
+slot_count(const SlotRule *rule, TimestampTz first, TimestampTz last, TimestampTz *newest, TimestampTz *before)
+{
+	CalZone		zone = zone_of(rule);
+	TimestampTz after;
+	int64		n;
+	int64_t		seconds;
+
+	*newest = 0;
+	if (before != NULL)
+		*before = 0;
+	if (rule->one_shot || rule->cron.kind == CRON_REBOOT)
+	{
+		TimestampTz slot = slot_next(rule, first - 1);
+
+		if (slot == 0 || slot > last)
+			return 0;
+		*newest = slot;
+		return 1;
+	}
+	after = lower_bound(rule, first - 1);
+	if (rule->expires_at != 0)
+		last = Min(last, rule->expires_at - 1);
+	if (rule->last_slot != 0)
+		last = Min(last, rule->last_slot);
+	if (last <= after)
+		return 0;
+	n = calendar_count(&rule->cron, &zone, to_unix(rule->anchor), to_unix(after), to_unix(last), PG_INT64_MAX);
+	if (n > 0 && calendar_nth(&rule->cron, &zone, to_unix(rule->anchor), to_unix(after), n, &seconds))
+		*newest = from_unix(seconds);
+	if (n > 1 && before != NULL &&
+		calendar_nth(&rule->cron, &zone, to_unix(rule->anchor), to_unix(after), n - 1, &seconds))
+		*before = from_unix(seconds);
+	return n;
 }

@@ -31,10 +31,37 @@ typedef struct SlotRule
  */
 extern bool slot_rule_make(const JobRow *row, SlotRule *rule, char **problem);
 
+/*
+ * The rule of the same pattern for a range of time, both ends inclusive: its slots are all that the pattern has there,
+ * whatever the bounds of the job are, and none has a delay.  An interval counts backwards from its anchor, too.
+ * last is not before first.  slot_rule_for_range() is for a row, and false also for a job that has no pattern.
+ */
+extern void slot_rule_narrow(SlotRule *rule, TimestampTz first, TimestampTz last);
+extern bool slot_rule_for_range(const JobRow *row, TimestampTz first, TimestampTz last, SlotRule *out, char **problem);
+
+/*
+ * Of the pattern alone (fields and zone, or interval and its phase): the same for schedules that name the same sets, on every
+ * instance; bounds and pauses do not change it.
+ */
+extern uint64 slot_rule_hash(const SlotRule *rule);
+
 /* The first slot after 'after' that exists by the rule; 0 if there is none. @reboot: PgStartTime if later than both. */
 extern TimestampTz slot_next(const SlotRule *rule, TimestampTz after);
 
 /* The slot number n (from 1) after slots_from, within the bounds; 0 if there are fewer. For max_runs. */
 extern TimestampTz slot_nth(const SlotRule *rule, int32 n);
+
+/* When a slot of the rule is due: by jitter up to rule->jitter later, but before the slot after it. */
+extern TimestampTz slot_due(const SlotRule *rule, TimestampTz slot);
+
+/* The first slot that is due after 'after'; 0 if there is none. */
+extern TimestampTz slot_next_due(const SlotRule *rule, TimestampTz after);
+
+/*
+ * How many slots there are from first to last, both inclusive; *newest is the last of them, *before (if not NULL) the one before it; 0
+ * where there is none.  By calculation: the number of slots does not matter.
+ */
+extern int64 slot_count(const SlotRule *rule, TimestampTz first, TimestampTz last, TimestampTz *newest,
+						TimestampTz *before);
 
 #endif /* DSCHED_SLOTS_H */

@@ -82,7 +82,7 @@ write_states(void *arg)
 
 		if (partition->step != STEP_ACTIVE && partition->step != STEP_DRAINING && partition->step != STEP_FINAL)
 			continue;
-		if (partition->step == STEP_ACTIVE && !partition->full && scheduler.etcd == NULL && watermark_may_move() &&
+		if (partition->step == STEP_ACTIVE && partition->nblocked == 0 && scheduler.etcd == NULL && watermark_may_move() &&
 			partition->watermark < scheduler.now)
 		{
 			/* all that is due was opened in this turn */
@@ -114,6 +114,7 @@ state_local_write(bool clean, bool durable)
 	for (int i = 0; i < dsched_partitions; i++)
 	{
 		scheduler.partitions[i].local_dirty = false;
+		scheduler.partitions[i].shown = scheduler.partitions[i].nshown > 0;
 		if (scheduler.etcd == NULL)
 			scheduler.partitions[i].dirty = false;
 	}

@@ -94,6 +94,17 @@ timetable_find_name(const char *username, const char *job_name)
 	return entry ? timetable_find(entry->job_id) : NULL;
 }
 
+/* It is no job of its partition any more, or begins anew. */
+static void
+job_not_ahead(Job *job)
+{
+	Partition  *partition = &scheduler.partitions[job->partition];
+
+	if (job->ahead == partition->ahead_round)
+		partition->nahead--;
+	job->ahead = 0;
+}
+
 static void
 forget_name(const Job *job)
 {
@@ -152,6 +163,7 @@ timetable_put(const JobRow *row, bool applied)
 		memset((char *) job + sizeof(int64), 0, sizeof(Job) - sizeof(int64));
 		minheap_node_init(&job->next);
 		dlist_init(&job->open);
+		dlist_init(&job->ranges);
 	}
 	else
 	{
@@ -162,7 +174,10 @@ timetable_put(const JobRow *row, bool applied)
 			TimestampTz until = Min(row->slots_from, dsched_wall_now());
 
 			if (job->next.index >= 0)
-				dispatch_job_until(job, job->next.time, until, NULL);
+				dispatch_job_until(job, job->next_slot, until, NULL);
+			set_failures(job, 0);
+			job_not_ahead(job);
+			job->opened = 0;
 			end_generation(job, until, row->schedule == NULL ? row->run_at : 0, row->active ? "redefined" : "paused");
 		}
 		forget_name(job);
@@ -176,7 +191,7 @@ timetable_put(const JobRow *row, bool applied)
 		set_definition(job, row, applied);
 		if (!job->usable || !job->active)
 		{
-			minheap_remove(&heap, &job->next);
+			timetable_unplan(job);
 			if (was_usable && !job->usable)
 				job->held_since = scheduler.now;
 		}
@@ -187,6 +202,8 @@ timetable_put(const JobRow *row, bool applied)
 		if (job->usable)
 			job->held_since = 0;
 	}
+	backfills_redefined(job);
+	job_advance_later(job);
 	return job;
 }
 
@@ -205,9 +222,10 @@ timetable_remove_as_of(int64 job_id, TimestampTz until)
 	if (job == NULL)
 		return;
 	if (job->next.index >= 0)
-		dispatch_job_until(job, job->next.time, Min(until, dsched_wall_now()), NULL);
+		dispatch_job_until(job, job->next_slot, Min(until, dsched_wall_now()), NULL);
 	end_generation(job, until, 0, "unscheduled");
-	minheap_remove(&heap, &job->next);
+	timetable_unplan(job);
+	job_not_ahead(job);
 
 	/* what is left runs on without its job */
 	dlist_foreach(iter, &job->open)
@@ -219,9 +237,32 @@ timetable_remove_as_of(int64 job_id, TimestampTz until)
 		strlcpy(run->orphan->username, job->username, sizeof(run->orphan->username));
 		strlcpy(run->orphan->job_name, job->job_name, sizeof(run->orphan->job_name));
 	}
+	set_failures(job, 0);
+	if (job->advancing)
+		dlist_delete(&job->to_advance);
 	forget_name(job);
 	dlist_delete(&job->in_partition);
 	hash_search(jobs, &job_id, HASH_REMOVE, NULL);
+}
+
+void
+timetable_unplan(Job *job)
+{
+	if (job->blocked != NULL)
+		throttle_unblock(job);
+	minheap_remove(&heap, &job->next);
+}
+
+void
+timetable_plan_slot(Job *job, TimestampTz slot)
+{
+	if (job->blocked != NULL)
+		throttle_unblock(job);
+	job->next_slot = slot;
+	if (slot == 0)
+		minheap_remove(&heap, &job->next);
+	else
+		minheap_update(&heap, &job->next, slot_due(&job->rule, slot), job->job_id);
 }
 
 void
@@ -230,11 +271,8 @@ timetable_plan(Job *job, TimestampTz after)
 	TimestampTz slot = 0;
 
 	if (job->active && job->usable && partition_is_active(job->partition))
-		slot = slot_next(&job->rule, after);
-	if (slot == 0)
-		minheap_remove(&heap, &job->next);
-	else
-		minheap_update(&heap, &job->next, slot, job->job_id);
+		slot = slot_next_due(&job->rule, after);
+	timetable_plan_slot(job, slot);
 }
 
 void

@@ -21,7 +21,10 @@
 #include "settings.h"
 #include "sync/sync_internal.h"
 
-/* The columns that people change one by one, by their names in dsched.job and in its column changed. */
+/*
+ * The columns that people change one by one, beside policy_fields, by their names in dsched.job and in its column
+ * changed.
+ */
 typedef enum JobColumn
 {
 	COLUMN_SCHEDULE,
@@ -31,6 +34,7 @@ typedef enum JobColumn
 	COLUMN_STARTS_AT,
 	COLUMN_EXPIRES_AT,
 	COLUMN_MAX_RUNS,
+	COLUMN_QUEUE,
 	COLUMN_USERNAME,
 	COLUMN_PAYLOAD,
 	COLUMN_METADATA,
@@ -38,8 +42,8 @@ typedef enum JobColumn
 } JobColumn;
 
 static const char *const column_names[] = {
-	"schedule", "run_at", "command", "time_zone", "starts_at", "expires_at", "max_runs", "username",
-	"payload", "metadata", "active"
+	"schedule", "run_at", "command", "time_zone", "starts_at", "expires_at", "max_runs", "queue",
+	"username", "payload", "metadata", "active"
 };
 
 /* ---- encodings ---------------------------------------------------------------------------------- */
@@ -162,6 +166,7 @@ row_to_def(const JobRow *row, JobDef *def)
 		!text_to_def(row->schedule, &def->schedule) || !text_to_def(row->command, &def->command) ||
 		!text_to_def(row->time_zone, &def->time_zone) || !text_to_def(row->payload, &def->payload) ||
 		!text_to_def(row->metadata, &def->metadata) || !text_to_def(row->extra, &def->extra) ||
+		!text_to_def(row->queue, &def->queue) ||
 		!text_to_def(dsched_my_node(), &def->node))
 		return false;
 	def->job_id = row->job_id;
@@ -173,6 +178,7 @@ row_to_def(const JobRow *row, JobDef *def)
 	def->has_last_slot = row->last_slot != 0;
 	def->last_slot = row->last_slot;
 	def->max_runs = row->max_runs;
+	def->policy = row->policy;
 	def->active = row->active;
 	def->anchor = row->anchor;
 	def->gen = row->gen;
@@ -232,7 +238,7 @@ row_from_def(const JobDef *def, int64 mod_revision, JobRow *row)
 		!text_from_def(def->schedule, &row->schedule) || !text_from_def(def->command, &row->command) ||
 		!text_from_def(def->time_zone ? def->time_zone : "UTC", &row->time_zone) ||
 		!text_from_def(def->payload, &row->payload) || !text_from_def(def->metadata, &row->metadata) ||
-		!text_from_def(def->extra, &row->extra) ||
+		!text_from_def(def->extra, &row->extra) || !text_from_def(def->queue, &row->queue) ||
 		!text_from_def(def->active ? NULL : def->closed_reason, &row->problem))
 		return false;
 	row->job_id = def->job_id;
@@ -241,7 +247,7 @@ row_from_def(const JobDef *def, int64 mod_revision, JobRow *row)
 	row->expires_at = optional_time(def->has_expires_at, def->expires_at);
 	row->last_slot = optional_time(def->has_last_slot, def->last_slot);
 	row->max_runs = def->max_runs;
-	row->policy = policy_default;
+	row->policy = def->policy;
 	row->active = def->active;
 	row->anchor = def->anchor;
 	row->gen = def->gen;
@@ -250,7 +256,8 @@ row_from_def(const JobDef *def, int64 mod_revision, JobRow *row)
 	row->mod_revision = mod_revision;
 	row->change_id = def->change_id;
 	row->created_at = row->changed_at = scheduler.now;
-	return strlen(row->username) < NAMEDATALEN && strlen(row->job_name) <= DSCHED_MAX_JOB_NAME;
+	return strlen(row->username) < NAMEDATALEN && strlen(row->job_name) <= DSCHED_MAX_JOB_NAME &&
+		(row->queue == NULL || strlen(row->queue) <= POLICY_MAX_QUEUE);
 }
 
 bool
@@ -269,6 +276,21 @@ sync_decode_row(const char *value, size_t len, int64 mod_revision, JobRow *row, 
 	return converted;
 }
 
+/* ---- requests ----------------------------------------------------------------------------------- */
+
+void
+sync_describe_request(const OutboxRow *row, TriggerDef *def)
+{
+	def->kind = row->kind;
+	def->trigger_id = def->change_id = row->outbox_id;
+	def->requested_at = row->kind == TRIGGER_RUN ? row->scheduled_for : row->created_at;
+	def->first = row->first;
+	def->last = row->last;
+	def->rule = row->rule;
+	def->slot = row->slot;
+	def->target = row->target;
+}
+
 /* ---- comparing ---------------------------------------------------------------------------------- */
 
 static bool
@@ -284,14 +306,14 @@ sync_same_slots(const JobRow *a, const JobRow *b)
 {
 	return same_text(a->schedule, b->schedule) && a->run_at == b->run_at && same_text(a->time_zone, b->time_zone) &&
 		a->starts_at == b->starts_at && a->expires_at == b->expires_at && a->max_runs == b->max_runs &&
-		same_text(a->username, b->username) && a->active == b->active;
+		same_text(a->username, b->username) && a->active == b->active && a->policy.jitter == b->policy.jitter;
 }
 
 bool
 sync_same_definition(const JobRow *a, const JobRow *b)
 {
 	return sync_same_slots(a, b) && same_text(a->command, b->command) && same_text(a->payload, b->payload) &&
-		same_text(a->metadata, b->metadata);
+		same_text(a->metadata, b->metadata) && policy_same(&a->policy, &b->policy) && same_text(a->queue, b->queue);
 }
 
 bool
@@ -310,6 +332,14 @@ sync_copy_column(JobRow *to, const JobRow *from, const char *column)
 {
 	int			n = 0;
 
+	for (int i = 0; i < POLICY_FIELDS; i++)
+	{
+		if (strcmp(policy_fields[i].name, column) == 0)
+		{
+			policy_set(&to->policy, (PolicyField) i, policy_get(&from->policy, (PolicyField) i));
+			return true;
+		}
+	}
 	while (n < (int) lengthof(column_names) && strcmp(column_names[n], column) != 0)
 		n++;
 	switch ((JobColumn) n)
@@ -334,6 +364,9 @@ sync_copy_column(JobRow *to, const JobRow *from, const char *column)
 			return true;
 		case COLUMN_MAX_RUNS:
 			to->max_runs = from->max_runs;
+			return true;
+		case COLUMN_QUEUE:
+			to->queue = from->queue;
 			return true;
 		case COLUMN_USERNAME:
 			to->username = from->username;

@@ -4,7 +4,7 @@
  *
  * THE STEPS
  *
- *	  WAITING -> CHECKING -> (JOINING) -> (LISTING -> LISTING_TRIGGERS -> CONFIRMING) -> CONNECTING -> WATCHING
+ *	  WAITING -> CHECKING -> (JOINING) -> (LISTING -> LISTING_TRIGGERS) -> LISTING_QUEUES -> CONFIRMING -> CONNECTING -> WATCHING
  *
  * and from anywhere back to WAITING when a request fails or the watch is lost, or to HELD, which is the end.
  *
@@ -12,7 +12,7 @@
  * of a database in a cluster.  LISTING is a full compare: all definitions as of one revision, page by page; it
  * is made when there is no revision to resume from, when etcd has compacted the history since, or when rows
  * with unpublished changes hide what was published before them.  Else the watch goes on where the last one,
- * perhaps that of a former process, ended.
+ * perhaps that of a former process, ended.  Queues are few: all of them are read each time (queues.c).
  *
  * WHICH ETCD
  *
@@ -57,6 +57,7 @@ typedef enum FollowStep
 	FOLLOW_JOINING,				/* rows are being marked as new to the cluster */
 	FOLLOW_LISTING,				/* definitions are being read */
 	FOLLOW_LISTING_TRIGGERS,
+	FOLLOW_LISTING_QUEUES,
 	FOLLOW_CONFIRMING,			/* config is being read again */
 	FOLLOW_CONNECTING,			/* a watch is being created */
 	FOLLOW_WATCHING,
@@ -78,6 +79,7 @@ static struct
 	int64		floor;			/* the same, when the request was sent */
 	int64		revision;		/* all definitions up to it have been delivered */
 	int64		trigger_next;	/* triggers are followed from here on */
+	int64		queue_next;		/* queues are followed from here on */
 	int64		expected;		/* a revision that somebody saw in jobrev */
 	int64		expected_since;
 	int			restarts;		/* because it was deaf, since it was last heard */
@@ -97,6 +99,8 @@ static char definition_key[KEYS_MAX_LEN];
 static char definition_end[KEYS_MAX_LEN];
 static char trigger_key[KEYS_MAX_LEN];
 static char trigger_end[KEYS_MAX_LEN];
+static char queue_key[KEYS_MAX_LEN];
+static char queue_end[KEYS_MAX_LEN];
 
 
 static void disconnect(void);
@@ -110,6 +114,8 @@ static void list_definitions(void);
 static void definitions_listed(void *arg, const EtcdResponse *response);
 static void list_triggers(void);
 static void triggers_listed(void *arg, const EtcdResponse *response);
+static void list_queues(void);
+static void queues_listed(void *arg, const EtcdResponse *response);
 static void config_confirmed(void *arg, const EtcdResponse *response);
 static void finish_compare(void);
 static void connect_watch(void);
@@ -192,7 +198,8 @@ sync_follow_start(bool compare)
 	if (!keys_config(config_key, dsched_cluster_name) ||
 		!keys_definition_range(definition_key, definition_end, dsched_cluster_name, scheduler.dbname) ||
 		!keys_trigger_prefix(trigger_key, dsched_cluster_name, scheduler.dbname) ||
-		!keys_prefix_end(trigger_key, trigger_end))
+		!keys_prefix_end(trigger_key, trigger_end) ||
+		!keys_queue_range(queue_key, queue_end, dsched_cluster_name, scheduler.dbname))
 		elog(ERROR, "the keys of database \"%s\" cannot be made", scheduler.dbname);
 
 	follow.compare = compare;
@@ -431,7 +438,7 @@ join_rows(void *arg)
 	Identity	identity;
 	ListCell   *lc;
 
-	joining->complete = true;
+	joining->complete = queue_offer_all();
 	foreach(lc, job_read_all())
 	{
 		JobRow	   *row = lfirst(lc);
@@ -495,7 +502,10 @@ proceed(void)
 	if (follow.compare)
 		list_definitions();
 	else
-		connect_watch();
+	{
+		follow.listing_at = 0;
+		list_queues();
+	}
 }
 
 /* ---- the full compare --------------------------------------------------------------------------- */
@@ -609,6 +619,29 @@ triggers_listed(void *arg, const EtcdResponse *response)
 		ask_page(trigger_key, trigger_end, triggers_listed);
 		return;
 	}
+	list_queues();
+}
+
+/* As of the revision of the full compare, if one is under way. */
+static void
+list_queues(void)
+{
+	follow.step = FOLLOW_LISTING_QUEUES;
+	forget_listed();
+	sync_queues_list_begins();
+	ask_page(queue_key, queue_end, queues_listed);
+}
+
+static void
+queues_listed(void *arg, const EtcdResponse *response)
+{
+	if (!is_page(response))
+		return;
+	if (take_page(response, sync_queue_put))
+	{
+		ask_page(queue_key, queue_end, queues_listed);
+		return;
+	}
 	forget_listed();
 	follow.step = FOLLOW_CONFIRMING;
 	ask(etcd_range(config_key, NULL, 0, false), config_confirmed);
@@ -617,8 +650,14 @@ triggers_listed(void *arg, const EtcdResponse *response)
 static void
 config_confirmed(void *arg, const EtcdResponse *response)
 {
-	if (is_answer(response) && config_is_ours(response))
+	if (!is_answer(response) || !config_is_ours(response))
+		return;
+	sync_queues_list_ends(follow.listing_at);
+	follow.queue_next = follow.listing_at + 1;
+	if (follow.compare)
 		finish_compare();
+	else
+		connect_watch();
 }
 
 static void
@@ -641,13 +680,14 @@ finish_compare(void)
 static void
 connect_watch(void)
 {
-	EtcdWatchRange ranges[2] = {
+	EtcdWatchRange ranges[3] = {
 		{definition_key, definition_end, follow.revision + 1},
-		{trigger_key, trigger_end, follow.trigger_next}
+		{trigger_key, trigger_end, follow.trigger_next},
+		{queue_key, queue_end, follow.queue_next}
 	};
 
 	follow.step = FOLLOW_CONNECTING;
-	follow.watch = etcd_watch_start(scheduler.etcd, ranges, 2, 0, &watch_handler, NULL);
+	follow.watch = etcd_watch_start(scheduler.etcd, ranges, 3, 0, &watch_handler, NULL);
 	if (follow.watch == NULL)
 		try_again("out of memory");
 }
@@ -722,11 +762,25 @@ take_definitions(const EtcdEvent *events, int n)
 }
 
 static void
+take_queues(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].is_delete)
+			sync_queue_deleted(&events[i].kv);
+		else
+			sync_queue_put(&events[i].kv);
+	}
+}
+
+static void
 watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision)
 {
 	scheduler_refresh_time();
 	if (range_index == 0)
 		take_definitions(events, n);
+	else if (range_index == 2)
+		take_queues(events, n);
 	else
 		for (int i = 0; i < n; i++)
 			if (!events[i].is_delete)

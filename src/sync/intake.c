@@ -237,7 +237,7 @@ definition_broken(const Incoming *in)
 		job->usable = false;
 		job->held_since = scheduler.now;
 	}
-	minheap_remove(timetable_heap(), &job->next);
+	timetable_unplan(job);
 	sync_apply_forget(in->username, in->job_name);
 	sync_problem(job->job_id, psprintf("definition in etcd does not parse: %s", in->problem));
 }

@@ -195,7 +195,7 @@ count_unpublished(int *unpublished, int *changed)
 
 	catalog_spi_begin(&spi);
 	if (SPI_execute("SELECT (SELECT count(*) FROM dsched.job WHERE changed IS NOT NULL)::int,"
-					" (SELECT count(*) FROM dsched.outbox)::int", false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+					" (SELECT count(*) FROM dsched.outbox)::int + (SELECT count(*) FROM dsched.queue WHERE changed IS NOT NULL)::int", false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not count unpublished changes");
 	*changed = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	*unpublished = *changed + DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
@@ -235,7 +235,7 @@ sync_publish_turn(void)
 		show_unpublished();
 		return;
 	}
-	if (!publish.wanted)
+	if (!publish.wanted || sync_queues_first())
 		return;
 	/* each of them asks for a turn when its time comes */
 	if (sync_retry_due(&publish.retry) && sync_retry_due(&publish.conflicts) && sync_retry_due(&publish.locks))
@@ -409,8 +409,7 @@ trigger_change(OutboxRow *row)
 	size_t		len;
 	char		key[KEYS_MAX_LEN];
 
-	def.trigger_id = def.change_id = row->outbox_id;
-	def.requested_at = row->scheduled_for;
+	sync_describe_request(row, &def);
 	def.username = sync_to_utf8(row->username);
 	def.job_name = sync_to_utf8(row->job_name);
 	def.requested_by = sync_to_utf8(row->requested_by);
@@ -425,7 +424,7 @@ trigger_change(OutboxRow *row)
 		refuse(row->outbox_id);
 		ereport(WARNING,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("dsched: a run of job \"%s\" of role \"%s\" that was asked for cannot be published",
+				 errmsg("dsched: a request for job \"%s\" of role \"%s\" cannot be published",
 						row->job_name, row->username)));
 		return NULL;
 	}

@@ -114,6 +114,7 @@ sync_start(void)
 	sync_intake_init();
 	sync_apply_init();
 	sync_publish_init();
+	sync_queues_init();
 	started = true;
 	load();
 }
@@ -141,6 +142,7 @@ typedef struct Loading
 {
 	MemoryContext context;
 	List	   *rows;
+	List	   *queues;
 } Loading;
 
 static void
@@ -151,6 +153,7 @@ read_rows(void *arg)
 
 	sync_convert_init();
 	loading->rows = job_read_all();
+	loading->queues = queue_read_all();
 	sync_refuse_if_held();
 	MemoryContextSwitchTo(old);
 }
@@ -206,6 +209,7 @@ load(void)
 		return;
 	}
 	loaded = true;
+	sync_queues_load(loading.queues);
 	if (scheduler.etcd == NULL)
 	{
 		load_all(loading.rows);
@@ -228,9 +232,13 @@ sync_changes(void)
 	if (sync_follow_held())
 		sync_follow_hold_again();
 	else if (scheduler.etcd != NULL)
+	{
+		sync_queues_changed();
 		sync_publish_changes();
+	}
 	else
 	{
+		sync_queues_changed();
 		take_in_wanted = true;
 		sync_retry_reset(&take_in_retry);
 	}
@@ -251,9 +259,13 @@ sync_turn(void)
 	if (!loaded)
 		return;
 
+	/* before the definitions, which may name them */
+	if (scheduler.etcd == NULL)
+		sync_queues_turn();
 	if (scheduler.etcd != NULL)
 	{
 		sync_follow_turn();
+		sync_queues_turn();
 		sync_publish_turn();
 		sync_apply_turn();
 	}
@@ -266,7 +278,7 @@ sync_turn(void)
 bool
 sync_idle(void)
 {
-	if (!loaded || !sync_work_empty(&own_changes) || sync_triggers_waiting())
+	if (!loaded || !sync_work_empty(&own_changes) || sync_triggers_waiting() || !sync_queues_idle())
 		return false;
 	if (scheduler.etcd == NULL)
 		return !take_in_wanted;
@@ -330,9 +342,8 @@ add_local_trigger(const OutboxRow *row)
 	(void) hash_search(opened_triggers, &row->outbox_id, HASH_ENTER, &found);
 	if (found)
 		return;
-	def.trigger_id = def.change_id = row->outbox_id;
+	sync_describe_request(row, &def);
 	def.job_id = row->job_id;
-	def.requested_at = row->scheduled_for;
 	def.username = strdup(row->username);
 	def.job_name = strdup(row->job_name);
 	def.requested_by = strdup(row->requested_by);

@@ -8,6 +8,8 @@
  *	  apply.c	etcd to dsched.job: row by row what follow.c has put into the timetable
  *	  publish.c	dsched.job and dsched.outbox to etcd
  *	  convert.c	rows to the values in etcd and back
+ *	  queues.c	throttle queues: what the scheduler asks, what etcd says, dsched.queue
+ *	  queues_publish.c	dsched.queue to etcd
  *	  work.c	lists of small works on the tables, for apply.c and sync.c
  *
  * All of it runs in the scheduler process, in its turns and in callbacks of the etcd client; nothing waits.
@@ -85,6 +87,8 @@ extern char *sync_encode_row(const JobRow *row, size_t *len, char *problem, size
 /* A definition and its mod_revision as a published row, palloc'd; false: it cannot be one here, and why. */
 extern bool sync_decode_row(const char *value, size_t len, int64 mod_revision, JobRow *row, char *problem, size_t size);
 
+/* What a row of dsched.outbox asks for; its texts and the job are the caller's to set. */
+extern void sync_describe_request(const OutboxRow *row, TriggerDef *def);
 
 /* The key of a definition; out has KEYS_MAX_LEN bytes. False: its names cannot be in a key. */
 extern bool sync_job_key(const char *username, const char *job_name, char *out, int *partition);
@@ -244,5 +248,44 @@ extern void sync_settle(const Change *change, Settlement *out);
 
 /* ERROR 55000 if the database is on hold by now: for transactions that have read rows of dsched.job. */
 extern void sync_refuse_if_held(void);
+
+/* ---- queues.c ----------------------------------------------------------------------------------- */
+
+extern void sync_queues_init(void);
+extern void sync_queues_load(List *rows);	/* of QueueRow *: the whole table */
+extern void sync_queues_changed(void);	/* somebody has committed something */
+extern void sync_queues_turn(void);
+extern bool sync_queues_idle(void);
+
+/* Keys of the queue range, listed or heard of. */
+extern void sync_queue_put(const EtcdKv *kv);
+extern void sync_queue_deleted(const EtcdKv *kv);
+
+/* A listing: what is not put between these two is gone.  The end only when it is sure that this etcd is ours. */
+extern void sync_queues_list_begins(void);
+extern void sync_queues_list_ends(int64 revision);
+
+/* The value of a queue's key (to be freed); false: it cannot be read, or has another name in it, and why. */
+extern bool sync_decode_queue(const char *name, const char *value, size_t len, QueueDef *def, char *problem, size_t size);
+
+/* The mod_revision of queuerev as last heard of; and that it is at least this. */
+extern int64 sync_queuerev(void);
+extern void sync_note_queuerev(int64 revision);
+
+/* Rows were settled, so that what waited for that may be applied. */
+extern void sync_queues_published(void);
+
+/* ---- queues_publish.c --------------------------------------------------------------------------- */
+
+extern void sync_queues_publish_init(void);
+extern void sync_queues_publish(void);
+extern void sync_queues_publish_turn(void);
+extern bool sync_queues_publish_idle(void);
+
+/*
+ * Are queues about to be published, so that definitions, which may name them, had better wait for a moment?  Not if
+ * something is in the way.
+ */
+extern bool sync_queues_first(void);
 
 #endif							/* DSCHED_SYNC_INTERNAL_H */

@@ -69,7 +69,7 @@ typedef struct FieldRange
 {
 	int min, max;
 	int max_step;
-	const char *names; /* of three letters each, from the value 'min' on, or NULL */
+	const char *names; /* of three letters each, from the value 'min' on */
 } FieldRange;
 
 static const FieldRange field_ranges[FIELDS] = {
@@ -574,14 +574,9 @@ make_interval(Pattern *p)
 	p->kind = INTERVAL;
 	if (chance(50))
 	{
-		char word[16];
-
 		p->interval = amount * length[unit];
-		sprintf(word, "%s%s", words[unit], amount == 1 ? "" : "s");
-		for (i = 0; word[i] != '\0'; i++)
-			if (chance(10))
-				word[i] = (char) toupper((unsigned char) word[i]);
-		sprintf(p->text + strlen(p->text), "%d %s", (int) amount, word);
+		sprintf(p->text + strlen(p->text), "%d %s%s", (int) amount, words[unit],
+				amount == 1 ? "" : "s");
 		return;
 	}
 	strcat(p->text, "@every ");

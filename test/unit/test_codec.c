@@ -46,6 +46,7 @@ typedef enum Kind
 	NODE,
 	CONFIG,
 	TRIGGER,
+	QUEUE,
 	KINDS
 } Kind;
 
@@ -56,6 +57,7 @@ typedef union Any
 	NodeInfo node;
 	ConfigInfo config;
 	TriggerDef trigger;
+	QueueDef queue;
 } Any;
 
 static bool
@@ -80,6 +82,9 @@ decode(Kind kind, const char *text, size_t len, Any *out)
 		case CONFIG:
 			good = codec_config_decode(copy, len, &out->config, err, sizeof(err));
 			break;
+		case QUEUE:
+			good = codec_queue_decode(copy, len, &out->queue, err, sizeof(err));
+			break;
 		default:
 			good = codec_trigger_decode(copy, len, &out->trigger, err, sizeof(err));
 	}
@@ -100,6 +105,8 @@ encode(Kind kind, const Any *any, size_t *len)
 			return codec_node_encode(&any->node, len);
 		case CONFIG:
 			return codec_config_encode(&any->config, len);
+		case QUEUE:
+			return codec_queue_encode(&any->queue, len);
 		default:
 			return codec_trigger_encode(&any->trigger, len);
 	}
@@ -116,13 +123,15 @@ release(Kind kind, Any *any)
 		codec_node_free(&any->node);
 	else if (kind == TRIGGER)
 		codec_trigger_free(&any->trigger);
+	else if (kind == QUEUE)
+		codec_queue_free(&any->queue);
 }
 
 static size_t
 size_of(Kind kind)
 {
 	static const size_t sizes[] = {sizeof(JobDef), sizeof(PartitionState), sizeof(NodeInfo),
-								   sizeof(ConfigInfo), sizeof(TriggerDef)};
+								   sizeof(ConfigInfo), sizeof(TriggerDef), sizeof(QueueDef)};
 
 	return sizes[kind];
 }
@@ -154,6 +163,10 @@ static const char *const full[KINDS] = {
 	"'\\\\'\",\"time_zone\":\"Europe/Berlin\","
 	"\"starts_at\":" JSON_2000
 	",\"expires_at\":7258118400000000,\"last_slot\":-1000000,\"max_runs\":2147483647,"
+	"\"overlap\":\"queue_one\",\"misfire\":\"all\",\"misfire_grace\":0,\"max_attempts\":100,"
+	"\"retry_delay\":5000000,\"retry_max_delay\":31622400000000,\"timeout\":1,\"priority\":-100,"
+	"\"deadline\":60000000,\"max_failures\":1000000,\"max_lost\":1,\"jitter\":30000000,"
+	"\"queue\":\"b\xc3\xbc \\\"q\\\"\","
 	"\"active\":true,\"payload\":\"{\\\"n\\\": 12345678901234567890.123}\",\"metadata\":\"null\","
 	"\"anchor\":0,\"gen\":7,\"slots_from\":1,\"gen_rev\":0,\"change_id\":" MAX_INT_TEXT
 	",\"node\":\"pg1\","
@@ -163,9 +176,11 @@ static const char *const full[KINDS] = {
 	"{\"format\":1,\"node\":\"pg1\",\"epoch\":5,\"seq\":6,\"jobrev\":7,\"watermark\":"
 	"1700000000000001,"
 	"\"watermark_job\":" MAX_INT_TEXT
-	",\"pending\":[{\"j\":1,\"g\":2,\"s\":3,\"e\":4,\"t\":5,\"a\":6,\"n\":7,"
+	",\"pending\":[{\"j\":1,\"g\":2,\"s\":3,\"e\":4,\"t\":5,\"a\":6,\"f\":2,\"x\":2147483647,"
+	"\"n\":7,"
 	"\"l\":\"-9223372036854775808\",\"r\":\"retry\"},{\"j\":1,\"g\":0,\"s\":-1}],"
-	"\"done\":[{\"j\":2,\"g\":1,\"s\":3}],\"clean\":true}",
+	"\"done\":[{\"j\":2,\"g\":1,\"s\":3}],"
+	"\"failing\":[{\"j\":1,\"n\":3},{\"j\":9007199254740991,\"n\":0}],\"clean\":true}",
 
 	"{\"format\":1,\"node\":\"pg1\",\"host\":\"10.0.0.1\",\"port\":5432,\"labels\":{\"zone\":\"a\"}"
 	","
@@ -178,7 +193,14 @@ static const char *const full[KINDS] = {
 	"{\"format\":1,\"partitions\":64,\"incarnation\":\"0f3c-9A\"}",
 
 	"{\"format\":1,\"trigger_id\":1,\"job_id\":2,\"username\":\"app\",\"job_name\":\"n\","
-	"\"requested_at\":1700000000000001,\"requested_by\":\"boss\",\"change_id\":3}"};
+	"\"requested_at\":1700000000000001,\"requested_by\":\"boss\",\"change_id\":3,"
+	"\"kind\":\"backfill\",\"first\":-5,\"last\":1700000000000001,"
+	"\"rule\":\"-9223372036854775808\"}",
+
+
+	"{\"format\":1,\"name\":\"mail/\xc3\xbc\",\"max_running\":10000,\"rate_limit\":1000000,"
+	"\"per\":31622400000000,\"scope\":\"cluster\",\"change_id\":" MAX_INT_TEXT
+	",\"node\":\"pg1\",\"burst\":[1.50,{\"a\" : null}]}"};
 
 static const char *const least[KINDS] = {"{\"format\":1,\"job_id\":1,\"username\":\"r\",\"job_"
 										 "name\":\"n\",\"run_at\":5,\"command\":\"c\","
@@ -195,7 +217,10 @@ static const char *const least[KINDS] = {"{\"format\":1,\"job_id\":1,\"username\
 										 "{\"format\":1,\"partitions\":1,\"incarnation\":\"x\"}",
 										 "{\"format\":1,\"trigger_id\":1,\"job_id\":1,\"username\":"
 										 "\"r\",\"job_name\":\"n\",\"requested_at\":0,"
-										 "\"requested_by\":\"r\",\"change_id\":0}"};
+										 "\"requested_by\":\"r\",\"change_id\":0}",
+										 "{\"format\":1,\"name\":\"q\",\"max_running\":1,"
+										 "\"scope\":\"instance\",\"change_id\":0,"
+										 "\"node\":\"n\"}"};
 
 static void
 same_again(Kind kind, const char *text)
@@ -241,6 +266,19 @@ test_job_values(void)
 	is_int(any.job.expires_at, TIME_2200, "expires_at");
 	is_int(any.job.last_slot, TIME_1969, "last_slot");
 	is_int(any.job.max_runs, INT32_MAX, "max_runs");
+	is_int(any.job.policy.overlap, OVERLAP_QUEUE_ONE, "overlap");
+	is_int(any.job.policy.misfire, MISFIRE_ALL, "misfire");
+	is_int(any.job.policy.misfire_grace, 0, "misfire_grace");
+	is_int(any.job.policy.max_attempts, POLICY_MAX_ATTEMPTS, "max_attempts");
+	is_int(any.job.policy.retry_delay, 5000000, "retry_delay");
+	is_int(any.job.policy.retry_max_delay, POLICY_MAX_DURATION, "retry_max_delay");
+	is_int(any.job.policy.timeout, 1, "timeout");
+	is_int(any.job.policy.priority, -POLICY_MAX_PRIORITY, "priority");
+	is_int(any.job.policy.deadline, 60000000, "deadline");
+	is_int(any.job.policy.max_failures, POLICY_MAX_COUNT, "max_failures");
+	is_int(any.job.policy.max_lost, 1, "max_lost");
+	is_int(any.job.policy.jitter, 30000000, "jitter");
+	is_str(any.job.queue, "b\xc3\xbc \"q\"", "queue");
 	is_int(any.job.anchor, -CODEC_EPOCH_DIFF, "anchor");
 	is_str(any.job.payload, "{\"n\": 12345678901234567890.123}", "payload");
 	is_str(any.job.metadata, "null", "metadata");
@@ -256,6 +294,7 @@ test_job_values(void)
 		   any.job.metadata == NULL && any.job.closed_reason == NULL && any.job.extra == NULL,
 	   "has nothing more");
 	is_int(any.job.run_at, 5 - CODEC_EPOCH_DIFF, "run_at");
+	ok(policy_same(&any.job.policy, &policy_default) && any.job.queue == NULL, "the default policy");
 	codec_job_free(&any.job);
 	codec_job_free(&any.job);
 	ok(true, "freeing twice does no harm");
@@ -275,15 +314,102 @@ test_other_values(void)
 	is_int(any.state.pending[0].trigger_id, 5, "trigger_id");
 	is_int(any.state.pending[0].attempt, 6, "attempt");
 	is_str(any.state.pending[0].reason, "retry", "reason");
+	is_int(any.state.pending[0].failures, 2, "failures");
+	is_int(any.state.pending[0].lost, INT32_MAX, "lost");
+	is_int(any.state.pending[1].failures + any.state.pending[1].lost, 0, "none by default");
+	is_int(any.state.nfailing, 2, "nfailing");
+	is_int(any.state.failing[0].failures, 3, "failures in a row");
+	is_int(any.state.failing[1].job_id, CODEC_MAX_INT, "of the job");
 	is_int(any.state.pending[1].slot_to, any.state.pending[1].slot, "slot_to is slot by default");
 	is_int(any.state.ndone, 1, "ndone");
 	codec_state_free(&any.state);
+
+	ok(decode(STATE, least[STATE], strlen(least[STATE]), &any), "the least state");
+	ok(any.state.failing == NULL && any.state.nfailing == 0, "no job fails");
+	codec_state_free(&any.state);
+
+	ok(decode(TRIGGER, full[TRIGGER], strlen(full[TRIGGER]), &any), "a backfill");
+	ok(any.trigger.kind == TRIGGER_BACKFILL, "kind");
+	is_int(any.trigger.first, -5 - CODEC_EPOCH_DIFF, "first");
+	is_int(any.trigger.last, INT64_C(1700000000000001) - CODEC_EPOCH_DIFF, "last");
+	is_int(any.trigger.rule, INT64_MIN, "rule");
+	codec_trigger_free(&any.trigger);
+	ok(decode(TRIGGER, least[TRIGGER], strlen(least[TRIGGER]), &any), "the least trigger");
+	ok(any.trigger.kind == TRIGGER_RUN, "asks for a run");
+	codec_trigger_free(&any.trigger);
 
 	ok(decode(NODE, full[NODE], strlen(full[NODE]), &any), "an instance");
 	is_int(any.node.lease, INT64_C(7587886543210987654), "lease");
 	ok(any.node.system_identifier == UINT64_MAX, "system_identifier");
 	is_str(any.node.labels, "{\"zone\":\"a\"}", "labels");
 	codec_node_free(&any.node);
+}
+
+#define TRIGGER_HEAD                                                                               \
+	"{\"format\":1,\"trigger_id\":1,\"job_id\":1,\"username\":\"r\",\"job_name\":\"n\","              \
+	"\"requested_at\":0,\"requested_by\":\"r\",\"change_id\":0"
+
+static void
+test_trigger_kinds(void)
+{
+	static const char *const good[] = {
+		",\"kind\":\"cancel\",\"slot\":0,\"target\":9007199254740991}",
+		",\"kind\":\"cancel\",\"slot\":-1}",
+		",\"kind\":\"cancel\",\"target\":1}",
+		",\"kind\":\"backfill\",\"first\":7,\"last\":7,\"rule\":\"0\"}",
+	};
+	static const char *const bad[] = {
+		",\"kind\":\"\"}",
+		",\"kind\":\"run\"}",
+		",\"kind\":\"Cancel\",\"target\":1}",
+		",\"kind\":\"pause\"}",
+		",\"kind\":1}",
+		",\"kind\":[\"cancel\"],\"target\":1}",
+		",\"kind\":\"cancel\"}",
+		",\"kind\":\"cancel\",\"target\":0}",
+		",\"kind\":\"cancel\",\"target\":-1}",
+		",\"kind\":\"cancel\",\"slot\":\"x\"}",
+		",\"kind\":\"cancel\",\"slot\":9007199254740992}",
+		",\"kind\":\"cancel\",\"slot\":1,\"target\":9007199254740992}",
+		",\"kind\":\"backfill\"}",
+		",\"kind\":\"backfill\",\"first\":1,\"last\":2}",
+		",\"kind\":\"backfill\",\"first\":1,\"last\":2,\"rule\":3}",
+		",\"kind\":\"backfill\",\"first\":2,\"last\":1,\"rule\":\"3\"}",
+		",\"kind\":\"backfill\",\"first\":1,\"rule\":\"3\"}",
+		",\"kind\":\"backfill\",\"first\":null,\"last\":2,\"rule\":\"3\"}",
+		",\"kind\":\"backfill\",\"first\":1,\"last\":9007199254740992,\"rule\":\"3\"}",
+	};
+	Any any;
+	size_t i;
+
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+	{
+		char text[512];
+
+		snprintf(text, sizeof(text), "%s%s", TRIGGER_HEAD, good[i]);
+		same_again(TRIGGER, text);
+	}
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		char text[512];
+
+		snprintf(text, sizeof(text), "%s%s", TRIGGER_HEAD, bad[i]);
+		ok(refuses(TRIGGER, text, strlen(text)), "refused: %s (%s)", bad[i], err);
+	}
+	ok(decode(TRIGGER, TRIGGER_HEAD ",\"kind\":null,\"slot\":7}",
+			  strlen(TRIGGER_HEAD ",\"kind\":null,\"slot\":7}"), &any),
+	   "no kind");
+	ok(any.trigger.kind == TRIGGER_RUN && any.trigger.slot == 0, "is a run, whatever else is there");
+	any.trigger.kind = (TriggerKind) 3;
+	ok(encode(TRIGGER, &any, NULL) == NULL, "a kind that is none is not written");
+	any.trigger.kind = TRIGGER_CANCEL;
+	any.trigger.slot = TRIGGER_ALL;
+	ok(encode(TRIGGER, &any, NULL) == NULL, "nor the end of all slots of the schedule");
+	any.trigger.kind = TRIGGER_BACKFILL;
+	any.trigger.first = 2;
+	any.trigger.last = 1;
+	ok(encode(TRIGGER, &any, NULL) == NULL, "nor a range that ends before it begins");
+	codec_trigger_free(&any.trigger);
 }
 
 /* Readers take any order, white space, null for absent, and fields that they do not know. */
@@ -435,6 +561,26 @@ maybe_json(void)
 }
 
 static void
+random_policy(JobPolicy *policy)
+{
+	int i;
+
+	*policy = policy_default;
+	for (i = 0; i < POLICY_FIELDS; i++)
+	{
+		const PolicyInfo *info = &policy_fields[i];
+
+		if (random_bits() % 2)
+			continue;
+		policy_set(policy, (PolicyField) i,
+				   random_bits() % 4 == 0 ? (random_bits() % 2 ? info->least : info->most)
+										  : random_between(info->least, info->most));
+	}
+	if (policy->retry_max_delay < policy->retry_delay)
+		policy->retry_max_delay = policy->retry_delay;
+}
+
+static void
 random_job(JobDef *job)
 {
 	memset(job, 0, sizeof(*job));
@@ -452,6 +598,8 @@ random_job(JobDef *job)
 	job->has_last_slot = random_bits() % 2;
 	job->last_slot = job->has_last_slot ? random_time() : 0;
 	job->max_runs = (int32_t) random_between(0, INT32_MAX);
+	random_policy(&job->policy);
+	job->queue = maybe_text(POLICY_MAX_QUEUE);
 	job->active = random_bits() % 2;
 	job->payload = maybe_json();
 	job->metadata = maybe_json();
@@ -481,6 +629,7 @@ same_job(const JobDef *a, const JobDef *b)
 		   a->has_expires_at == b->has_expires_at && a->has_last_slot == b->has_last_slot &&
 		   a->starts_at == b->starts_at && a->expires_at == b->expires_at &&
 		   a->last_slot == b->last_slot && a->max_runs == b->max_runs && a->active == b->active &&
+		   policy_same(&a->policy, &b->policy) && same_text(a->queue, b->queue) &&
 		   same_text(a->payload, b->payload) && same_text(a->metadata, b->metadata) &&
 		   a->anchor == b->anchor && a->gen == b->gen && a->slots_from == b->slots_from &&
 		   a->gen_rev == b->gen_rev && a->change_id == b->change_id &&
@@ -498,6 +647,8 @@ random_run(PendingRun *run)
 	run->slot_to = random_bits() % 2 ? run->slot : random_between(run->slot, CODEC_MAX_TIME);
 	run->trigger_id = random_num();
 	run->attempt = (int32_t) random_between(0, INT32_MAX);
+	run->failures = random_bits() % 2 ? (int32_t) random_between(0, INT32_MAX) : 0;
+	run->lost = random_bits() % 2 ? (int32_t) random_between(0, INT32_MAX) : 0;
 	run->not_before = random_bits() % 2 ? random_time() : 0;
 	run->session = random_bits() % 2 ? random_lease() : 0;
 	if (random_bits() % 2)
@@ -505,7 +656,7 @@ random_run(PendingRun *run)
 }
 
 static void
-random_state_of(PartitionState *state, int npending, int ndone)
+random_state_of(PartitionState *state, int npending, int ndone, int nfailing)
 {
 	int i;
 
@@ -526,6 +677,13 @@ random_state_of(PartitionState *state, int npending, int ndone)
 		random_run(&state->pending[i]);
 	for (i = 0; i < ndone; i++)
 		random_run(&state->done[i]);
+	state->nfailing = nfailing;
+	state->failing = nfailing > 0 ? calloc(nfailing, sizeof(FailingJob)) : NULL;
+	for (i = 0; i < nfailing; i++)
+	{
+		state->failing[i].job_id = random_id();
+		state->failing[i].failures = (int32_t) random_between(0, INT32_MAX);
+	}
 }
 
 static bool
@@ -537,8 +695,22 @@ same_runs(const PendingRun *a, const PendingRun *b, int count)
 	{
 		if (a[i].job_id != b[i].job_id || a[i].gen != b[i].gen || a[i].slot != b[i].slot ||
 			a[i].slot_to != b[i].slot_to || a[i].trigger_id != b[i].trigger_id ||
-			a[i].attempt != b[i].attempt || a[i].not_before != b[i].not_before ||
+			a[i].attempt != b[i].attempt || a[i].failures != b[i].failures ||
+			a[i].lost != b[i].lost || a[i].not_before != b[i].not_before ||
 			a[i].session != b[i].session || strcmp(a[i].reason, b[i].reason) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool
+same_failing(const FailingJob *a, const FailingJob *b, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (a[i].job_id != b[i].job_id || a[i].failures != b[i].failures)
 			return false;
 	}
 	return true;
@@ -551,7 +723,8 @@ same_state(const PartitionState *a, const PartitionState *b)
 		   a->seq == b->seq && a->jobrev == b->jobrev && a->watermark == b->watermark &&
 		   a->watermark_job == b->watermark_job && a->clean == b->clean &&
 		   a->npending == b->npending && a->ndone == b->ndone &&
-		   same_runs(a->pending, b->pending, a->npending) && same_runs(a->done, b->done, a->ndone);
+		   a->nfailing == b->nfailing && same_runs(a->pending, b->pending, a->npending) &&
+		   same_runs(a->done, b->done, a->ndone) && same_failing(a->failing, b->failing, a->nfailing);
 }
 
 static void
@@ -596,6 +769,19 @@ random_trigger(TriggerDef *trigger)
 	trigger->requested_at = random_time();
 	trigger->requested_by = random_text(CODEC_MAX_ROLE);
 	trigger->change_id = random_num();
+	trigger->kind = (TriggerKind) random_between(TRIGGER_RUN, TRIGGER_CANCEL);
+	trigger->first = trigger->last = trigger->rule = trigger->slot = trigger->target = 0;
+	if (trigger->kind == TRIGGER_BACKFILL)
+	{
+		trigger->first = random_time();
+		trigger->last = random_between(trigger->first, CODEC_MAX_TIME);
+		trigger->rule = (int64_t) random_bits();
+	}
+	else if (trigger->kind == TRIGGER_CANCEL)
+	{
+		trigger->slot = random_bits() % 2 ? random_time() : TRIGGER_ALL;
+		trigger->target = trigger->slot == TRIGGER_ALL ? random_id() : random_num();
+	}
 }
 
 static bool
@@ -604,7 +790,35 @@ same_trigger(const TriggerDef *a, const TriggerDef *b)
 	return a->trigger_id == b->trigger_id && a->job_id == b->job_id &&
 		   strcmp(a->username, b->username) == 0 && strcmp(a->job_name, b->job_name) == 0 &&
 		   a->requested_at == b->requested_at && strcmp(a->requested_by, b->requested_by) == 0 &&
-		   a->change_id == b->change_id;
+		   a->change_id == b->change_id && a->kind == b->kind && a->first == b->first &&
+		   a->last == b->last && a->rule == b->rule && a->slot == b->slot && a->target == b->target;
+}
+
+static void
+random_queue(QueueDef *queue)
+{
+	memset(queue, 0, sizeof(*queue));
+	random_utf8(queue->name, POLICY_MAX_QUEUE);
+	if (random_bits() % 2)
+		queue->max_running = (int32_t) random_between(1, POLICY_MAX_RUNNING);
+	if (queue->max_running == 0 || random_bits() % 2)
+	{
+		queue->rate_limit = (int32_t) random_between(1, POLICY_MAX_RATE);
+		queue->per = random_between(POLICY_MIN_PER, POLICY_MAX_DURATION);
+	}
+	queue->cluster = random_bits() % 2;
+	queue->change_id = random_num();
+	random_utf8(queue->node, CODEC_MAX_NAME);
+	queue->extra = random_bits() % 2 ? strdup("{\"burst\": 7}") : NULL;
+}
+
+static bool
+same_queue(const QueueDef *a, const QueueDef *b)
+{
+	return strcmp(a->name, b->name) == 0 && a->max_running == b->max_running &&
+		   a->rate_limit == b->rate_limit && a->per == b->per && a->cluster == b->cluster &&
+		   a->change_id == b->change_id && strcmp(a->node, b->node) == 0 &&
+		   same_text(a->extra, b->extra);
 }
 
 static void
@@ -613,9 +827,12 @@ random_any(Kind kind, Any *any)
 	if (kind == JOB)
 		random_job(&any->job);
 	else if (kind == STATE)
-		random_state_of(&any->state, (int) random_between(0, 5), (int) random_between(0, 5));
+		random_state_of(&any->state, (int) random_between(0, 5), (int) random_between(0, 5),
+						(int) random_between(0, 5));
 	else if (kind == NODE)
 		random_node(&any->node);
+	else if (kind == QUEUE)
+		random_queue(&any->queue);
 	else
 		random_trigger(&any->trigger);
 }
@@ -629,6 +846,8 @@ same_any(Kind kind, const Any *a, const Any *b)
 		return same_state(&a->state, &b->state);
 	if (kind == NODE)
 		return same_node(&a->node, &b->node);
+	if (kind == QUEUE)
+		return same_queue(&a->queue, &b->queue);
 	return same_trigger(&a->trigger, &b->trigger);
 }
 
@@ -657,11 +876,11 @@ round_trips(Kind kind, const Any *any)
 static void
 test_round_trips(void)
 {
-	static const Kind kinds[] = {JOB, STATE, NODE, TRIGGER};
+	static const Kind kinds[] = {JOB, STATE, NODE, TRIGGER, QUEUE};
 	size_t k;
 	int i;
 
-	for (k = 0; k < 4; k++)
+	for (k = 0; k < 5; k++)
 	{
 		int failures = 0;
 
@@ -682,8 +901,8 @@ test_full_state(void)
 {
 	Any any;
 
-	random_state_of(&any.state, CODEC_MAX_ENTRIES, CODEC_MAX_ENTRIES);
-	ok(round_trips(STATE, &any), "a state with both lists full fits and round trips");
+	random_state_of(&any.state, CODEC_MAX_ENTRIES, CODEC_MAX_ENTRIES, CODEC_MAX_ENTRIES);
+	ok(round_trips(STATE, &any), "a state with all lists full fits and round trips");
 	codec_state_free(&any.state);
 }
 
@@ -723,6 +942,29 @@ test_encode_refuses_job(void)
 	refuses_job(any.job.slots_from = CODEC_MAX_TIME + 1, any.job.slots_from = 1, "slots_from");
 	refuses_job(any.job.slots_from = CODEC_MIN_TIME - 1, any.job.slots_from = 1, "slots_from");
 	refuses_job(any.job.max_runs = -1, any.job.max_runs = 0, "max_runs");
+	refuses_job(any.job.policy.overlap = (OverlapPolicy) 5, any.job.policy.overlap = OVERLAP_SKIP,
+				"overlap");
+	refuses_job(any.job.policy.misfire = (MisfirePolicy) -1, any.job.policy.misfire = MISFIRE_LATEST,
+				"misfire");
+	refuses_job(any.job.policy.misfire_grace = -1, any.job.policy.misfire_grace = 0, "misfire_grace");
+	refuses_job(any.job.policy.max_attempts = 0, any.job.policy.max_attempts = 1, "max_attempts");
+	refuses_job(any.job.policy.max_attempts = POLICY_MAX_ATTEMPTS + 1, any.job.policy.max_attempts = 1,
+				"max_attempts");
+	refuses_job(any.job.policy.retry_delay = INT64_MIN, any.job.policy.retry_delay = 0, "retry_delay");
+	refuses_job(any.job.policy.retry_delay = 600000001, any.job.policy.retry_delay = 0,
+				"retry_max_delay");
+	refuses_job(any.job.policy.retry_max_delay = POLICY_MAX_DURATION + 1,
+				any.job.policy.retry_max_delay = 0, "retry_max_delay");
+	refuses_job(any.job.policy.timeout = -1, any.job.policy.timeout = 0, "timeout");
+	refuses_job(any.job.policy.priority = 101, any.job.policy.priority = 0, "priority");
+	refuses_job(any.job.policy.deadline = INT64_MAX, any.job.policy.deadline = 0, "deadline");
+	refuses_job(any.job.policy.max_failures = -1, any.job.policy.max_failures = 0, "max_failures");
+	refuses_job(any.job.policy.max_lost = 0, any.job.policy.max_lost = 3, "max_lost");
+	refuses_job(any.job.policy.jitter = POLICY_MAX_DURATION + 1, any.job.policy.jitter = 0, "jitter");
+	refuses_job(any.job.queue = (char *) "", any.job.queue = NULL, "queue");
+	refuses_job(any.job.queue = name + 299 - 64, any.job.queue = NULL, "queue");
+	refuses_job(any.job.extra = (char *) "{\"timeout\":1}", any.job.extra = NULL, "known");
+	refuses_job(any.job.extra = (char *) "{\"queue\":\"q\"}", any.job.extra = NULL, "known");
 	keep = any.job.command;
 	refuses_job(any.job.command = command, any.job.command = keep, "command");
 	refuses_job(any.job.command = (char *) "", any.job.command = keep, "command");
@@ -767,6 +1009,7 @@ test_encode_refuses_others(void)
 {
 	Any any;
 	PendingRun run;
+	FailingJob failing = {0, 1};
 
 	decode(STATE, least[STATE], strlen(least[STATE]), &any);
 	random_run(&run);
@@ -782,6 +1025,23 @@ test_encode_refuses_others(void)
 	run.not_before = INT64_MAX;
 	ok(encode(STATE, &any, NULL) == NULL, "never, as not_before");
 	run.not_before = 0;
+	run.failures = -1;
+	ok(encode(STATE, &any, NULL) == NULL, "fewer failures than none");
+	run.failures = 0;
+	run.lost = -1;
+	ok(encode(STATE, &any, NULL) == NULL, "fewer lost attempts than none");
+	run.lost = 0;
+	any.state.failing = &failing;
+	any.state.nfailing = 1;
+	ok(encode(STATE, &any, NULL) == NULL, "a failing job of no id");
+	failing.job_id = 1;
+	failing.failures = -1;
+	ok(encode(STATE, &any, NULL) == NULL, "a job that failed less than never");
+	failing.failures = 1;
+	any.state.nfailing = CODEC_MAX_ENTRIES + 1;
+	ok(encode(STATE, &any, NULL) == NULL, "too many failing jobs");
+	any.state.nfailing = 0;
+	any.state.failing = NULL;
 	any.state.watermark = INT64_MIN;
 	ok(encode(STATE, &any, NULL) == NULL, "a watermark of -infinity");
 	any.state.watermark = 0;
@@ -805,6 +1065,34 @@ test_encode_refuses_others(void)
 /*
  * HOSTILE TEXTS
  */
+
+static void
+test_encode_refuses_queue(void)
+{
+	static const char *const extras[] = {"[]", "{", "{\"per\":1}", "{\"a\":1,\"a\":2}", "{} {}"};
+	Any any;
+	size_t i;
+
+	ok(decode(QUEUE, full[QUEUE], strlen(full[QUEUE]), &any), "a queue");
+	is_str(any.queue.extra, "{\"burst\":[1.50,{\"a\" : null}]}", "what is not known of it is kept");
+	is_int(any.queue.per, POLICY_MAX_DURATION, "its period");
+	codec_queue_free(&any.queue);
+
+	ok(decode(QUEUE, least[QUEUE], strlen(least[QUEUE]), &any), "the least queue");
+	ok(!any.queue.cluster && any.queue.rate_limit == 0 && any.queue.per == 0 && any.queue.extra == NULL,
+	   "has nothing more");
+	any.queue.per = 1000;
+	ok(codec_queue_encode(&any.queue, NULL) == NULL, "a period without a rate");
+	any.queue.per = any.queue.max_running = 0;
+	ok(codec_queue_encode(&any.queue, NULL) == NULL, "no limit at all");
+	any.queue.max_running = 1;
+	for (i = 0; i < sizeof(extras) / sizeof(extras[0]); i++)
+	{
+		any.queue.extra = (char *) extras[i];
+		ok(codec_queue_encode(&any.queue, NULL) == NULL && !codec_queue_check(&any.queue, err, sizeof(err)),
+		   "extra fields %s: %s", extras[i], err);
+	}
+}
 
 static void
 test_not_json(void)
@@ -938,6 +1226,19 @@ test_wrong_members(void)
 		 "starts_at",
 		 {"\"2020-01-01\"", "1.5", "9007199254740992", "-9007199254740992", "1e300"}},
 		{JOB, "max_runs", {"-1", "2147483648", "\"1\""}},
+		{JOB, "overlap", {"\"\"", "\"Skip\"", "\"latest\"", "\"queue\"", "1", "[]", "true"}},
+		{JOB, "misfire", {"\"\"", "\"ALL\"", "\"queue_one\"", "0", "{}"}},
+		{JOB, "misfire_grace", {"-1", "31622400000001", "\"1\"", "1.5", "1e300"}},
+		{JOB, "max_attempts", {"0", "101", "-1", "\"1\"", "9007199254740991"}},
+		{JOB, "retry_delay", {"-1", "31622400000001", "false"}},
+		{JOB, "retry_max_delay", {"-1", "4999999", "31622400000001"}},
+		{JOB, "timeout", {"-1", "31622400000001", "[1]"}},
+		{JOB, "priority", {"-101", "101", "\"1\"", "0.5"}},
+		{JOB, "deadline", {"-1", "1e17"}},
+		{JOB, "max_failures", {"-1", "1000001"}},
+		{JOB, "max_lost", {"0", "-1", "1000001"}},
+		{JOB, "jitter", {"-1", "31622400000001"}},
+		{JOB, "queue", {"\"\"", "1", "\"\\u0000\"", "[\"a\"]"}},
 		{JOB, "active", {"1", "\"true\"", "null"}},
 		{JOB, "payload", {"{\"a\":1}", "\"{\"", "\"\"", "1"}},
 		{JOB, "metadata", {"\"nul\"", "\"[1,]\"", "\"\\\"\\\\u0000\\\"\""}},
@@ -966,6 +1267,11 @@ test_wrong_members(void)
 		  "[{\"j\":1,\"g\":1,\"s\":1,\"r\":\"aaaaaaaaaaaaaaaa\"}]",
 		  "[{\"j\":1,\"g\":1,\"s\":1,\"r\":\"A\"}]", "[{\"j\":1,\"g\":1,\"s\":1,\"a\":-1}]",
 		  "[{\"j\":1,\"g\":1,\"s\":1,\"t\":-1}]"}},
+		{STATE,
+		 "failing",
+		 {"{}", "1", "[1]", "[null]", "[{}]", "[{\"j\":1}]", "[{\"n\":1}]", "[{\"j\":0,\"n\":1}]",
+		  "[{\"j\":1,\"n\":-1}]", "[{\"j\":1,\"n\":2147483648}]", "[{\"j\":1,\"n\":1,\"n\":1}]",
+		  "[{\"j\":1,\"n\":\"1\"}]"}},
 		{STATE, "clean", {"null", "1"}},
 		{NODE, "port", {"65536", "-1", "\"5432\""}},
 		{NODE, "labels", {"[]", "\"a\"", "1"}},
@@ -980,7 +1286,17 @@ test_wrong_members(void)
 		 {"\"\"", "\"a b\"", "null", "\"1234567890123456789012345678901234567890\""}},
 		{TRIGGER, "trigger_id", {"0", "null"}},
 		{TRIGGER, "requested_by", {"\"\"", "null"}},
-		{TRIGGER, "requested_at", {"null", "\"now\""}}};
+		{TRIGGER, "requested_at", {"null", "\"now\""}},
+		{QUEUE, "format", {"0", "2", "null"}},
+		{QUEUE,
+		 "name",
+		 {"\"\"", "1", "null", "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""}},
+		{QUEUE, "max_running", {"0", "-1", "10001", "1.5", "\"1\"", "true"}},
+		{QUEUE, "rate_limit", {"null", "0", "-1", "1000001", "\"1\"", "1e300"}},
+		{QUEUE, "per", {"null", "0", "-1", "999", "31622400000001", "\"1 second\""}},
+		{QUEUE, "scope", {"null", "\"\"", "\"Cluster\"", "\"instances\"", "1"}},
+		{QUEUE, "change_id", {"null", "-1", "9007199254740992"}},
+		{QUEUE, "node", {"null", "\"\"", "1"}}};
 	size_t i;
 	size_t v;
 
@@ -990,6 +1306,8 @@ test_wrong_members(void)
 			ok(refuses_member(cases[i].kind, cases[i].name, cases[i].values[v]),
 			   "refused: %s %s (%s)", cases[i].name, cases[i].values[v], err);
 	}
+	ok(refuses_member(STATE, "pending", "[{\"j\":1,\"g\":1,\"s\":1,\"f\":-1}]"), "fewer failures than none");
+	ok(refuses_member(STATE, "pending", "[{\"j\":1,\"g\":1,\"s\":1,\"x\":2147483648}]"), "too many lost attempts");
 	ok(refuses_member(JOB, "schedule", "\"x\",\"run_at\":1"), "a schedule and a time");
 	ok(refuses_member(JOB, "gen", "1,\"gen\":1"), "a known field twice");
 	ok(refuses_member(JOB, "new", "1,\"\\u006eew\":1"), "an unknown field twice, once escaped");
@@ -1130,6 +1448,36 @@ test_large_state(void)
 	free(text);
 }
 
+static void
+test_large_failing(void)
+{
+	static const char begin[] =
+		"{\"format\":1,\"node\":\"n\",\"epoch\":0,\"seq\":0,\"jobrev\":0,\"watermark\":0,"
+		"\"watermark_job\":0,\"clean\":true,\"done\":[],\"pending\":[],\"failing\":[";
+	char *text = malloc(200000);
+	int count;
+
+	for (count = CODEC_MAX_ENTRIES; count <= CODEC_MAX_ENTRIES + 1; count++)
+	{
+		char *p = text + sprintf(text, "%s", begin);
+		Any any;
+		int i;
+
+		for (i = 0; i < count; i++)
+			p += sprintf(p, "%s{\"j\":%d,\"n\":1}", i > 0 ? "," : "", i + 1);
+		p += sprintf(p, "]}");
+		if (count == CODEC_MAX_ENTRIES)
+		{
+			ok(decode(STATE, text, (size_t) (p - text), &any), "%d failing jobs", count);
+			is_int(any.state.nfailing, count, "all are there");
+			codec_state_free(&any.state);
+		}
+		else
+			ok(refuses(STATE, text, (size_t) (p - text)), "%d failing jobs (%s)", count, err);
+	}
+	free(text);
+}
+
 int
 main(void)
 {
@@ -1137,15 +1485,18 @@ main(void)
 	test_exact_formats();
 	test_job_values();
 	test_other_values();
+	test_trigger_kinds();
 	test_lenient();
 	test_round_trips();
 	test_full_state();
 	test_encode_refuses_job();
 	test_encode_refuses_others();
+	test_encode_refuses_queue();
 	test_not_json();
 	test_wrong_members();
 	test_damaged();
 	test_large();
 	test_large_state();
+	test_large_failing();
 	return done();
 }

@@ -163,6 +163,10 @@ test_builders(void)
 	is_str(key, "/dsched/c/db/d/owner/any/999", "owner");
 	ok(keys_state(key, "c", "d", 12), "state");
 	is_str(key, "/dsched/c/db/d/state/any/012", "state");
+	ok(keys_queue(key, "c", "d", "mail/1"), "queue");
+	is_str(key, "/dsched/c/db/d/queue/mail%2F1", "queue");
+	ok(keys_queuerev(key, "c", "d"), "queuerev");
+	is_str(key, "/dsched/c/db/d/queuerev", "queuerev");
 
 	ok(keys_node_prefix(key, "c"), "node prefix");
 	is_str(key, "/dsched/c/node/", "node prefix");
@@ -208,6 +212,19 @@ test_definition_range(void)
 	ok(!(strcmp(key, start) >= 0 && strcmp(key, end) < 0), "has no member");
 	keys_owner(key, "c", "d", 0);
 	ok(!(strcmp(key, start) >= 0 && strcmp(key, end) < 0), "has no owner");
+
+	ok(keys_queue_range(start, end, "c", "d"), "queue range");
+	is_str(start, "/dsched/c/db/d/queue/", "its start");
+	keys_queue(key, "c", "d", "\x01");
+	ok(strcmp(key, start) >= 0 && strcmp(key, end) < 0, "has the first queue");
+	keys_queue(key, "c", "d", "~~");
+	ok(strcmp(key, start) >= 0 && strcmp(key, end) < 0, "has the last queue");
+	keys_queuerev(key, "c", "d");
+	ok(strcmp(key, start) >= 0 && strcmp(key, end) < 0, "has queuerev");
+	keys_owner(key, "c", "d", 999);
+	ok(!(strcmp(key, start) >= 0 && strcmp(key, end) < 0), "has no owner");
+	keys_state(key, "c", "d", 0);
+	ok(!(strcmp(key, start) >= 0 && strcmp(key, end) < 0), "has no state");
 }
 
 static void
@@ -228,6 +245,8 @@ test_builders_refuse(void)
 	ok(!keys_job(key, "c", "d", 1, "", "n") && key[0] == '\0', "an empty role");
 	ok(!keys_config(key, "") && key[0] == '\0', "an empty cluster");
 	ok(!keys_member_prefix(key, "c", "") && key[0] == '\0', "an empty database");
+	ok(!keys_queue(key, "c", "d", "") && key[0] == '\0', "an empty queue");
+	ok(!keys_queue(key, "c", "d", too_long) && key[0] == '\0', "a queue's name too long");
 	ok(!keys_owner(key, "c", "d", -1) && key[0] == '\0', "a partition below 0");
 	ok(!keys_owner(key, "c", "d", 1000) && key[0] == '\0', "a partition of four digits");
 	ok(!keys_trigger(key, "c", "d", 1, 0) && key[0] == '\0', "id 0");
@@ -259,6 +278,9 @@ test_parse(void)
 	ok(keys_parse("c", "/dsched/c/db/d/owner/any/999", &parts) && parts.kind == KEY_OWNER, "owner");
 	is_int(parts.partition, 999, "its partition");
 	ok(keys_parse("c", "/dsched/c/db/d/state/any/012", &parts) && parts.kind == KEY_STATE, "state");
+	ok(keys_parse("c", "/dsched/c/db/d/queue/mail%2F1", &parts) && parts.kind == KEY_QUEUE, "queue");
+	is_str(parts.name, "mail/1", "its name");
+	ok(keys_parse("c", "/dsched/c/db/d/queuerev", &parts) && parts.kind == KEY_QUEUEREV, "queuerev");
 }
 
 static void
@@ -322,6 +344,12 @@ test_parse_hostile(void)
 									  "/dsched/c/db/d/owner/any/",
 									  "/dsched/c/db/d/owner/any/0001",
 									  "/dsched/c/db/d/state/any/01",
+									  "/dsched/c/db/d/queue",
+									  "/dsched/c/db/d/queue/",
+									  "/dsched/c/db/d/queue/a/b",
+									  "/dsched/c/db/d/queue/mail%2f1",
+									  "/dsched/c/db/d/queuerev/",
+									  "/dsched/c/db/d/queuerev0",
 									  "/dsched/c/db/d/run/000/1",
 									  "/dsched/c/db/d/last/000/r/n",
 									  "/dsched/c/DB/d/jobrev/000"};

@@ -417,8 +417,6 @@ check_interval(Case *c)
 	bool any;
 
 	anchor = c->after + random_between(-200, 20) * (chance(50) ? step : 1) + random_between(-3, 3);
-	if (anchor < CALENDAR_BEGIN) /* no anchor is */
-		anchor = CALENDAR_BEGIN;
 	want = anchor + step;
 	while (want <= c->after)
 		want += step;

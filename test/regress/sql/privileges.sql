@@ -38,10 +38,14 @@ SELECT dsched.unschedule(:alice_id);
 SELECT dsched.pause(:alice_id);
 SELECT dsched.resume(:alice_id);
 SELECT dsched.run_now(:alice_id);
+SELECT dsched.backfill(:alice_id, '2040-12-01', '2040-12-31');
+SELECT dsched.cancel(:'alice_id' || ':0:0');
+SELECT dsched.cancel(:'alice_id' || ':*:1');
 \set VERBOSITY default
 SELECT dsched.unschedule('report', username => 'alice');
 SELECT dsched.pause('report', 'alice');
 SELECT dsched.run_now('report', username => 'alice');
+SELECT dsched.backfill('report', '2040-12-01', '2040-12-31', username => 'alice');
 SELECT dsched.schedule('mine', '0 3 * * *', 'SELECT 1', username => 'alice');
 SELECT dsched.alter_job('report', username => 'alice');
 
@@ -52,6 +56,12 @@ SELECT dsched.pause('report');
 SELECT dsched.pause('report', username => 'alice') = :alice_id AS paused;
 SELECT dsched.resume(:alice_id) = :alice_id AS resumed;
 SELECT dsched.alter_job(:alice_id, command => 'SELECT 1 /* carol for alice */') = :alice_id AS altered;
+BEGIN;
+SELECT dsched.backfill('report', '2040-12-01', '2040-12-31', username => 'alice') AS key \gset
+SELECT dsched.backfill(:alice_id, '2040-12-01', '2040-12-31') LIKE :'alice_id' || ':*:%' AS asked;
+SELECT dsched.cancel(:'key');
+SELECT dsched.cancel(:'alice_id' || ':0:0');
+ROLLBACK;
 SELECT dsched.schedule('from carol', '0 4 * * *', 'SELECT 1', username => 'alice') > 0 AS defined;
 SELECT dsched.schedule('report', '0 5 * * *', 'SELECT 1 /* carol */') > 0 AS defined;
 SELECT username, job_name, command FROM dsched.jobs ORDER BY username, job_name;
@@ -75,6 +85,8 @@ SELECT username, job_name FROM dsched.jobs ORDER BY username, job_name;
 SELECT dsched.pause(:alice_id);
 SELECT dsched.unschedule(:bob_id);
 SELECT dsched.run_now(:bob_id);
+SELECT dsched.backfill(:bob_id, '2040-12-01', '2040-12-31');
+SELECT dsched.cancel(:'bob_id' || ':0:0');
 \set VERBOSITY default
 SELECT dsched.alter_job('report', max_runs => 1);
 

@@ -5,7 +5,9 @@
 \set ECHO all
 CALL go('2042-01-01 00:00:30');
 SELECT dsched.schedule('cron', '* * * * *', :'logs', payload => '{"a": 1}') > 0 AS defined;
-SELECT dsched.schedule('paused', '* * * * *', :'logs', active => false) > 0 AS defined;
+SELECT dsched.schedule('paused', '* * * * *', :'logs', active => false, overlap => 'allow', misfire => 'all', misfire_grace => '1 day',
+	max_attempts => 3, retry_delay => '2 s', retry_max_delay => '3 min', timeout => '4 h', priority => 5, deadline => '6 s', max_failures => 7,
+	max_lost => 8, jitter => '9 s') > 0 AS defined;
 SELECT dsched.schedule_once('was due', '2042-01-01 00:05+00', :'logs') > 0 AS defined;
 SELECT dsched.schedule_once('is to come', '2042-01-01 02:00+00', :'logs') > 0 AS defined;
 CALL go('2042-01-01 00:01');
@@ -29,6 +31,8 @@ SELECT component, state, detail, hint FROM dsched.status() WHERE component = 'da
 SELECT component, state FROM dsched.status() WHERE state <> 'ok' ORDER BY component;
 -- One can look at them, and define others, which sleep too.
 SELECT job_name, active, run_at, published FROM dsched.jobs ORDER BY job_name;
+SELECT overlap, misfire, misfire_grace, max_attempts, retry_delay, retry_max_delay, timeout, priority, deadline, max_failures, max_lost, jitter
+	FROM dsched.jobs WHERE job_name = 'paused';
 SELECT dsched.schedule('another', '* * * * *', :'logs') > 0 AS defined;
 SELECT dsched.run_now('another') > '' AS asked;
 CALL go('2042-01-01 01:02');
@@ -36,10 +40,13 @@ SELECT count(*) FROM log WHERE scheduled_for > '2042-01-01 00:01+00';
 
 -- Adopted: they run from now on; what was due meanwhile does not, nor what was asked for.
 SELECT dsched.adopt();
+-- (What came due while they slept has no row.)
+SELECT account.forget();
 SELECT held FROM dsched.identity;
 CALL walk('2042-01-01 01:02:30', '2042-01-01 01:04', '30 seconds');
 SELECT * FROM outcomes WHERE scheduled_for > '2042-01-01 00:01+00' ORDER BY scheduled_for, job_name;
 SELECT job_name, active, next_run, published FROM dsched.jobs ORDER BY job_name;
+SELECT count(DISTINCT (overlap, misfire, misfire_grace, max_attempts, timeout, jitter)) FROM dsched.jobs;
 SELECT state FROM dsched.status() WHERE component = 'database';
 SELECT dsched.resume('was due') > 0 AS resumed;
 CALL walk('2042-01-01 02:00', '2042-01-01 02:00:30', '30 seconds');

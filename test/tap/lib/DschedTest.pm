@@ -9,6 +9,7 @@
 #	kill9_everything($b);
 #	...
 #	every_slot_once('tick', [ $a, $b, $c ], schedule => '* * * * * *', from => $from, to => $to);
+#	account_ok([ $a, $b, $c ]);
 #	done_testing();
 #
 # Rules for tests: wait for a state (wait_until), never for a time; instances are created by this module, so that they and
@@ -21,6 +22,7 @@ use warnings;
 
 use Exporter qw(import);
 use HTTP::Tiny;
+use File::Basename qw(dirname);
 use IO::Select;
 use IO::Socket::INET;
 use JSON::PP;
@@ -38,6 +40,7 @@ our @EXPORT = qw(
   append_log_lines effects runs expected_slots
   every_slot_once every_slot_accounted attempts_at_most effects_match_runs
   start_relay timestamp ownership wait_fleet wait_owners wait_past status_of every_slot_of_each_once
+  install_account account_ok
 );
 
 # Every etcd, relay and instance of this test, for END.
@@ -605,7 +608,7 @@ sub start_instance
 	return;
 }
 
-# Creates the extension, the means to witness runs (below) and the role "worker", which may schedule, on each node, in its database
+# Creates the extension, the judge of slots (account_ok) that notes all definitions from here on, the means to witness runs (below) and the role "worker", which may schedule, on each node, in its database
 # "postgres" or the one given as { database => 'name' }, which is created.
 sub create_extension
 {
@@ -620,7 +623,8 @@ sub create_extension
 		# The extension last, and in one piece: the instance may be given jobs at once.
 		$node->safe_psql($database, 'CREATE ROLE worker LOGIN');
 		install_witness($node, $database);
-		$node->safe_psql($database, 'BEGIN; CREATE EXTENSION dsched; GRANT USAGE ON SCHEMA dsched TO worker; COMMIT');
+		$node->safe_psql($database, "SET log_statement = 'none'; BEGIN; CREATE EXTENSION dsched; GRANT USAGE ON SCHEMA dsched TO worker; "
+			. _account_script() . 'SELECT account.start(); COMMIT');
 	}
 	return;
 }
@@ -1179,6 +1183,90 @@ sub _may_repeat
 
 	return scalar grep { $effect->{node} eq $_->{node} && $effect->{at} >= $_->{since} && $effect->{at} <= ($_->{until} // 1e99) }
 	  @{ $windows // [] };
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The judge of slots: test/regress/account.psql says at its top what it proves, and what it cannot see
+# ---------------------------------------------------------------------------------------------------------------------
+
+sub _account_script
+{
+	return PostgreSQL::Test::Utils::slurp_file(dirname(__FILE__) . '/../../regress/account.psql');
+}
+
+# (create_extension() does it.) For an extension that was created otherwise, or anew: notes all definitions from here on.
+sub install_account
+{
+	my ($node, $database) = @_;
+
+	$node->safe_psql($database // $node->{dsched_database} // 'postgres', "SET log_statement = 'none'; BEGIN; " . _account_script() . 'SELECT account.start(); COMMIT');
+	return;
+}
+
+# Proves, for every job that there ever was on the instances given, that each slot that preview() gives up to now has exactly one outcome among
+# the rows of all of them. Give all that ever ran: a killed one has to be started again first. It waits until what is due by now has
+# had the time to end. Slots near the end of a generation are not judged in a cluster, as it takes time until an owner hears
+# of a change. Options:
+#	database       other than the one of create_extension()
+#	may_repeat     a list of { node, since, until } as for every_slot_of_each_once()
+#	excused        a list of { job, from, to }: when jobs (a pattern; all) were meant to sleep
+#	grace          instead of '3 s' in a cluster, none otherwise
+#	holes, repeats_ok, strict, until   as for account.violations()
+#	timeout, name
+sub account_ok
+{
+	my ($nodes, %opt) = @_;
+	$nodes = [$nodes] unless ref $nodes eq 'ARRAY';
+	my ($judge, @others) = @$nodes;
+	my $database = $opt{database} // $judge->{dsched_database} // 'postgres';
+	my %options = map { ($_ => $opt{$_}) } grep { defined $opt{$_} } qw(excused grace until);
+
+	$options{$_} = JSON::PP::true foreach grep { $opt{$_} } qw(holes repeats_ok strict);
+	$options{until} //= timestamp() . 'Z';
+	$options{grace} //= $judge->safe_psql($database, 'SHOW dsched.etcd_endpoints') eq '' ? '0' : '3 s';
+	$options{repeats} = [ map { {
+			node => $_->{node}, since => timestamp($_->{since}) . 'Z', $_->{until} ? (until => timestamp($_->{until}) . 'Z') : () } }
+		@{ $opt{may_repeat} } ] if $opt{may_repeat};
+	my $json = JSON::PP->new->canonical->encode(\%options);
+	my ($slots, @wrong);
+
+	wait_for(
+		sub {
+			($slots, @wrong) = _judge_account($judge, \@others, $database, $json);
+			return !@wrong;
+		},
+		$opt{timeout} // 20);
+	push @wrong, 'there is no slot: nothing was proved' unless @wrong || $slots;
+	return _verdict($opt{name} // "every slot of all jobs is accounted for ($slots slots)", @wrong);
+}
+
+# How many slots there are, and what is wrong with them. Nothing is left behind.
+sub _judge_account
+{
+	my ($judge, $others, $database, $json) = @_;
+	my $load = '';
+	my $n    = 0;
+
+	foreach my $node (@$others)
+	{
+		my $file = "$PostgreSQL::Test::Utils::tmp_check/account." . $n++;
+
+		open(my $out, '>', $file) || die "$file: $!";
+		print $out $node->safe_psql($database, 'SELECT account.export()');
+		close($out) || die "$file: $!";
+		$load .= "PERFORM account.load(pg_read_file('$file')::jsonb);\n";
+	}
+	my @lines = split /\n/, $judge->safe_psql(
+		$database, qq{
+SET client_min_messages = warning;
+BEGIN;
+DO \$do\$ BEGIN $load END \$do\$;
+SELECT format('%s %s: %s', job_name, to_char(slot AT TIME ZONE 'UTC', '$slot_format'), what) FROM account.violations(\$json\$$json\$json\$);
+SELECT count(*) FROM (SELECT DISTINCT job_id, trigger_id, slot FROM pg_temp.account_slot WHERE must) s;
+ROLLBACK});
+	my $slots = pop @lines;
+
+	return ($slots, @lines);
 }
 
 1;

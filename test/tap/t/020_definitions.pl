@@ -108,6 +108,37 @@ everywhere(q{SELECT active, job_id FROM dsched.job WHERE job_name = 'one' AND ch
 
 as_worker($b, q{SELECT dsched.unschedule('one')});
 everywhere('SELECT count(*) FROM dsched.job', 0, 'what is unscheduled is gone everywhere');
+
+# Policies
+$b->safe_psql('postgres', qq{SELECT dsched.create_queue('caf\xc3\xa9 "1"', max_running => 1)});
+my $policy = q{SELECT overlap, misfire, misfire_grace, max_attempts, retry_delay, retry_max_delay, timeout, priority, deadline, max_failures,
+	max_lost, jitter, queue FROM dsched.job WHERE job_name = 'policy' AND changed IS NULL};
+my @members = qw(overlap misfire misfire_grace max_attempts retry_delay retry_max_delay timeout priority deadline max_failures max_lost
+	jitter queue);
+my $plain = 'skip|latest|00:01:00|1|00:00:01|00:10:00||0|||3||';
+schedule($a, 'policy');
+everywhere($policy, $plain, 'the default policy');
+is_deeply([ grep { exists in_etcd('policy')->{json}{$_} } @members ], [], 'which is not written down');
+schedule($b, 'policy', overlap => 'cancel_running', misfire => 'all', misfire_grace => '1 day 1 s', max_attempts => 5, retry_delay => '0.5 s',
+	retry_max_delay => '2 h', timeout => '366 days', priority => -100, deadline => '10 min', max_failures => 3, max_lost => 2, jitter => '30 s',
+	queue => "caf\xc3\xa9 \"1\"");
+everywhere($policy, "cancel_running|all|24:00:01|5|00:00:00.5|02:00:00|8784:00:00|-100|00:10:00|3|2|00:00:30|caf\xc3\xa9 \"1\"",
+	'every option of a policy');
+my $written = in_etcd('policy')->{json};
+is_deeply([ map { $written->{$_} } @members ],
+	[ 'cancel_running', 'all', 86401000000, 5, 500000, 7200000000, 31622400000000, -100, 600000000, 3, 2, 30000000, "caf\x{e9} \"1\"" ],
+	'which stands in etcd');
+$gen = column($a, 'policy', 'gen');
+as_worker($a, q{SELECT dsched.alter_job('policy', timeout => '1 min', overlap => 'allow', reset => '{queue,misfire,misfire_grace,max_attempts}')});
+everywhere($policy, 'allow|latest|00:01:00|1|00:00:00.5|02:00:00|00:01:00|-100|00:10:00|3|2|00:00:30|', 'some of them are changed');
+is(column($b, 'policy', 'gen'), $gen, 'in the same generation');
+as_worker($b, q{SELECT dsched.alter_job('policy', jitter => '31 s')});
+everywhere($policy, 'allow|latest|00:01:00|1|00:00:00.5|02:00:00|00:01:00|-100|00:10:00|3|2|00:00:31|', 'the jitter is changed');
+isnt(column($a, 'policy', 'gen'), $gen, 'which begins another generation');
+schedule($a, 'policy');
+everywhere($policy, $plain, 'all of them are taken back');
+as_worker($b, q{SELECT dsched.unschedule('policy')});
+everywhere('SELECT count(*) FROM dsched.job', 0, 'and so is the job');
 is(in_etcd('one'), undef, 'also from etcd');
 
 # One transaction
@@ -173,7 +204,14 @@ as_worker($_, q{SELECT dsched.run_now('manual')}) foreach @fleet;
 ok(wait_for(sub { committed('manual') == 2 }), 'it runs once for each that asked');
 as_worker($a, q{BEGIN; SELECT dsched.schedule('fresh', '0 0 1 1 *', 'SELECT dsched_test.effect()'); SELECT dsched.run_now('fresh'); COMMIT});
 ok(wait_for(sub { committed('fresh') == 1 }), 'also when its definition is as new as the request');
+schedule($a, 'asked');
+everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'asked' AND changed IS NULL}, 1, 'a job of which more is asked');
+as_worker($_, q{SELECT dsched.cancel(dsched.backfill('asked', now() - interval '2 years', now()))}) foreach @fleet;
+as_worker($_, q{SELECT dsched.cancel(job_id || ':1700000000000000:0') FROM dsched.jobs WHERE job_name = 'asked'}) foreach @fleet;
+ok(wait_until(\@fleet, 'SELECT count(*) FROM dsched.outbox', 0), 'requests of every kind are published');
 ok(wait_for(sub { !(() = $etcd->keys('/dsched/test/db/postgres/trigger/')) }), 'and nothing is left of the requests');
+unlike(PostgreSQL::Test::Utils::slurp_file($_->logfile), qr/trigger in etcd cannot be read|request for job .* cannot be published/,
+	'all of which were understood') foreach @fleet;
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Somebody holds a lock
@@ -210,18 +248,24 @@ everywhere(q{SELECT metadata FROM dsched.job WHERE job_name = 'taken'}, '{"by": 
 # etcd hangs: both change something on the same footing, and no answer comes
 # ---------------------------------------------------------------------------------------------------------------------
 
-schedule($a, $_) foreach qw(fields slots command gone moved);
+schedule($a, $_) foreach qw(fields slots command spread gone moved);
 all_published('before etcd hangs');
+my $spread_gen = column($a, 'spread', 'gen');
 my $slots_gen = column($a, 'command', 'gen');
 my %logged = map { ($_->name => -s $_->logfile) } @fleet;
 
 $etcd->sigstop;
 as_worker($a, q{SELECT dsched.alter_job('fields', command => 'SELECT 7')});
 as_worker($b, q{SELECT dsched.alter_job('fields', metadata => '{"of": "b"}')});
+as_worker($a, q{SELECT dsched.alter_job('fields', timeout => '2 h', max_attempts => 3)});
+as_worker($b, q{SELECT dsched.alter_job('fields', priority => 9, misfire => 'skip')});
 as_worker($a, q{SELECT dsched.alter_job('slots', schedule => '0 0 2 2 *')});
+as_worker($b, q{SELECT dsched.alter_job('slots', jitter => '1 min')});
 as_worker($b, q{SELECT dsched.pause('slots')});
 as_worker($a, q{SELECT dsched.alter_job('command', command => 'SELECT 8')});
 as_worker($b, q{SELECT dsched.alter_job('command', payload => '8')});
+as_worker($a, q{SELECT dsched.alter_job('spread', timeout => '1 h')});
+as_worker($b, q{SELECT dsched.alter_job('spread', jitter => '1 h')});
 as_worker($a, q{SELECT dsched.alter_job('gone', command => 'SELECT 9')});
 as_worker($b, q{SELECT dsched.unschedule('gone')});
 as_worker($a, q{SELECT dsched.alter_job('moved', username => 'second')});
@@ -239,11 +283,16 @@ $etcd->sigcont;
 
 all_published('after etcd has hung');
 everywhere(q{SELECT command, metadata FROM dsched.job WHERE job_name = 'fields'}, 'SELECT 7|{"of": "b"}', 'two fields changed on two instances');
-everywhere(q{SELECT schedule, active FROM dsched.job WHERE job_name = 'slots'}, '0 0 2 2 *|f', 'two fields of a generation');
+everywhere(q{SELECT timeout, max_attempts, priority, misfire FROM dsched.job WHERE job_name = 'fields'}, '02:00:00|3|9|skip',
+	'and options of the policy');
+everywhere(q{SELECT schedule, jitter, active FROM dsched.job WHERE job_name = 'slots'}, '0 0 2 2 *|00:01:00|f', 'fields of a generation');
 is(column($a, 'slots', 'gen'), column($b, 'slots', 'gen'), 'which is the same everywhere');
 is(column($a, 'slots', 'gen_rev'), column($b, 'slots', 'gen_rev'), 'since the same revision');
 everywhere(q{SELECT command, payload, gen FROM dsched.job WHERE job_name = 'command'}, "SELECT 8|8|$slots_gen",
 	'two fields that leave the generation as it was');
+everywhere(qq{SELECT timeout, jitter, gen <> $spread_gen FROM dsched.job WHERE job_name = 'spread'}, '01:00:00|01:00:00|t',
+	'two options, of which one begins a generation');
+is(column($a, 'spread', 'gen'), column($b, 'spread', 'gen'), 'which is the same everywhere');
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'gone'}, 0, 'an unscheduled job is not brought back by a change');
 my @ids = map { JSON::PP->new->utf8->decode($_)->{job_id} } values %{ scalar $etcd->keys($jobs) };
 is(scalar(keys %{ { map { $_ => 1 } @ids } }), scalar(@ids), 'a job that is moved and redefined at once does not stand in etcd twice');
@@ -310,7 +359,8 @@ schedule($a, $_) foreach qw(broken whole);
 all_published('before something breaks');
 my $good = in_etcd('broken');
 my $deep = '{"format":1,"x":' . ('[' x 5000) . (']' x 5000) . '}';
-foreach my $bad ('{"format":1', '', $deep, '"' . ('x' x 1200000) . '"', in_etcd('whole')->{value}, $good->{value} =~ s/"format":1/"format":7/r)
+foreach my $bad ('{"format":1', '', $deep, '"' . ('x' x 1200000) . '"', in_etcd('whole')->{value}, $good->{value} =~ s/"format":1/"format":7/r,
+	$good->{value} =~ s/"job_name"/"overlap":"sometimes","job_name"/r, $good->{value} =~ s/"job_name"/"max_attempts":0,"job_name"/r)
 {
 	$etcd->post('/v3/kv/put', { map { $_->[0] => MIME::Base64::encode_base64($_->[1], '') } [ key => $good->{key} ], [ value => $bad ] });
 	everywhere(q{SELECT problem FROM dsched.job WHERE job_name = 'broken'}, qr/^definition in etcd does not parse/,
@@ -352,6 +402,10 @@ system('cp', '-r', $data, "$data.backup") == 0 or die 'cannot copy the data of e
 $etcd->start;
 schedule($a, 'since_backup');
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'since_backup' AND changed IS NULL}, 1, 'a job that the backup does not have');
+# by its revision an instance knows that etcd went back: it must not have come as far again before both have looked
+$etcd->ctl('put', '/elsewhere', $_) foreach 1 .. 100;
+schedule($a, 'behind_them');
+everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'behind_them' AND changed IS NULL}, 1, 'and one behind much else');
 my %before = map { ($_->name => $_->safe_psql('postgres', $all)) } @fleet;
 $etcd->stop('KILL');
 system('rm', '-rf', $data) == 0 && rename("$data.backup", $data) or die 'cannot restore the data of etcd';

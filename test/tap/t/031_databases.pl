@@ -154,6 +154,8 @@ is($node->safe_psql('copy',
 is($node->safe_psql('copy', "SELECT count(*) FROM dsched.run WHERE status = 'missed'"), 0, 'nor is one recorded as missed');
 in_database('copy', sub { every_slot_once('tick', [$node], schedule => '* * * * * *', from => $copied_from, to => $copied_until) });
 
+account_ok($node, database => 'copy', excused => [ { from => $before_copy, to => $copied_from } ]);
+
 # ---- commands that need the database ----
 
 # A job that is meant to last: it is running while the database is dropped.
@@ -176,6 +178,7 @@ $session->{run}->finish;
 works_at_once('DROP DATABASE copy', 'DROP DATABASE with a running job');
 
 ok(ticks('shop'), 'jobs of the database to be renamed run');
+my $before_renaming = now_at();
 ok(run_long_job('shop'), 'one of them is running');
 works_at_once('ALTER DATABASE shop RENAME TO store', 'ALTER DATABASE RENAME');
 my $renamed = now_at();
@@ -189,11 +192,13 @@ works_at_once('ALTER DATABASE store RENAME TO shop', 'renamed again');
 ok(sleeps_because('shop', qr/was renamed/), 'they sleep again');
 works_at_once('ALTER DATABASE shop RENAME TO store', 'renamed back');
 ok(ticks('store'), 'they run');
+my $awake = now_at();
 
 # What was running all the time, through copies, restarts and a renaming: from the start to the first renaming.
 $node->{dsched_database} = 'store';
 every_slot_accounted('tick', [$node], schedule => '* * * * * *', from => $from{shop}, to => $before_copy);
 effects_match_runs('tick', [$node]);
 unlike(slurp_file($node->logfile), qr/PANIC|server process .* was terminated/, 'nothing crashed');
+account_ok($node, excused => [ { from => $before_renaming, to => $awake } ]);
 
 done_testing();

@@ -116,5 +116,6 @@ foreach my $role (@roles)
 	is("@wrong", '', "each of its slots has one outcome");
 	effects_match_runs("job_$role", [$node]);
 }
+account_ok($node);
 
 done_testing();

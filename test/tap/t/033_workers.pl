@@ -109,6 +109,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE
 $to = now_at($node);
 ok(wait_until($node, qq{SELECT count(*) > 0 FROM dsched_test.effects WHERE job = 'tick' AND slot::timestamp > timestamptz '$to' AT TIME ZONE 'UTC'}), 'past the end');
 every_slot_once('tick', [$node], schedule => '* * * * * *', from => $from, to => $to);
+account_ok($node);
 $lock->quit;
 $node->stop;
 
@@ -140,5 +141,6 @@ $node->restart;
 ok(wait_until($node, qq{SELECT count(DISTINCT job) FROM dsched_test.effects WHERE slot::timestamp > timestamptz '$to' AT TIME ZONE 'UTC'}, 3), 'it runs with enough of them');
 every_slot_once("one_$_", [$node], schedule => '* * * * * *', from => $from, to => $to, name => "and what came due before was only delayed ($_)") foreach qw(a b c);
 is($node->safe_psql('postgres', q{SELECT state FROM dsched.status() WHERE component = 'worker slots'}), 'ok', 'status() has nothing to say any more');
+account_ok($node);
 
 done_testing();

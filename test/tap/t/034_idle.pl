@@ -61,5 +61,6 @@ is_deeply([ active_during(6) ], [], 'and then no process wakes up for six second
 # The measure measures: one job, one wake-up of at least its scheduler and executor.
 my @active = active_during(1, sub { as_worker($node, q{SELECT dsched.run_now('yearly')}) });
 ok((grep { /scheduler/ } @active) && (grep { /executor/ } @active), 'what is awake is seen to be');
+account_ok($node);
 
 done_testing();

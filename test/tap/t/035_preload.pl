@@ -15,11 +15,15 @@ my $sql  = "$PostgreSQL::Test::Utils::tmp_check/shop.sql";
 my $node = new_instance('alone');
 
 create_extension($node, { database => 'shop' });
-as_worker($node, q{SELECT dsched.schedule('tick', '* * * * * *', 'SELECT dsched_test.effect()', payload => '{"a": [1, "ü"]}')});
+as_worker($node, q{SELECT dsched.schedule('tick', '* * * * * *', 'SELECT dsched_test.effect()', payload => '{"a": [1, "ü"]}',
+	overlap => 'queue_one', misfire => 'skip', misfire_grace => '2 min', max_attempts => 3, retry_delay => '0.25 s', retry_max_delay => '1 h',
+	timeout => '90 min', priority => 7, deadline => '1 min', max_failures => 1000000, max_lost => 1000000, jitter => '1 us')});
 as_worker($node, q{SELECT dsched.schedule_once('past', now() + interval '1 s', 'SELECT dsched_test.effect()', active => false)});
 as_worker($node, q{SELECT dsched.schedule_once('future', now() + interval '1 year', 'SELECT 1')});
-my $definitions = q{SELECT job_id, username, job_name, schedule, run_at, command, time_zone, payload FROM dsched.jobs ORDER BY job_name};
+my $definitions = q{SELECT job_id, username, job_name, schedule, run_at, command, time_zone, payload, overlap, misfire, misfire_grace,
+	max_attempts, retry_delay, retry_max_delay, timeout, priority, deadline, max_failures, max_lost, jitter FROM dsched.jobs ORDER BY job_name};
 my $defined = $node->safe_psql('shop', $definitions);
+like($defined, qr/\|queue_one\|skip\|00:02:00\|3\|00:00:00\.25\|01:00:00\|01:30:00\|7\|00:01:00\|1000000\|1000000\|00:00:00\.000001$/m, 'jobs, one with a policy');
 ok(wait_until($node, q{SELECT count(*) > 1 FROM dsched_test.effects}), 'a job runs');
 
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('shop') ], 'pg_dump');
@@ -84,7 +88,8 @@ ok(wait_until($bare, qq{SELECT count(*) > 0 FROM dsched_test.effects WHERE slot:
 
 $node->{dsched_database} = 'shop';
 $node->safe_psql('shop', q{CREATE ROLE shopkeeper LOGIN; CREATE SCHEMA goods AUTHORIZATION shopkeeper; CREATE TABLE goods.t AS SELECT 1 AS n; ALTER TABLE goods.t OWNER TO shopkeeper});
-$node->safe_psql('shop', 'DROP SCHEMA dsched_test CASCADE');
+account_ok($node);
+$node->safe_psql('shop', 'DROP SCHEMA dsched_test CASCADE; DROP SCHEMA account CASCADE');
 $node->command_ok([ 'pg_dump', '-U', 'shopkeeper', '-n', 'goods', '-f', $sql, '-d', $node->connstr('shop') ], 'who owns a schema can dump it');
 $node->command_ok([ 'pg_dump', '-U', 'shopkeeper', '-N', 'dsched', '-f', $sql, '-d', $node->connstr('shop') ], 'or all but the schema of the jobs');
 like(slurp_file($sql), qr/^COPY goods\.t /m, 'which has what is theirs');

@@ -43,5 +43,6 @@ cmp_ok($_->safe_psql('postgres', 'SELECT count(DISTINCT job) FROM dsched_test.ef
   foreach @fleet;
 is(join(' ', map { $_->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status <> 'succeeded'}) } @fleet),
 	'0 0 0 0', 'all runs succeeded');
+account_ok(\@fleet);
 
 done_testing();

@@ -55,5 +55,6 @@ ok(wait_past('.', 24, \@fleet, timestamp(time() + 1)), 'all jobs run on three in
 every_slot_of_each_once(\@jobs, \@fleet, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z", may_repeat => \@may_repeat);
 # An attempt that died with its instance is made again; nothing is begun a third time.
 attempts_at_most($_, 2) foreach @jobs[ 0 .. 3 ];
+account_ok(\@fleet, may_repeat => \@may_repeat);
 
 done_testing();

@@ -48,5 +48,6 @@ ok(wait_past('.', 30, \@fleet, timestamp(time() + 1)), 'all jobs run on three in
 every_slot_of_each_once(\@quick, \@fleet, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z");
 every_slot_of_each_once(\@slow, \@fleet, schedule => '*/3 * * * * *', from => "${from}Z", to => "${to}Z");
 attempts_at_most($_, 2) foreach @quick[ 0 .. 3 ], @slow;
+account_ok(\@fleet);
 
 done_testing();

@@ -96,5 +96,7 @@ my ($first, $last) = (timestamp($stopped + 0.1), timestamp($continued));
 is_deeply(
 	[ grep { $_->{node} eq $owner->name && $_->{slot} gt $first && $_->{slot} lt $last } append_log_lines(phase => 'begin') ],
 	[], 'nor anything that came due while it was stopped');
+# The others could not know that the runs which it lost had begun.
+account_ok(\@fleet, holes => 1, may_repeat => [ { node => $owner->name, since => $stopped - 1, until => $stopped + 0.1 } ]);
 
 done_testing();

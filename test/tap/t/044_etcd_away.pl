@@ -56,6 +56,7 @@ sub check_absence
 }
 
 my $gone = time();
+my @may_repeat;
 $etcd->stop('KILL');
 check_absence($gone, 3, 'new1');
 is(ownership($fleet[0]), $owners, 'nobody has taken over');
@@ -82,7 +83,7 @@ ok(wait_fleet(\@fleet), 'each partition has its owner again');
 $to = timestamp();
 ok(wait_past('.', 26, \@fleet, timestamp(time() + 1)), 'all jobs run');
 every_slot_of_each_once(\@jobs, \@fleet, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z",
-	may_repeat => [ map { { node => $_->name, since => $gone - 1, until => $gone + $ttl } } @fleet ]);
+	may_repeat => [ @may_repeat = map { { node => $_->name, since => $gone - 1, until => $gone + $ttl } } @fleet ]);
 
 # Servers start without etcd.
 $_->stop('fast') foreach @fleet;
@@ -96,5 +97,6 @@ my $started = timestamp();
 $etcd->start;
 ok(wait_fleet(\@fleet), 'each partition has its owner');
 ok(wait_past('.', 26, \@fleet, $started), 'all jobs run');
+account_ok(\@fleet, may_repeat => \@may_repeat);
 
 done_testing();

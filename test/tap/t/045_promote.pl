@@ -104,5 +104,6 @@ is(scalar(commits($primary, $mended)), 0, 'and not on the old one');
 is(scalar(commits($primary, $cut + $ttl)), 0, 'nor ever after its lease had ended');
 
 effects_match_runs('j1', [$_]) foreach $primary, $standby;
+account_ok([ $standby, $primary ], may_repeat => [ { node => 'node1', since => $cut - 1, until => $cut + $ttl } ]);
 
 done_testing();

@@ -82,5 +82,6 @@ foreach my $job (sort keys %resumed)
 is($_->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status = 'missed' OR reason = 'catch_up'}),
 	0, 'no past was made up for on ' . $_->name) foreach @fleet;
 is($_->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job ~ 'once'}), 0, 'no run before its time') foreach @fleet;
+account_ok(\@fleet, may_repeat => \@may_repeat);
 
 done_testing();

@@ -72,6 +72,9 @@ $first->safe_psql('only_here', q{SET SESSION AUTHORIZATION worker; SELECT dsched
 ok(wait_for(sub { (psql_try($first, 'SELECT count(*) FROM t', 'only_here') // 0) > 1 }), 'jobs of a database that one instance has run there');
 like(psql_try($first, q{SELECT string_agg(DISTINCT owner_node, ',') FROM dsched.partitions}, 'only_here'), qr/^node1$/, 'it owns all its partitions');
 
+# While the rows of both are there.
+account_ok(\@fleet);
+
 # The extension is dropped on one instance: the others go on with all of it.
 $second->safe_psql('postgres', 'DROP EXTENSION dsched CASCADE');
 ok(wait_owners($first, ['node1']), 'the extension is dropped: the other one owns all partitions');

@@ -97,6 +97,8 @@ foreach my $roll_back ('false', 'true')
 	ok(wait_until($node, "SELECT count(*) FROM dsched.jobs WHERE job_name = '$job'", 0), "$job: and then it is done");
 }
 
+account_ok($node);
+
 # ---- the extension is replaced by another ----
 
 as_worker($node, q{SELECT dsched.schedule('old', '* * * * * *', 'SELECT dsched_test.effect()')});
@@ -109,6 +111,7 @@ ok(wait_until($node, "SELECT count(*) FROM dsched_test.effects WHERE job = 'new'
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.runs WHERE job_name NOT LIKE 'new'}), 0, 'nothing is left of the one before it');
 
 $lock->quit;
+install_account($node);
 
 # ---- a run that is interrupted by many restarts in order ----
 
@@ -120,5 +123,6 @@ foreach my $attempt (1 .. 4)
 	start_instance($node);
 }
 ok(wait_until($node, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'long'}, 1), 'a run that was interrupted by four restarts is made in the end');
+account_ok($node);
 
 done_testing();

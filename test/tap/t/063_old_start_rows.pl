@@ -49,6 +49,10 @@ ok(wait_until($owner, q{SELECT detail FROM dsched.status() WHERE component = 'sc
 is($owner->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job = 'daily'}), 0, 'it is not made again');
 is($owner->safe_psql('postgres', q{SELECT string_agg(attempt || ' ' || status || ' ' || username, ', ') FROM dsched.run WHERE job_name = 'daily'}), '1 lost worker', 'its own attempt was lost');
 
+$other->start;
+# What the killed one had begun of the request has the number of the attempt that the other made.
+account_ok([ $one, $two ], holes => 1);
+
 # ---- jobs that are removed while they run, before a crash ----
 
 my $alone = new_instance('alone');
@@ -62,5 +66,6 @@ kill9_everything($alone);
 start_instance($alone);
 ok(wait_until($alone, q{SELECT string_agg(job_name || ' ' || username || ' ' || status, ', ' ORDER BY job_name) FROM dsched.run WHERE started_at IS NULL OR status = 'lost'},
 	'x worker lost, y worker lost'), 'of jobs that are gone end as lost');
+account_ok($alone);
 
 done_testing();

@@ -1,0 +1,330 @@
+/*
+ * ranges.c
+ *	  Slots that are due and wait, as a range: behind other runs of their job, or because a backfill asks for them.
+ *
+ * A job that is late, throttled or slow can have any number of slots that are due.  They are not opened one by one but kept as
+ * "all slots of the rule from next to last", which costs one entry in memory and in the account whatever their number is; the
+ * first is taken out and opened when the job has room for it.  A slot that is closed from the middle (skipped, cancelled)
+ * splits a range or ends it, so that what a range holds is always all of its slots.
+ *
+ * After a restart or a take-over the first slots of a range may have rows already: those that were taken out after the last account.
+ * They stand at its beginning, at most MAX_PARALLEL_RUNS apart, so that after so many slots without a row no
+ * more is looked up (SlotRange.unsure).  A row that cannot be looked up now does no harm: the executor meets its key.
+ *
+ * Misfire.  With overlap skip a slot waits only behind a run that itself waits (for an executor, a limit, a session).  When that takes
+ * longer than misfire_grace those slots follow the misfire policy as their turn comes, so that a job which cannot keep up does not fall
+ * behind for ever.  The other overlap policies promise to run what waits.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "schedule/scheduler.h"
+
+const SlotRule *
+range_rule(const SlotRange *range)
+{
+	return range->rule != NULL ? range->rule : &range->job->rule;
+}
+
+/* Adds a range to its job and partition; those of the schedule stand before backfills. */
+SlotRange *
+range_add(Job *job, const SlotRange *like)
+{
+	Partition  *partition = &scheduler.partitions[job->partition];
+	SlotRange  *range = MemoryContextAlloc(scheduler.context, sizeof(SlotRange));
+	dlist_iter	iter;
+	dlist_node *before = NULL;
+
+	*range = *like;
+	range->job = job;
+	range->partition = job->partition;
+	if (range->trigger_id == 0)
+		dlist_foreach(iter, &job->ranges)
+		{
+			if (dlist_container(SlotRange, in_job, iter.cur)->trigger_id == 0)
+				continue;
+			before = iter.cur;
+			break;
+		}
+	if (before != NULL)
+		dlist_insert_before(before, &range->in_job);
+	else
+		dlist_push_tail(&job->ranges, &range->in_job);
+	dlist_push_tail(&partition->ranges, &range->in_partition);
+	range->opened_in = throttle_opened(job);
+	partition->nslots++;
+	partition->nopen++;
+	partition->nshown++;
+	scheduler.nranges++;
+	partition_touch(partition);
+	return range;
+}
+
+SlotRange *
+range_open(Job *job, TimestampTz first, TimestampTz last, RunReason reason, bool backlog)
+{
+	SlotRange	range = {0};
+
+	range.gen = job->gen;
+	range.reason = reason;
+	range.next = first;
+	range.last = last;
+	range.backlog = backlog;
+	return range_add(job, &range);
+}
+
+/* Nothing is left of it, or it is not ours any more. */
+void
+range_free(SlotRange *range)
+{
+	Partition  *partition = &scheduler.partitions[range->partition];
+
+	dlist_delete(&range->in_job);
+	dlist_delete(&range->in_partition);
+	throttle_closed(range->opened_in, range->partition);
+	partition->nslots--;
+	partition->nopen--;
+	partition->nshown--;
+	scheduler.nranges--;
+	partition_touch(partition);
+	if (range->rule != NULL)
+		pfree(range->rule);
+	pfree(range);
+}
+
+static bool
+is_empty(const SlotRange *range)
+{
+	return range->next == 0 || range->next > range->last;
+}
+
+bool
+range_covers(const SlotRange *range, TimestampTz slot)
+{
+	return slot >= range->next && slot <= range->last && slot_next(range_rule(range), slot - 1) == slot;
+}
+
+/* Takes one slot out, which its caller closes; what is left of the range may be nothing: then it is gone. */
+bool
+range_exclude(SlotRange *range, TimestampTz slot)
+{
+	SlotRange	rest = *range;
+	SlotRange  *half;
+
+	if (!range_covers(range, slot))
+		return false;
+	rest.next = slot_next(range_rule(range), slot);
+	if (slot == range->next)
+	{
+		range->next = rest.next;
+		if (is_empty(range))
+			range_free(range);
+		return true;
+	}
+	range->last = slot - 1;
+	range->closed_up = true;
+	partition_touch(&scheduler.partitions[range->partition]);
+	if (is_empty(&rest))
+		return true;
+	if (rest.rule != NULL)
+	{
+		rest.rule = MemoryContextAlloc(scheduler.context, sizeof(SlotRule));
+		*rest.rule = *range->rule;
+	}
+	half = range_add(range->job, &rest);
+	dlist_delete(&half->in_job);
+	dlist_insert_after(&range->in_job, &half->in_job);
+	return true;
+}
+
+/* ---- looking up --------------------------------------------------------------------------------- */
+
+static bool
+is_open(const SlotRange *range, TimestampTz slot)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &range->job->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+
+		if (run->key.trigger_id == range->trigger_id && run->key.scheduled_for == slot)
+			return true;
+	}
+	return false;
+}
+
+/* What is known of the slot from its rows; true: it has its outcome, or is open. */
+static bool
+is_known(SlotRange *range, TimestampTz slot, RunHistory *history)
+{
+	RunKey		key = {slot, range->job->job_id, range->trigger_id, 1};
+
+	memset(history, 0, sizeof(*history));
+	if (range->unsure == 0)
+		return false;
+	if (is_open(range, slot))
+		return true;
+	if (!run_history_in_transaction(&key, history))
+		return false;
+	range->unsure = history->attempt != 0 ? MAX_PARALLEL_RUNS : range->unsure - 1;
+	return history->attempt != 0 && history_is_final(range->job, history);
+}
+
+/* ---- closing ------------------------------------------------------------------------------------ */
+
+/* One row for the slots from first to last, n of them. */
+static void
+close_slots(const SlotRange *range, TimestampTz first, TimestampTz last, int64 n, RunStatus status, const char *reason)
+{
+	ClosedSlot	closed;
+
+	if (n == 0)
+		return;
+	describe_slot(&closed, range->job, first);
+	closed.key.trigger_id = range->trigger_id;
+	closed.gen = range->gen;
+	closed.reason = range->reason;
+	closed.reason_text = reason;
+	closed.status = status;
+	closed.slots = (int32) Min(n, PG_INT32_MAX);
+	closed.last_slot = n > 1 ? last : 0;
+	if (status == RUN_CANCELLED)
+		describe_cancelled(&closed);
+	closing_add(&closed);
+	partition_touch(&scheduler.partitions[range->partition]);
+}
+
+/* Those that may have rows, one by one. */
+static void
+close_unsure(SlotRange *range, TimestampTz until, RunStatus status, const char *reason)
+{
+	while (range->unsure > 0 && !is_empty(range) && range->next <= until)
+	{
+		TimestampTz slot = range->next;
+		RunHistory	history;
+		ClosedSlot	closed;
+
+		range->next = slot_next(range_rule(range), slot);
+		if (is_known(range, slot, &history))
+			continue;
+		describe_slot(&closed, range->job, slot);
+		closed.key.trigger_id = range->trigger_id;
+		closed.key.attempt = history.attempt + 1;
+		closed.gen = range->gen;
+		closed.reason = range->reason;
+		closed.reason_text = reason;
+		closed.status = status;
+		if (status == RUN_CANCELLED)
+			describe_cancelled(&closed);
+		closing_add(&closed);
+	}
+}
+
+/* Ends the range: its slots up to 'until' get this outcome, those after it do not exist. */
+void
+range_close(SlotRange *range, TimestampTz until, RunStatus status, const char *reason)
+{
+	Partition  *partition = &scheduler.partitions[range->partition];
+	int64		trigger_id = range->trigger_id;
+	TimestampTz newest;
+	int64		n;
+
+	close_unsure(range, until, status, reason);
+	if (!is_empty(range))
+	{
+		n = slot_count(range_rule(range), range->next, Min(range->last, until), &newest, NULL);
+		close_slots(range, range->next, newest, n, status, reason);
+	}
+	range_free(range);
+	if (trigger_id != 0)
+		backfill_may_be_done(partition, trigger_id);
+}
+
+/* ---- taking ------------------------------------------------------------------------------------- */
+
+/*
+ * Slots that have waited for too long, by the misfire policy.  True: the next one is the newest of those that were passed over.
+ */
+static bool
+settle_late(SlotRange *range)
+{
+	const JobPolicy *policy = &range->job->policy;
+	TimestampTz end = Min(range->last, misfire_cutoff(range->job) - 1);
+	TimestampTz newest,
+				before;
+	int64		n;
+
+	if (policy->overlap != OVERLAP_SKIP || policy->misfire == MISFIRE_ALL || range->trigger_id != 0 ||
+		range->job->rule.one_shot || range->next > end)
+		return false;
+	n = slot_count(range_rule(range), range->next, end, &newest, &before);
+	if (policy->misfire == MISFIRE_SKIP)
+	{
+		close_slots(range, range->next, newest, n, RUN_MISSED, "late");
+		range->next = slot_next(range_rule(range), newest);
+		return false;
+	}
+	close_slots(range, range->next, before, n - 1, RUN_MISSED, "late");
+	range->next = newest;
+	return n > 1;
+}
+
+/* A run of a slot that may have been started, or may have its outcome: then it is closed, false. */
+static bool
+settle_unsure(SlotRange *range, OpenRun *run)
+{
+	bool		taken_up = run_take_up(run);
+	RunHistory	history;
+
+	/* after that, so that what ends in between is seen */
+	if (!run_history_in_transaction(&run->key, &history))
+		return true;
+	range->unsure = taken_up || history.attempt != 0 ? MAX_PARALLEL_RUNS : range->unsure - 1;
+	if (taken_up)
+	{
+		run->failures = history.failures;
+		run->lost = history.lost;
+		return true;
+	}
+	return resume_run(run, &history, "the process that ran it");
+}
+
+/* Opens the next slot; false: there is none left, and the range is gone.  *run: NULL if none was opened this time. */
+bool
+range_take(SlotRange *range, OpenRun **run)
+{
+	Partition  *partition = &scheduler.partitions[range->partition];
+	int64		trigger_id = range->trigger_id;
+	bool		late = range->unsure == 0 && settle_late(range);
+	TimestampTz slot;
+	RunKey		key = {0, range->job->job_id, trigger_id, 1};
+
+	*run = NULL;
+	if (!is_empty(range))
+	{
+		slot = key.scheduled_for = range->next;
+		range->next = slot_next(range_rule(range), slot);
+		partition_touch(partition);
+		if (!is_open(range, slot))
+		{
+			*run = open_run(range->job, &key, late && range->reason == RUN_SCHEDULE ? RUN_CATCH_UP : range->reason);
+			(*run)->gen = range->gen;
+			(*run)->backlog |= range->backlog;
+			if ((*run)->due > scheduler.now)
+				(*run)->not_before = (*run)->due;
+			run_consider(*run);
+			if (range->unsure > 0 && !settle_unsure(range, *run))
+				*run = NULL;
+		}
+	}
+	if (!is_empty(range))
+		return true;
+	range_free(range);
+	if (trigger_id != 0)
+		backfill_may_be_done(partition, trigger_id);
+	return false;
+}

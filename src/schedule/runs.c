@@ -1,0 +1,319 @@
+/*
+ * runs.c
+ *	  The life of an open run, and what is written about it.
+ *
+ * An open run is a slot or a request between "due" and "accounted for".  It is a member of its job's list, as long as that
+ * job is there, and of its partition's, which is what the partition's account lists.  Where it is in
+ * between (in a heap of waiting.c, in the shared queue, with an executor) is known to waiting.c and queue.c.
+ *
+ * Private memory of the scheduler.  Nothing here writes: rows are left to closing.c, accounts to partition.c.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "schedule/scheduler.h"
+#include "settings.h"
+
+OpenRun *
+open_run(Job *job, const RunKey *key, RunReason reason)
+{
+	Partition  *partition = &scheduler.partitions[job->partition];
+	OpenRun    *run = MemoryContextAllocZero(scheduler.context, sizeof(OpenRun));
+
+	minheap_node_init(&run->wait);
+	run->job = job;
+	run->partition = job->partition;
+	run->key = *key;
+	run->gen = job->gen;
+	run->reason = reason;
+	run->of_backfill = run->backlog = reason == RUN_BACKFILL;
+	run->due = run->of_backfill ? scheduler.now :
+		key->trigger_id != 0 ? key->scheduled_for : slot_due(&job->rule, key->scheduled_for);
+	run->entry = -1;
+	dlist_push_tail(&job->open, &run->in_job);
+	job->nopen++;
+	dlist_push_tail(&partition->open, &run->in_partition);
+	partition->nopen++;
+	if (key->trigger_id == 0)
+	{
+		run->opened_in = throttle_opened(job);
+		partition->nslots++;
+	}
+	scheduler.waiting++;
+	partition_touch(partition);
+	/* what else is to be known of it follows in this turn, before anything is queued */
+	run_consider(run);
+	return run;
+}
+
+static void
+forget_run(OpenRun *run)
+{
+	Job		   *job = run->job;
+
+	run_wait_nowhere(run);
+	if (run->queued)
+		run_is_not_queued(run);
+	scheduler.waiting--;
+	if (job != NULL)
+	{
+		dlist_delete(&run->in_job);
+		job->nopen--;
+	}
+	dlist_delete(&run->in_partition);
+	scheduler.partitions[run->partition].nopen--;
+	if (run->opened_in != NULL)
+	{
+		throttle_closed(run->opened_in, run->partition);
+		scheduler.partitions[run->partition].nslots--;
+	}
+	scheduler.partitions[run->partition].nshown -= run->retried;
+	if (run->orphan != NULL)
+		pfree(run->orphan);
+	pfree(run);
+}
+
+void
+run_is_queued(OpenRun *run, int entry)
+{
+	run->queued = true;
+	run->entry = entry;
+	scheduler.waiting--;
+	if (run->careful)
+		scheduler.careful_running++;
+	throttle_count(run, true);
+}
+
+void
+run_is_not_queued(OpenRun *run)
+{
+	run->queued = false;
+	run->entry = -1;
+	scheduler.waiting++;
+	if (run->careful)
+		scheduler.careful_running--;
+	throttle_count(run, false);
+}
+
+bool
+run_withdraw(OpenRun *run)
+{
+	if (!run->queued || !dsched_queue_withdraw_entry(scheduler.db, run->entry, &run->key))
+		return false;
+	run_is_not_queued(run);
+	return true;
+}
+
+/* Its request can go. */
+void
+request_done(Partition *partition, int64 trigger_id)
+{
+	MemoryContext old;
+	int64	   *id;
+
+	if (scheduler.etcd == NULL)
+	{
+		sync_trigger_done(trigger_id);
+		return;
+	}
+	old = MemoryContextSwitchTo(scheduler.context);
+	id = palloc(sizeof(int64));
+	*id = trigger_id;
+	partition->done_triggers = lappend(partition->done_triggers, id);
+	MemoryContextSwitchTo(old);
+	partition_touch(partition);
+}
+
+/* A backfill is done with when the last of its runs is, and nothing is left of its range. */
+void
+backfill_may_be_done(Partition *partition, int64 trigger_id)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &partition->ranges)
+		if (dlist_container(SlotRange, in_partition, iter.cur)->trigger_id == trigger_id)
+			return;
+	dlist_foreach(iter, &partition->open)
+		if (dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == trigger_id)
+			return;
+	request_done(partition, trigger_id);
+}
+
+void
+close_run(OpenRun *run)
+{
+	Partition  *partition = &scheduler.partitions[run->partition];
+	Job		   *job = run->job;
+	int64		trigger_id = run->key.trigger_id;
+	bool		of_backfill = run->of_backfill;
+
+	if (trigger_id == 0 && job != NULL && job->rule.one_shot && run->gen == job->gen)
+		sync_retire(run->key.job_id);
+	if (run->cancel_id != 0)
+		request_done(partition, run->cancel_id);
+	partition_touch(partition);
+	forget_run(run);
+	if (of_backfill)
+		backfill_may_be_done(partition, trigger_id);
+	else if (trigger_id != 0)
+		request_done(partition, trigger_id);
+	if (job != NULL)
+		job_advance_later(job);
+}
+
+void
+drop_runs(Partition *partition)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &partition->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+
+		if (run->queued)
+			(void) dsched_queue_withdraw_entry(scheduler.db, run->entry, &run->key);
+		forget_run(run);
+	}
+	dlist_foreach_modify(iter, &partition->ranges)
+		range_free(dlist_container(SlotRange, in_partition, iter.cur));
+	list_free_deep(partition->known_requests);
+	partition->known_requests = NIL;
+}
+
+bool
+run_is_running(const OpenRun *run)
+{
+	const RunEntry *entry;
+	bool		running;
+
+	if (!run->queued || run->entry < 0)
+		return false;
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	entry = &dsched_shared->entries[run->entry];
+	running = entry->state == ENTRY_RUNNING && entry->key.job_id == run->key.job_id &&
+		entry->key.scheduled_for == run->key.scheduled_for;
+	LWLockRelease(dsched_shared->queue_lock);
+	return running;
+}
+
+/* Takes up a run that an executor is making under the partition's epoch, as its scheduler died; false: none is. */
+bool
+run_take_up(OpenRun *run)
+{
+	uint64		epoch = scheduler.partitions[run->partition].epoch;
+	int			found = -1;
+	int32		attempt = 0;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->max_executors && found < 0; i++)
+	{
+		ExecutorSlot *executor = &dsched_shared->executors[i];
+		const RunEntry *entry;
+
+		if (executor->state != EXECUTOR_BUSY || executor->entry < 0)
+			continue;
+		entry = &dsched_shared->entries[executor->entry];
+		if (entry->token.db == scheduler.db && entry->token.epoch == epoch &&
+			entry->key.job_id == run->key.job_id && entry->key.scheduled_for == run->key.scheduled_for &&
+			entry->key.trigger_id == run->key.trigger_id)
+		{
+			found = executor->entry;
+			attempt = entry->key.attempt;
+		}
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	if (found < 0)
+		return false;
+	run->key.attempt = attempt;
+	run->careful = false;
+	run_wait_nowhere(run);
+	run_is_queued(run, found);
+	return true;
+}
+
+int
+open_runs_of_all(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < dsched_partitions; i++)
+		n += scheduler.partitions[i].nopen;
+	return n;
+}
+
+/* ---- what is written --------------------------------------------------------------------------- */
+
+void
+describe_slot(ClosedSlot *closed, const Job *job, TimestampTz slot)
+{
+	memset(closed, 0, sizeof(*closed));
+	closed->key.scheduled_for = slot;
+	closed->key.job_id = job->job_id;
+	closed->key.attempt = 1;
+	closed->slots = 1;
+	strlcpy(closed->job_name, job->job_name, sizeof(closed->job_name));
+	strlcpy(closed->username, job->username, sizeof(closed->username));
+	closed->gen = job->gen;
+	closed->reason = RUN_SCHEDULE;
+	closed->epoch = scheduler.partitions[job->partition].epoch;
+}
+
+void
+describe_run(ClosedSlot *closed, const OpenRun *run)
+{
+	const char *job_name = run->job != NULL ? run->job->job_name : run->orphan != NULL ? run->orphan->job_name : "";
+	const char *username = run->job != NULL ? run->job->username : run->orphan != NULL ? run->orphan->username : "";
+
+	memset(closed, 0, sizeof(*closed));
+	closed->key = run->key;
+	closed->slots = 1;
+	strlcpy(closed->job_name, job_name, sizeof(closed->job_name));
+	strlcpy(closed->username, username, sizeof(closed->username));
+	closed->gen = run->gen;
+	closed->reason = run->reason;
+	closed->epoch = scheduler.partitions[run->partition].epoch;
+}
+
+void
+describe_cancelled(ClosedSlot *closed)
+{
+	closed->status = RUN_CANCELLED;
+	strlcpy(closed->sqlstate, "57014", sizeof(closed->sqlstate));
+	strlcpy(closed->message, "canceling job due to request", sizeof(closed->message));
+}
+
+/* ---- runs whose generation is over --------------------------------------------------------------- */
+
+/*
+ * Its executor had it, but could not make it, when its job was removed or got another generation: end_generation() took it for
+ * started.  It never will be.
+ */
+bool
+run_is_void(const OpenRun *run)
+{
+	return !run->queued && (run->job == NULL || (run->key.trigger_id == 0 && run->gen != run->job->gen));
+}
+
+void
+run_close_void(OpenRun *run)
+{
+	ClosedSlot	closed;
+
+	if (run->job != NULL && run->key.trigger_id == 0 &&
+		(run->key.scheduled_for > run->job->rule.slots_from ||
+		 (run->job->rule.one_shot && run->key.scheduled_for == run->job->rule.run_at)))
+	{
+		/* the generation after it has this slot */
+		run->gen = 0;
+		close_run(run);
+		return;
+	}
+	describe_run(&closed, run);
+	closed.reason_text = run->job == NULL ? "unscheduled" : run->job->active ? "redefined" : "paused";
+	closed.status = RUN_SKIPPED;
+	closing_add(&closed);
+	run->gen = 0;
+	close_run(run);
+}

@@ -1,0 +1,696 @@
+/*
+ * waiting.c
+ *	  Open runs on their way into the shared queue: in their order, at their time, within the limits of their queues.
+ *
+ * An open run that could be started is in one of these heaps:
+ *
+ *	  later_wall	until a wall time: a retry, a slot of a clock that is ahead of ours
+ *	  later_boot	until a time of the clock that never steps: something failed and is tried again
+ *	  careful		one of those that are started one at a time after a crash
+ *	  ready			of its throttle queue, by rank (order.c); the runs of jobs without a queue have one without limits
+ *
+ * and in none while it waits for something of which run_consider() is told: a run of its job before it, its job's definition, its
+ * partition.  So a turn costs by what moves, not by what waits.
+ *
+ * Throttle queues (dsched.create_queue).  max_running bounds the runs of its jobs that this instance has handed to executors and
+ * not got back; rate_limit their starts in any window of length "per", exactly, by the times of the last rate_limit starts (a process
+ * that has just begun knows of none).  With scope cluster the limits are shared by ownership: permit number i of n belongs to partition
+ * i * partitions / n, and an instance has the permits of the partitions that it owns; so the shares add up to the limit as long as
+ * there are as many permits as owners.  Whoever owns partitions has one permit at least, or its jobs would never run.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/acl.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "schedule/scheduler.h"
+#include "settings.h"
+
+#define RETRY_LATER_US INT64CONST(1000000)
+/* How long a recovered run is alone: what kills a server does it soon, and long runs must not hold up the others. */
+#define CAREFUL_ALONE_US INT64CONST(500000)
+
+struct ThrottleQueue
+{
+	char		name[POLICY_MAX_QUEUE + 1];	/* hash key; "": that of jobs without a queue */
+	Heap		ready;
+	int			running;		/* handed to executors */
+	bool		limited;
+	int32		max_running;	/* our share; 0: no limit */
+	int32		rate_limit;
+	int64		per;
+	TimestampTz *starts;		/* ring of the last rate_limit starts */
+	int			nstarts;
+	int			next_start;
+	int			open[DSCHED_MAX_PARTITIONS];	/* runs and ranges of a partition */
+	Heap		blocked[DSCHED_MAX_PARTITIONS];	/* jobs (Job.next) that wait for room in it */
+};
+
+static Heap later_wall;
+static Heap later_boot;
+static Heap careful;
+static HTAB *queues = NULL;
+static uint64 queues_version = 0;
+static int	owned_partitions = -1;	/* when the shares were computed */
+static int64 sequence = 0;		/* of runs that became ready, for equal ranks */
+
+static void *
+grow_heap(void *old, size_t bytes)
+{
+	if (old == NULL)
+		return MemoryContextAllocHuge(scheduler.context, bytes);
+	return repalloc_huge(old, bytes);
+}
+
+void
+waiting_init(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(((ThrottleQueue *) NULL)->name);
+	ctl.entrysize = sizeof(ThrottleQueue);
+	ctl.hcxt = scheduler.context;
+	queues = hash_create("dsched queues", 16, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	minheap_init(&later_wall, grow_heap);
+	minheap_init(&later_boot, grow_heap);
+	minheap_init(&careful, grow_heap);
+	dlist_init(&scheduler.advancing);
+}
+
+static OpenRun *
+run_at_top(const Heap *heap)
+{
+	HeapNode   *node = minheap_peek(heap);
+
+	return node != NULL ? (OpenRun *) ((char *) node - offsetof(OpenRun, wait)) : NULL;
+}
+
+/* ---- throttle queues ------------------------------------------------------------------------------ */
+
+static int
+count_owned_partitions(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < dsched_partitions; i++)
+		n += scheduler.partitions[i].step == STEP_ACTIVE;
+	return n;
+}
+
+/* Our part of a limit of the whole cluster. */
+static int32
+share_of_permits(int32 permits)
+{
+	int32		share = 0;
+
+	if (permits >= dsched_partitions)
+	{
+		for (int i = 0; i < dsched_partitions; i++)
+			if (scheduler.partitions[i].step == STEP_ACTIVE)
+				share += (int32) ((int64) permits * (i + 1) / dsched_partitions - (int64) permits * i / dsched_partitions);
+	}
+	else
+	{
+		for (int32 i = 0; i < permits; i++)
+			share += scheduler.partitions[i * dsched_partitions / permits].step == STEP_ACTIVE;
+	}
+	return Max(share, 1);
+}
+
+static void
+set_limits(ThrottleQueue *queue)
+{
+	const QueueLimits *limits = queue->name[0] != '\0' ? sync_queue(queue->name) : NULL;
+	int32		rate_limit = limits != NULL ? limits->rate_limit : 0;
+	int64		per = limits != NULL ? limits->per : 0;
+
+	queue->max_running = limits != NULL ? limits->max_running : 0;
+	if (limits != NULL && limits->cluster && scheduler.etcd != NULL)
+	{
+		if (queue->max_running > 0)
+			queue->max_running = share_of_permits(queue->max_running);
+		if (rate_limit > 0)
+		{
+			/* a part of a start is a start in a longer time */
+			int64		starts = (int64) rate_limit * Max(owned_partitions, 1);
+
+			if (starts < dsched_partitions)
+				per = per * dsched_partitions / starts;
+			rate_limit = Max((int32) (starts / dsched_partitions), 1);
+		}
+	}
+	queue->limited = queue->max_running > 0 || rate_limit > 0;
+	queue->per = per;
+	if (rate_limit == queue->rate_limit)
+		return;
+	/* a change of the limit forgets the starts before it */
+	if (queue->starts != NULL)
+		pfree(queue->starts);
+	queue->starts = rate_limit > 0 ?
+		MemoryContextAllocHuge(scheduler.context, sizeof(TimestampTz) * rate_limit) : NULL;
+	queue->rate_limit = rate_limit;
+	queue->nstarts = queue->next_start = 0;
+}
+
+static ThrottleQueue *
+find_queue(const char *name)
+{
+	bool		found;
+	ThrottleQueue *queue = hash_search(queues, name, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		memset((char *) queue + sizeof(queue->name), 0, sizeof(*queue) - sizeof(queue->name));
+		minheap_init(&queue->ready, grow_heap);
+		for (int i = 0; i < DSCHED_MAX_PARTITIONS; i++)
+			minheap_init(&queue->blocked[i], grow_heap);
+		set_limits(queue);
+	}
+	return queue;
+}
+
+/* The limits and our share of them, where these may have changed. */
+static void
+look_at_limits(void)
+{
+	HASH_SEQ_STATUS status;
+	ThrottleQueue *queue;
+	int			owned = count_owned_partitions();
+
+	if (queues_version == sync_queues_version() && (owned == owned_partitions || scheduler.etcd == NULL))
+		return;
+	queues_version = sync_queues_version();
+	owned_partitions = owned;
+	hash_seq_init(&status, queues);
+	while ((queue = hash_seq_search(&status)) != NULL)
+		set_limits(queue);
+}
+
+/* When may the next run of the queue start?  0: now; PG_INT64_MAX: when one of those that run has ended. */
+static TimestampTz
+next_start(const ThrottleQueue *queue)
+{
+	TimestampTz oldest;
+
+	if (!queue->limited)
+		return 0;
+	if (queue->max_running > 0 && queue->running >= queue->max_running)
+		return PG_INT64_MAX;
+	if (queue->rate_limit == 0 || queue->nstarts < queue->rate_limit)
+		return 0;
+	oldest = queue->starts[queue->next_start];
+	/* a clock that was set back must not stop it for long */
+	if (oldest > scheduler.now || oldest + queue->per <= scheduler.now)
+		return 0;
+	return oldest + queue->per;
+}
+
+static void
+note_start(ThrottleQueue *queue)
+{
+	if (queue->rate_limit == 0)
+		return;
+	queue->starts[queue->next_start] = scheduler.now;
+	queue->next_start = (queue->next_start + 1) % queue->rate_limit;
+	queue->nstarts = Min(queue->nstarts + 1, queue->rate_limit);
+}
+
+void
+throttle_count(OpenRun *run, bool queued)
+{
+	if (!queued)
+	{
+		if (run->counted != NULL)
+			run->counted->running--;
+		run->counted = NULL;
+		return;
+	}
+	run->counted = run->job != NULL ? find_queue(run->job->queue) : NULL;
+	if (run->counted != NULL)
+		run->counted->running++;
+}
+
+/* ---- room in the account ---------------------------------------------------------------------------- */
+
+ThrottleQueue *
+throttle_opened(const Job *job)
+{
+	ThrottleQueue *queue = find_queue(job->queue);
+
+	queue->open[job->partition]++;
+	return queue;
+}
+
+void
+throttle_closed(ThrottleQueue *queue, int partition)
+{
+	queue->open[partition]--;
+}
+
+bool
+throttle_may_open(const Job *job)
+{
+	const Partition *partition = &scheduler.partitions[job->partition];
+
+	return partition->nslots < MAX_OPEN_RUNS_IN_ALL &&
+		(partition->nblocked == 0 || partition->nahead < MAX_JOBS_AHEAD) &&
+		find_queue(job->queue)->open[job->partition] < MAX_OPEN_RUNS;
+}
+
+void
+throttle_block(Job *job, TimestampTz due)
+{
+	TimestampTz slot = job->next_slot;
+
+	timetable_unplan(job);
+	job->next_slot = slot;
+	job->blocked = find_queue(job->queue);
+	if (!minheap_insert(&job->blocked->blocked[job->partition], &job->next, due, job->job_id))
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (scheduler.partitions[job->partition].nblocked++ == 0)
+	{
+		/* from now on it is counted who goes on */
+		scheduler.partitions[job->partition].nahead = 0;
+		scheduler.partitions[job->partition].ahead_round++;
+	}
+}
+
+void
+throttle_unblock(Job *job)
+{
+	minheap_remove(&job->blocked->blocked[job->partition], &job->next);
+	job->blocked = NULL;
+	scheduler.partitions[job->partition].nblocked--;
+}
+
+/* As many of each queue as there is room for, when half of its room is free: not one by one, as that would cost a look each. */
+void
+throttle_resume(Partition *partition)
+{
+	HASH_SEQ_STATUS status;
+	ThrottleQueue *queue;
+
+	if (partition->nslots > MAX_OPEN_RUNS_IN_ALL * 3 / 4)
+		return;
+	hash_seq_init(&status, queues);
+	while ((queue = hash_seq_search(&status)) != NULL)
+	{
+		Heap	   *blocked = &queue->blocked[partition->number];
+		int			room = MAX_OPEN_RUNS - queue->open[partition->number];
+		HeapNode   *node;
+
+		if (room < MAX_OPEN_RUNS / 2)
+			continue;
+		for (; room > 0 && (node = minheap_peek(blocked)) != NULL; room--)
+		{
+			Job		   *job = (Job *) ((char *) node - offsetof(Job, next));
+
+			timetable_plan_slot(job, job->next_slot);
+		}
+	}
+	if (partition->nblocked == 0)
+		partition_touch(partition);
+}
+
+HeapNode *
+throttle_first_blocked(const Partition *partition)
+{
+	HASH_SEQ_STATUS status;
+	ThrottleQueue *queue;
+	HeapNode   *first = NULL;
+
+	if (partition->nblocked == 0)
+		return NULL;
+	hash_seq_init(&status, queues);
+	while ((queue = hash_seq_search(&status)) != NULL)
+	{
+		HeapNode   *node = minheap_peek(&queue->blocked[partition->number]);
+
+		if (node != NULL && (first == NULL || node->time < first->time || (node->time == first->time && node->id < first->id)))
+			first = node;
+	}
+	return first;
+}
+
+/* ---- where a run waits ------------------------------------------------------------------------------ */
+
+void
+run_wait_nowhere(OpenRun *run)
+{
+	if (run->waits_in != NULL)
+		minheap_remove(run->waits_in, &run->wait);
+	run->waits_in = NULL;
+}
+
+static void
+wait_in(OpenRun *run, Heap *heap, int64 key)
+{
+	if (!minheap_insert(heap, &run->wait, key, ++sequence))
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	run->waits_in = heap;
+}
+
+static bool
+is_its_turn(const OpenRun *run)
+{
+	return run->job->policy.overlap == OVERLAP_ALLOW || &run->in_job == dlist_head_node(&run->job->open);
+}
+
+/* Puts a run where it has to wait now. */
+void
+run_consider(OpenRun *run)
+{
+	Partition  *partition = &scheduler.partitions[run->partition];
+
+	run_wait_nowhere(run);
+	if (run->queued || partition->step != STEP_ACTIVE)
+		return;
+	if (run_is_void(run))
+	{
+		/* to be closed, by whoever comes to it */
+		wait_in(run, &find_queue("")->ready, PG_INT64_MIN);
+		return;
+	}
+	if (!is_its_turn(run) || !run->job->applied)
+		return;
+	if (run->retry_at > scheduler.boot)
+		wait_in(run, &later_boot, run->retry_at);
+	else if (run->not_before > scheduler.now)
+		wait_in(run, &later_wall, run->not_before);
+	else
+	{
+		if (!run->ranked)
+			run->rank = order_rank(run->job, &run->key, run->not_before != 0 ? run->not_before : run->due);
+		run->ranked = true;
+		if (run->careful && scheduler.unclean)
+			wait_in(run, &careful, run->rank);
+		else
+			wait_in(run, &find_queue(run->job->queue)->ready, run->rank);
+	}
+}
+
+void
+job_consider(Job *job)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &job->open)
+	{
+		run_consider(dlist_container(OpenRun, in_job, iter.cur));
+		if (job->policy.overlap != OVERLAP_ALLOW)
+			break;
+	}
+}
+
+void
+partition_consider(Partition *partition)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &partition->open)
+		run_consider(dlist_container(OpenRun, in_partition, iter.cur));
+	dlist_foreach(iter, &partition->ranges)
+		job_advance_later(dlist_container(SlotRange, in_partition, iter.cur)->job);
+}
+
+/* ---- roles ------------------------------------------------------------------------------------------ */
+
+/* Finds the OID of the job's role, again after any change of roles.  InvalidOid: there is none. */
+static void
+lookup_role(void *arg)
+{
+	Job		   *job = arg;
+
+	job->roleoid = get_role_oid(job->username, true);
+}
+
+/* False: cannot be told now (a lock on pg_authid), which is no fault of the job. */
+static bool
+look_up_role(Job *job)
+{
+	return job->role_checked == scheduler.roles_changed ||
+		scheduler_transaction(lookup_role, job, "looking up a role");
+}
+
+static bool
+resolve_role(Job *job)
+{
+	char	   *problem;
+
+	if (job->role_checked == scheduler.roles_changed)
+		return OidIsValid(job->roleoid);
+	if (OidIsValid(job->roleoid))
+	{
+		job->role_checked = scheduler.roles_changed;
+		if (job->role_problem)
+			sync_problem(job->job_id, NULL);
+		job->role_problem = false;
+		return true;
+	}
+	if (!job->role_problem)
+	{
+		problem = psprintf("role \"%s\" does not exist", job->username);
+		sync_problem(job->job_id, problem);
+		pfree(problem);
+	}
+	job->role_problem = true;
+	return false;
+}
+
+/* ---- into the shared queue -------------------------------------------------------------------------- */
+
+typedef enum PushOutcome
+{
+	PUSH_DONE,
+	PUSH_NO_ROOM,
+	PUSH_NO_RIGHT				/* the session has lapsed: when it is renewed we are woken */
+} PushOutcome;
+
+/* Another run has its place in the full queue: it waits with us, with the rank that it has. */
+static void
+take_back(const RunKey *key)
+{
+	Job		   *job = timetable_find(key->job_id);
+	dlist_iter	iter;
+
+	if (job == NULL)
+		return;
+	dlist_foreach(iter, &job->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+
+		if (run->queued && run->key.scheduled_for == key->scheduled_for && run->key.trigger_id == key->trigger_id &&
+			run->key.attempt == key->attempt)
+			requeue_run(run, 0);
+	}
+}
+
+static PushOutcome
+push_run(OpenRun *run)
+{
+	Partition  *partition = &scheduler.partitions[run->partition];
+	RunEntry	entry = {0};
+	RunKey		displaced;
+	int			index;
+
+	entry.key = run->key;
+	entry.token.session = partition->session;
+	entry.token.epoch = partition->epoch;
+	entry.token.db = scheduler.db;
+	entry.token.partition = run->partition;
+	entry.gen = run->gen;
+	entry.reason = run->reason;
+	entry.rank = run->rank;
+	entry.start_row = run->careful;
+	entry.queued_at = scheduler.now;
+	if (!dsched_token_holds(&entry.token))
+	{
+		run->backlog = true;
+		return PUSH_NO_RIGHT;
+	}
+	index = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid, &displaced);
+	if (displaced.attempt != 0)
+		take_back(&displaced);
+	if (index < 0)
+		return PUSH_NO_ROOM;
+	run_wait_nowhere(run);
+	run_is_queued(run, index);
+	note_start(run->counted);
+	if (run->careful)
+		scheduler.careful_until = scheduler.boot + CAREFUL_ALONE_US;
+	return PUSH_DONE;
+}
+
+/* Starts the run, or finds that it cannot be. */
+static PushOutcome
+start_run(OpenRun *run)
+{
+	char		message[NAMEDATALEN + 64];
+
+	if (run_is_void(run))
+	{
+		run_close_void(run);
+		return PUSH_DONE;
+	}
+	if (run->cancelled)
+	{
+		close_cancelled(run);
+		return PUSH_DONE;
+	}
+	if (!look_up_role(run->job))
+	{
+		run->retry_at = scheduler.boot + RETRY_LATER_US;
+		run_consider(run);
+		return PUSH_DONE;
+	}
+	if (resolve_role(run->job))
+		return push_run(run);
+	snprintf(message, sizeof(message), "role \"%s\" does not exist", run->job->username);
+	fail_unstartable(run, "42704", message);
+	return PUSH_DONE;
+}
+
+/* Runs whose time has come. */
+static void
+release_later(void)
+{
+	OpenRun    *run;
+
+	while ((run = run_at_top(&later_boot)) != NULL && run->wait.time <= scheduler.boot)
+		run_consider(run);
+	if (run != NULL)
+		scheduler_wake_at(run->wait.time);
+	while ((run = run_at_top(&later_wall)) != NULL && run->wait.time <= scheduler.now)
+		run_consider(run);
+	if (run != NULL)
+		scheduler_wake_at(scheduler.boot + (run->wait.time - scheduler.now));
+}
+
+static bool
+release_careful(void)
+{
+	OpenRun    *run = run_at_top(&careful);
+
+	if (run == NULL)
+		return false;
+	if (scheduler.careful_running > 0 && scheduler.careful_until > scheduler.boot)
+	{
+		scheduler_wake_at(scheduler.careful_until);
+		return false;
+	}
+	run_wait_nowhere(run);
+	wait_in(run, &find_queue(run->job != NULL ? run->job->queue : "")->ready, run->rank);
+	return true;
+}
+
+/* The queue whose first run is the first of all that may start now; NULL: there is none. */
+static ThrottleQueue *
+next_queue(void)
+{
+	HASH_SEQ_STATUS status;
+	ThrottleQueue *queue;
+	ThrottleQueue *first = NULL;
+
+	hash_seq_init(&status, queues);
+	while ((queue = hash_seq_search(&status)) != NULL)
+	{
+		HeapNode   *node = minheap_peek(&queue->ready);
+		TimestampTz start;
+
+		if (node == NULL)
+			continue;
+		start = next_start(queue);
+		if (start != 0)
+		{
+			if (start != PG_INT64_MAX)
+				scheduler_wake_at(scheduler.boot + (start - scheduler.now));
+			continue;
+		}
+		if (first == NULL || node->time < minheap_peek(&first->ready)->time)
+			first = queue;
+	}
+	return first;
+}
+
+/* Starts what may start; false: there is no more room for it. */
+static bool
+start_runs(void)
+{
+	ThrottleQueue *queue;
+
+	while ((queue = next_queue()) != NULL)
+	{
+		switch (start_run(run_at_top(&queue->ready)))
+		{
+			case PUSH_DONE:
+				break;
+			case PUSH_NO_ROOM:
+				/* the places may all be other databases', whose ends do not wake us */
+				scheduler_wake_at(scheduler.boot + RETRY_LATER_US);
+				return false;
+			case PUSH_NO_RIGHT:
+				return false;
+		}
+		advance_jobs();
+	}
+	return true;
+}
+
+void
+dispatch_waiting(void)
+{
+	if ((scheduler.waiting > 0 || !dlist_is_empty(&scheduler.advancing)) &&
+		pg_atomic_read_u32(&dsched_shared->clock_suspect) == 0)
+	{
+		/* of roles that were changed or dropped we hear by way of scheduler.roles_changed */
+		AcceptInvalidationMessages();
+		advance_jobs();
+		look_at_limits();
+		release_later();
+		while (start_runs() && release_careful())
+			 /* the next one */ ;
+	}
+	scheduler.slot->wake_on_finish = scheduler.stopping || scheduler.nranges > 0 ||
+		scheduler.waiting > later_wall.count + later_boot.count;
+	/* what has ended before that could be read has woken nobody */
+	pg_memory_barrier();
+	if (scheduler.slot->wake_on_finish && scheduler.slot->finished_head >= 0)
+		scheduler_wake_at(scheduler.boot);
+}
+
+/* Is nothing open but what waits for the clock? */
+bool
+dispatch_is_quiet(void)
+{
+	int			waits = later_wall.count;
+	HASH_SEQ_STATUS status;
+	ThrottleQueue *queue;
+
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &scheduler.partitions[i].open)
+			if (dlist_container(OpenRun, in_partition, iter.cur)->queued)
+				return false;
+	}
+	hash_seq_init(&status, queues);
+	while ((queue = hash_seq_search(&status)) != NULL)
+	{
+		if (queue->ready.count == 0)
+			continue;
+		if (next_start(queue) == 0 || next_start(queue) == PG_INT64_MAX)
+		{
+			hash_seq_term(&status);
+			return false;
+		}
+		waits += queue->ready.count;
+	}
+	/* what is in no heap waits for a run before it */
+	return later_boot.count == 0 && careful.count == 0 && dlist_is_empty(&scheduler.advancing) && (waits > 0 || scheduler.waiting == 0);
+}
