@@ -320,6 +320,10 @@ CREATE FUNCTION dsched._describe(job dsched.job) RETURNS text
 CREATE FUNCTION dsched._owner_node(username text, job_name text) RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_owner_node' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
+-- The time that slots go by.
+CREATE FUNCTION dsched._now() RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'dsched_now' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
 CREATE FUNCTION dsched._active_runs(
 	OUT job_id bigint, OUT username text, OUT scheduled_for timestamptz, OUT trigger_id bigint, OUT attempt integer,
 	OUT gen bigint, OUT status text, OUT reason text, OUT started_at timestamptz, OUT epoch bigint, OUT pid integer)
@@ -379,45 +383,51 @@ CREATE VIEW dsched._waiting_runs AS
 	LATERAL jsonb_to_recordset(v.account -> 'pending')
 		AS p (j bigint, g bigint, s bigint, e bigint, c integer, t bigint, a integer, n bigint, r text)
 	JOIN dsched.job j ON j.job_id = p.j AND (j.gen = p.g OR p.t IS NOT NULL)
-	WHERE (v.account ->> 'epoch')::bigint = o.epoch;
+	WHERE (v.account ->> 'epoch')::bigint = o.epoch
+	-- not what is open only because another instance's clock was ahead of ours
+	AND timestamptz 'epoch' + p.s * interval '1 microsecond' <= dsched._now();
 
 -- A run that is in the table too (it commits a row before it starts) is shown once, and so is one that waited until just now.
+-- Who may see what is asked around the union: the planner takes a UNION ALL at the top of a view apart, and with it the barrier.
 CREATE VIEW dsched.runs WITH (security_barrier) AS
-	SELECT dsched._run_key(r.job_id, r.scheduled_for, r.trigger_id) AS run_key,
-		r.job_id, r.job_name, r.username, r.scheduled_for, r.trigger_id, r.attempt, r.gen, r.reason, r.status,
-		r.last_slot, r.slots, NULL::timestamptz AS not_before, r.started_at, r.finished_at, r.node, r.epoch, r.pid, r.rows, r.command_tag,
-		r.sqlstate, r.message, r.detail, r.hint, r.context
-	FROM dsched.run r
-	WHERE dsched._visible(r.username)
-	UNION ALL
-	SELECT dsched._run_key(a.job_id, a.scheduled_for, a.trigger_id),
-		a.job_id, coalesce(j.job_name, a.job_id::text), a.username, a.scheduled_for, a.trigger_id, a.attempt, a.gen,
-		a.reason, a.status,
-		NULL, 1, NULL, a.started_at, NULL, m.node, a.epoch, a.pid, NULL, NULL,
-		NULL, NULL, NULL, NULL, NULL
-	FROM dsched._active_runs() a
-	LEFT JOIN dsched.job j ON j.job_id = a.job_id
-	LEFT JOIN dsched._members() m ON m.this_instance
-	WHERE NOT EXISTS (
-		SELECT FROM dsched.run r
-		WHERE r.scheduled_for = a.scheduled_for AND r.job_id = a.job_id AND r.trigger_id = a.trigger_id
-		AND r.attempt = a.attempt)
-	UNION ALL
-	SELECT dsched._run_key(w.job_id, w.scheduled_for, w.trigger_id),
-		w.job_id, w.job_name, w.username, w.scheduled_for, w.trigger_id, w.attempt, w.gen, w.reason, 'waiting',
-		w.last_slot, w.slots, w.not_before, NULL, NULL, m.node, w.epoch, NULL, NULL, NULL,
-		NULL, NULL, NULL, NULL, NULL
-	FROM dsched._waiting_runs w
-	LEFT JOIN dsched._members() m ON m.this_instance
-	WHERE dsched._visible(w.username)
-	AND NOT EXISTS (
-		SELECT FROM dsched.run r
-		WHERE r.scheduled_for = w.scheduled_for AND r.job_id = w.job_id AND r.trigger_id = w.trigger_id
-		AND r.attempt >= w.attempt)
-	AND NOT EXISTS (
-		SELECT FROM dsched._active_runs() a
-		WHERE a.scheduled_for = w.scheduled_for AND a.job_id = w.job_id AND a.trigger_id = w.trigger_id
-		AND a.attempt >= w.attempt);
+	SELECT u.run_key, u.job_id, u.job_name, u.username, u.scheduled_for, u.trigger_id, u.attempt, u.gen, u.reason, u.status,
+		u.last_slot, u.slots, u.not_before, u.started_at, u.finished_at, u.node, u.epoch, u.pid, u.rows, u.command_tag,
+		u.sqlstate, u.message, u.detail, u.hint, u.context
+	FROM (
+		SELECT dsched._run_key(r.job_id, r.scheduled_for, r.trigger_id) AS run_key,
+			r.job_id, r.job_name, r.username, r.scheduled_for, r.trigger_id, r.attempt, r.gen, r.reason, r.status,
+			r.last_slot, r.slots, NULL::timestamptz AS not_before, r.started_at, r.finished_at, r.node, r.epoch, r.pid,
+			r.rows, r.command_tag, r.sqlstate, r.message, r.detail, r.hint, r.context
+		FROM dsched.run r
+		UNION ALL
+		SELECT dsched._run_key(a.job_id, a.scheduled_for, a.trigger_id),
+			a.job_id, coalesce(j.job_name, a.job_id::text), a.username, a.scheduled_for, a.trigger_id, a.attempt, a.gen,
+			a.reason, a.status,
+			NULL, 1, NULL, a.started_at, NULL, m.node, a.epoch, a.pid, NULL, NULL,
+			NULL, NULL, NULL, NULL, NULL
+		FROM dsched._active_runs() a
+		LEFT JOIN dsched.job j ON j.job_id = a.job_id
+		LEFT JOIN dsched._members() m ON m.this_instance
+		WHERE NOT EXISTS (
+			SELECT FROM dsched.run r
+			WHERE r.scheduled_for = a.scheduled_for AND r.job_id = a.job_id AND r.trigger_id = a.trigger_id
+			AND r.attempt = a.attempt)
+		UNION ALL
+		SELECT dsched._run_key(w.job_id, w.scheduled_for, w.trigger_id),
+			w.job_id, w.job_name, w.username, w.scheduled_for, w.trigger_id, w.attempt, w.gen, w.reason, 'waiting',
+			w.last_slot, w.slots, w.not_before, NULL, NULL, m.node, w.epoch, NULL, NULL, NULL,
+			NULL, NULL, NULL, NULL, NULL
+		FROM dsched._waiting_runs w
+		LEFT JOIN dsched._members() m ON m.this_instance
+		WHERE NOT EXISTS (
+			SELECT FROM dsched.run r
+			WHERE r.scheduled_for = w.scheduled_for AND r.job_id = w.job_id AND r.trigger_id = w.trigger_id
+			AND r.attempt >= w.attempt)
+		AND NOT EXISTS (
+			SELECT FROM dsched._active_runs() a
+			WHERE a.scheduled_for = w.scheduled_for AND a.job_id = w.job_id AND a.trigger_id = w.trigger_id
+			AND a.attempt >= w.attempt)) u
+	WHERE dsched._visible(u.username);
 
 CREATE VIEW dsched.nodes WITH (security_barrier) AS
 	SELECT node, this_instance, host, port, labels, version, session, last_seen, clock_skew_ms
@@ -452,7 +462,8 @@ CREATE VIEW dsched.queues WITH (security_barrier) AS
 
 -- Privileges.  Whatever default privileges there are: nobody but the owner touches the tables, everybody may ask the
 -- views, which know who asks.  USAGE on the schema is for the administrator to grant.
-REVOKE ALL ON dsched.job, dsched.run, dsched.outbox, dsched.partition_state, dsched.identity, dsched.queue
+REVOKE ALL ON dsched.job, dsched.run, dsched.outbox, dsched.partition_state, dsched.identity, dsched.queue,
+	dsched._waiting_runs
 	FROM PUBLIC;
 GRANT SELECT ON dsched.jobs, dsched.runs, dsched.nodes, dsched.partitions, dsched.queues TO PUBLIC;
 

@@ -475,6 +475,9 @@ queue_finish_entry(int e)
 	entry->state = ENTRY_FINISHED;
 	entry->next = db->finished_head;
 	db->finished_head = e;
+	/* there may be another attempt to make */
+	if (entry->status != RUN_SUCCEEDED)
+		wake = db->wake_on_finish = true;
 	/* last: the scheduler looks at the list without the lock */
 	if (wake)
 		dsched_wake_scheduler(entry->token.db);

@@ -31,6 +31,7 @@ PG_FUNCTION_INFO_V1(dsched_run_key);
 PG_FUNCTION_INFO_V1(dsched_next_run);
 PG_FUNCTION_INFO_V1(dsched_owner_node);
 PG_FUNCTION_INFO_V1(dsched_active_runs);
+PG_FUNCTION_INFO_V1(dsched_now);
 PG_FUNCTION_INFO_V1(dsched_members);
 PG_FUNCTION_INFO_V1(dsched_partition_list);
 
@@ -236,6 +237,13 @@ put_active_run(ReturnSetInfo *rsinfo, const ActiveRun *run, const char *username
 	values[i++] = Int32GetDatum(entry->pid);
 	Assert(i == lengthof(values));
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* _now(): the wall clock, or the test clock */
+Datum
+dsched_now(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(dsched_wall_now());
 }
 
 /* _active_runs(): what is queued and running in this database, of roles whose jobs the caller may see */

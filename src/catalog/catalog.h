@@ -196,6 +196,7 @@ typedef struct RunHistory
 	int32		attempt;		/* the latest; 0: none */
 	RunStatus	status;			/* of that attempt */
 	TimestampTz finished_at;	/* of that attempt; 0: none */
+	TimestampTz last_slot;		/* of that attempt's row, if it stands for several slots; 0 */
 	int32		failures;		/* attempts that failed, timed out or could not start */
 	int32		lost;			/* that ended with their process */
 } RunHistory;

@@ -325,6 +325,7 @@ run_history_add(RunHistory *history, const RunSeen *seen)
 		history->attempt = seen->key.attempt;
 		history->status = seen->status;
 		history->finished_at = seen->finished_at;
+		history->last_slot = seen->last_slot;
 	}
 }
 

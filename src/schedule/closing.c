@@ -30,18 +30,30 @@ typedef struct Lookup
 	RunHistory	history;
 } Lookup;
 
+/*
+ * Is it the slot after those of the last row?  Only then do the two make one: a row speaks for all slots from its first to its
+ * last.  Not where runs were open: each of them is looked up by its own key when the account that lists it is read again.
+ */
+static bool
+goes_on(const ClosedSlot *last, const ClosedSlot *slot)
+{
+	Job		   *job = timetable_find(slot->key.job_id);
+
+	return !last->was_open && !slot->was_open && job != NULL && job->usable && job->gen == slot->gen &&
+		slot->key.trigger_id == 0 &&
+		slot_next(&job->rule, last->last_slot != 0 ? last->last_slot : last->key.scheduled_for) == slot->key.scheduled_for;
+}
+
 /* A row for several slots of one job: the last one added goes on where this one begins. */
 static bool
 extend_last(const ClosedSlot *slot)
 {
 	ClosedSlot *last = closed_slots == NIL ? NULL : llast(closed_slots);
 
-	if (last == NULL || slot->status != last->status || (slot->status != RUN_SKIPPED && slot->status != RUN_CANCELLED) ||
-		slot->started_at != 0 || last->started_at != 0 || strcmp(slot->message, last->message) != 0 ||
+	if (last == NULL || slot->status != last->status || slot->status != RUN_SKIPPED ||
 		last->key.job_id != slot->key.job_id || last->gen != slot->gen || last->reason_text != slot->reason_text ||
 		last->reason != slot->reason || last->key.trigger_id != slot->key.trigger_id ||
-		last->key.attempt != slot->key.attempt ||
-		slot->key.scheduled_for <= (last->last_slot != 0 ? last->last_slot : last->key.scheduled_for))
+		last->key.attempt != 1 || slot->key.attempt != 1 || !goes_on(last, slot))
 		return false;
 	last->last_slot = slot->last_slot != 0 ? slot->last_slot : slot->key.scheduled_for;
 	last->slots += slot->slots;

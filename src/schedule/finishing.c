@@ -47,10 +47,15 @@ find_open_run(const RunEntry *entry)
 
 /* ---- counting -------------------------------------------------------------------------------------- */
 
-/* dsched itself pauses a job, and says so. */
+/* dsched itself pauses a job, and says so.  Until that has come back as a version of it no slot of it is started. */
 static void
 pause_job(Job *job, const char *problem)
 {
+	dlist_iter	iter;
+
+	job->pausing = true;
+	dlist_foreach(iter, &job->open)
+		run_consider(dlist_container(OpenRun, in_job, iter.cur));
 	sync_pause(job->job_id, problem);
 	notify_paused(job->job_id, job->job_name, job->username, problem);
 }
@@ -75,7 +80,7 @@ note_outcome(Job *job, RunStatus status)
 
 	if (status == RUN_SUCCEEDED)
 		set_failures(job, 0);
-	if (job->policy.max_failures == 0 || (status != RUN_FAILED && status != RUN_TIMED_OUT))
+	if (job->pausing || job->policy.max_failures == 0 || (status != RUN_FAILED && status != RUN_TIMED_OUT))
 		return;
 	set_failures(job, job->failures + 1);
 	if (job->failures < job->policy.max_failures)
@@ -128,9 +133,7 @@ next_attempt(OpenRun *run, RunReason reason)
 static void
 retry_run(OpenRun *run, TimestampTz finished_at)
 {
-	if (!run->retried)
-		scheduler.partitions[run->partition].nshown++;
-	run->retried = true;
+	run_show(run);
 	next_attempt(run, RUN_RETRY);
 	run->not_before = finished_at +
 		policy_retry_delay(&run->job->policy, run->key.job_id, run->key.scheduled_for, run->failures);
@@ -155,20 +158,28 @@ static void
 end_attempt(OpenRun *run, RunStatus status, TimestampTz finished_at)
 {
 	Job		   *job = run->job;
-	bool		retry = false;
+	bool		more = false;
+	bool		retry;
 	bool		of_schedule = job != NULL && run->key.trigger_id == 0 && run->gen == job->gen;
 
 	if (is_failure(status))
 	{
 		run->failures++;
-		retry = job != NULL && !run->cancelled && run->failures < job->policy.max_attempts &&
-			(of_schedule || run->key.trigger_id != 0);
+		more = job != NULL && run->failures < job->policy.max_attempts && (of_schedule || run->key.trigger_id != 0);
 	}
+	retry = more && !run->cancelled;
 	notify_run(&run->key, job != NULL ? job->job_name : run->orphan->job_name,
 			   job != NULL ? job->username : run->orphan->username, status, retry);
 	if (retry)
 	{
 		retry_run(run, finished_at != 0 ? finished_at : scheduler.now);
+		return;
+	}
+	if (more)
+	{
+		/* it failed just before it could be cancelled: its next attempt is, or the rows would say that there is to be one */
+		next_attempt(run, RUN_RETRY);
+		close_cancelled(run);
 		return;
 	}
 	if (of_schedule)
@@ -224,12 +235,17 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 static void
 fence_run(OpenRun *run)
 {
-	if (run->job == NULL || run->cancelled)
+	if (run->job == NULL)
 	{
 		close_run(run);
 		return;
 	}
 	next_attempt(run, RUN_RECOVERY);
+	if (run->cancelled)
+	{
+		close_cancelled(run);
+		return;
+	}
 	run->backlog = true;
 	run_consider(run);
 }

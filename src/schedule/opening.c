@@ -45,16 +45,12 @@ static void
 close_skipped(Job *job, TimestampTz slot, const char *reason)
 {
 	ClosedSlot	closed;
-	dlist_iter	iter;
 
 	describe_slot(&closed, job, slot);
 	closed.status = RUN_SKIPPED;
 	closed.reason_text = reason;
 	closing_add(&closed);
 	partition_touch(&scheduler.partitions[job->partition]);
-	/* what waits cannot be extended beyond it */
-	dlist_foreach(iter, &job->ranges)
-		dlist_container(SlotRange, in_job, iter.cur)->closed_up = true;
 }
 
 static void
@@ -164,7 +160,10 @@ has_room(const Job *job)
 
 /* ---- opening ------------------------------------------------------------------------------------ */
 
-/* The slot waits behind what its job has: with the slots before it, where these are of its kind. */
+/*
+ * The slot waits behind what its job has: with the slots before it, where these are of its kind and none lies between them that is
+ * open or closed already.
+ */
 static void
 wait_behind(Job *job, TimestampTz slot, RunReason reason, bool backlog)
 {
@@ -178,7 +177,8 @@ wait_behind(Job *job, TimestampTz slot, RunReason reason, bool backlog)
 		if (range->trigger_id == 0)
 			last = range;
 	}
-	if (last == NULL || last->closed_up || last->gen != job->gen || last->reason != reason || last->backlog != backlog)
+	if (last == NULL || last->gen != job->gen || last->reason != reason || last->backlog != backlog ||
+		slot_next(&job->rule, last->last) != slot)
 		(void) range_open(job, slot, slot, reason, backlog);
 	else
 	{
@@ -383,7 +383,7 @@ note_ahead(Job *job)
 {
 	Partition  *partition = &scheduler.partitions[job->partition];
 
-	if (job->ahead == partition->ahead_round || partition->nblocked == 0)
+	if (job->ahead == partition->ahead_round || !partition->behind)
 		return;
 	job->ahead = partition->ahead_round;
 	partition->nahead++;
@@ -397,6 +397,7 @@ move_watermark(Partition *partition)
 
 	if (blocked == NULL)
 	{
+		partition->behind = false;
 		if (partition->watermark >= scheduler.now)
 			return;
 		partition->watermark = scheduler.now;
@@ -427,7 +428,7 @@ dispatch_due_slots(void)
 		TimestampTz limit = scheduler.now;
 
 		/* a clock that is behind the former owner's: its watermark says that these slots are accounted for */
-		if (partition->nblocked == 0 && partition->watermark > limit)
+		if (!partition->behind && partition->watermark > limit)
 			limit = partition->watermark;
 		if (node->time > limit || (node->time > scheduler.now && !throttle_may_open(job)))
 			break;
@@ -444,8 +445,12 @@ dispatch_due_slots(void)
 	}
 	/* not before all of them are open: till then the watermark says which of them are in no account yet */
 	for (int i = 0; i < dsched_partitions; i++)
-		if (opened[i])
-			move_watermark(&scheduler.partitions[i]);
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		if (opened[i] || (partition->behind && partition->nblocked == 0 && partition->step == STEP_ACTIVE))
+			move_watermark(partition);
+	}
 }
 
 /* ---- going on ------------------------------------------------------------------------------------ */

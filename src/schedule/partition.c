@@ -138,7 +138,7 @@ forget(Partition *partition)
 	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
 	partition->done_triggers = NIL;
-	partition->dirty = partition->writing = false;
+	partition->dirty = partition->writing = partition->behind = false;
 	partition->epoch = 0;
 	partition->seq = partition->state_mod = partition->jobrev = 0;
 	partition->retry_at = 0;
@@ -234,7 +234,7 @@ begin_drain(Partition *partition)
 
 	partition->step = STEP_DRAINING;
 	partition->drain_until = scheduler.boot + patience;
-	if (partition->nblocked == 0 && watermark_may_move())
+	if (!partition->behind && watermark_may_move())
 	{
 		partition->watermark = Max(partition->watermark, scheduler.now);
 		partition->watermark_job = KEYS_MAX_ID;
@@ -445,8 +445,8 @@ describe_range(SlotRange *range, PartitionState *out)
 	pending->job_id = range->job->job_id;
 	pending->gen = range->gen;
 	pending->slot = range->next;
-	pending->slot_to = range->last;
 	pending->slots = (int32) Min(slot_count(range_rule(range), range->next, range->last, &newest, NULL), PG_INT32_MAX);
+	pending->slot_to = Max(newest, range->next);
 	pending->trigger_id = range->trigger_id;
 	strlcpy(pending->reason, run_reason_name(range->reason), sizeof(pending->reason));
 	out->npending++;
@@ -536,7 +536,7 @@ partition_describe(Partition *partition, bool clean, PartitionState *out)
 	out->watermark_job = partition->watermark_job;
 	out->clean = clean;
 	out->pending = palloc(sizeof(PendingRun) * Min(partition->nopen + 1, CODEC_MAX_ENTRIES));
-	if (partition->nblocked > 0)
+	if (partition->behind)
 		describe_ahead(partition, out);
 	dlist_foreach(iter, &partition->ranges)
 		describe_range(dlist_container(SlotRange, in_partition, iter.cur), out);
@@ -592,7 +592,7 @@ checkpoint_etcd(void)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
-		if (partition->step == STEP_ACTIVE && partition->nblocked == 0 && !partition->dirty && watermark_may_move() &&
+		if (partition->step == STEP_ACTIVE && !partition->behind && !partition->dirty && watermark_may_move() &&
 			scheduler.now - partition->watermark > QUIET_WATERMARK_US)
 		{
 			partition->watermark = scheduler.now;

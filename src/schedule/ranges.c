@@ -125,7 +125,6 @@ range_exclude(SlotRange *range, TimestampTz slot)
 		return true;
 	}
 	range->last = slot - 1;
-	range->closed_up = true;
 	partition_touch(&scheduler.partitions[range->partition]);
 	if (is_empty(&rest))
 		return true;
@@ -174,6 +173,14 @@ is_known(SlotRange *range, TimestampTz slot, RunHistory *history)
 	return history->attempt != 0 && history_is_final(range->job, history);
 }
 
+/* The row of the slot that was just taken out may stand for those after it, too. */
+static void
+pass_closed(SlotRange *range, const RunHistory *history)
+{
+	if (history->last_slot != 0 && range->next != 0 && range->next <= history->last_slot)
+		range->next = slot_next(range_rule(range), history->last_slot);
+}
+
 /* ---- closing ------------------------------------------------------------------------------------ */
 
 /* One row for the slots from first to last, n of them. */
@@ -198,19 +205,46 @@ close_slots(const SlotRange *range, TimestampTz first, TimestampTz last, int64 n
 	partition_touch(&scheduler.partitions[range->partition]);
 }
 
-/* Those that may have rows, one by one. */
+/* From the first slot that has no row to the last before this one. */
+static void
+close_without_rows(const SlotRange *range, TimestampTz first, TimestampTz before, RunStatus status, const char *reason)
+{
+	TimestampTz newest;
+	int64		n;
+
+	if (first == 0)
+		return;
+	n = slot_count(range_rule(range), first, before - 1, &newest, NULL);
+	close_slots(range, first, newest, n, status, reason);
+}
+
+/* Those that may have rows are looked up one by one; those that have none go together, and with the rest of the range. */
 static void
 close_unsure(SlotRange *range, TimestampTz until, RunStatus status, const char *reason)
 {
+	TimestampTz without = 0;	/* the first of those right before next that have no row; 0: none */
+
 	while (range->unsure > 0 && !is_empty(range) && range->next <= until)
 	{
 		TimestampTz slot = range->next;
 		RunHistory	history;
 		ClosedSlot	closed;
+		bool		known = is_known(range, slot, &history);
 
 		range->next = slot_next(range_rule(range), slot);
-		if (is_known(range, slot, &history))
+		if (!known && history.attempt == 0)
+		{
+			if (without == 0)
+				without = slot;
 			continue;
+		}
+		close_without_rows(range, without, slot, status, reason);
+		without = 0;
+		if (known)
+		{
+			pass_closed(range, &history);
+			continue;
+		}
 		describe_slot(&closed, range->job, slot);
 		closed.key.trigger_id = range->trigger_id;
 		closed.key.attempt = history.attempt + 1;
@@ -222,6 +256,8 @@ close_unsure(SlotRange *range, TimestampTz until, RunStatus status, const char *
 			describe_cancelled(&closed);
 		closing_add(&closed);
 	}
+	if (without != 0)
+		range->next = without;
 }
 
 /* Ends the range: its slots up to 'until' get this outcome, those after it do not exist. */
@@ -290,7 +326,21 @@ settle_unsure(SlotRange *range, OpenRun *run)
 		run->lost = history.lost;
 		return true;
 	}
+	pass_closed(range, &history);
 	return resume_run(run, &history, "the process that ran it");
+}
+
+/* Has the next slot been started by somebody before us? */
+static bool
+next_is_known(const SlotRange *range)
+{
+	RunKey		key = {range->next, range->job->job_id, range->trigger_id, 1};
+	RunHistory	history;
+
+	if (is_open(range, range->next) || run_find_executor(&key, range->partition, NULL) >= 0)
+		return true;
+	/* after that, so that what ends in between is seen */
+	return run_history_in_transaction(&key, &history) && history.attempt != 0;
 }
 
 /* Opens the next slot; false: there is none left, and the range is gone.  *run: NULL if none was opened this time. */
@@ -299,11 +349,15 @@ range_take(SlotRange *range, OpenRun **run)
 {
 	Partition  *partition = &scheduler.partitions[range->partition];
 	int64		trigger_id = range->trigger_id;
-	bool		late = range->unsure == 0 && settle_late(range);
+	bool		late;
 	TimestampTz slot;
 	RunKey		key = {0, range->job->job_id, trigger_id, 1};
 
 	*run = NULL;
+	/* one at a time: what has been started before stands at the beginning, without a gap */
+	if (range->unsure > 0 && range->job->policy.overlap != OVERLAP_ALLOW && !is_empty(range) && !next_is_known(range))
+		range->unsure = 0;
+	late = range->unsure == 0 && settle_late(range);
 	if (!is_empty(range))
 	{
 		slot = key.scheduled_for = range->next;

@@ -14,7 +14,7 @@
  * session that is gone, was an attempt that died: it is recorded as lost and the next attempt opens.
  *
  * After a crash of this server the recovered runs carry a committed start row and run one at a time, so that
- * one that takes the server down is found and in the end paused (MAX_LOST) rather than run for ever.
+ * one that takes the server down is found and in the end paused (max_lost) rather than run for ever.
  */
 #include "postgres.h"
 
@@ -71,6 +71,7 @@ static RunSeen *started = NULL; /* start rows without an end */
 static int	nstarted = 0;
 static RunningEntry *running = NULL;
 static int	nrunning = 0;
+static TimestampTz rows_from;	/* the scheduled time from which they were read */
 static Partition *current;		/* for the callbacks */
 static HTAB *done = NULL;		/* of current->taken.done, by job */
 
@@ -82,14 +83,29 @@ is_final(RunStatus status)
 	return status != RUN_STATUS_NONE && status != RUN_RUNNING && status != RUN_LOST;
 }
 
-/* Pending runs are looked up one by one, so that an old one does not make us read all rows since. */
+/*
+ * Pending runs are looked up one by one, so that an old one does not make us read all rows since.  But of a job whose failures are
+ * counted we have to see what has become of the slots of a range that was pending.
+ */
 static TimestampTz
 look_back(Partition **partitions, int n)
 {
 	TimestampTz from = scheduler.now;
 
 	for (int i = 0; i < n; i++)
-		from = Min(from, partitions[i]->taken.watermark);
+	{
+		PartitionState *state = &partitions[i]->taken;
+
+		from = Min(from, state->watermark);
+		for (int k = 0; k < state->npending; k++)
+		{
+			PendingRun *pending = &state->pending[k];
+			Job		   *job = pending->attempt == 0 && pending->trigger_id == 0 ? timetable_find(pending->job_id) : NULL;
+
+			if (job != NULL && job->policy.max_failures > 0)
+				from = Min(from, pending->slot);
+		}
+	}
 	return from;
 }
 
@@ -141,6 +157,35 @@ note_slot(const RunKey *key, int64 gen)
 	seen->gen = gen;
 }
 
+/*
+ * The rows by which the first slots of a range that waited were closed together, after the account was written: such a row begins
+ * before the rows that are read, and may go beyond the watermark.
+ */
+static void
+note_closed_range(const PendingRun *pending)
+{
+	Job		   *job = timetable_find(pending->job_id);
+	TimestampTz slot = pending->slot;
+
+	if (job == NULL || !job->usable || job->gen != pending->gen)
+		return;
+	for (int without = 0; slot != 0 && slot <= pending->slot_to && without < 2; slot = slot_next(&job->rule, slot))
+	{
+		RunSeen		row = {{slot, pending->job_id, 0, 1}};
+		RunHistory	history;
+
+		run_history(&row.key, &history);
+		without += history.attempt == 0;
+		if (history.last_slot == 0)
+			continue;
+		row.gen = pending->gen;
+		row.status = history.status;
+		row.last_slot = history.last_slot;
+		ranges[nranges++] = row;
+		break;
+	}
+}
+
 /* The runs that executors of this server are making for our database. */
 static void
 list_running(void)
@@ -167,6 +212,7 @@ read_everything(void *arg)
 {
 	Reading    *reading = arg;
 	HASHCTL		ctl = {0};
+	int			nwaiting = 0;
 
 	MemoryContextSwitchTo(scheduler.turn);
 	list_running();				/* before the rows: what ends in between is then seen in one of them */
@@ -174,8 +220,11 @@ read_everything(void *arg)
 	ctl.entrysize = sizeof(SlotRows);
 	ctl.hcxt = scheduler.turn;
 	rows = hash_create("dsched recovery", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	found = run_read_since(reading->from, &nfound);
-	ranges = palloc(sizeof(RunSeen) * Max(nfound, 1));
+	rows_from = reading->from;
+	found = run_read_since(rows_from, &nfound);
+	for (int i = 0; i < reading->n; i++)
+		nwaiting += reading->partitions[i]->taken.npending;
+	ranges = palloc(sizeof(RunSeen) * Max(nfound + nwaiting, 1));
 	nranges = 0;
 	for (int i = 0; i < nfound; i++)
 		note_row(&found[i]);
@@ -193,6 +242,8 @@ read_everything(void *arg)
 
 			if (pending->attempt > 0)
 				note_slot(&key, pending->gen);
+			else if (pending->trigger_id == 0)
+				note_closed_range(pending);
 		}
 	}
 }
@@ -288,7 +339,12 @@ open_recovered(Job *job, const RunKey *key, const PendingRun *pending, const cha
 		run->failures = pending->failures;
 		run->lost = pending->lost;
 		run->not_before = pending->not_before;
+		if (run->not_before != 0)
+			run_show(run);
 	}
+	/* the clock was set back meanwhile */
+	if (run->due > scheduler.now)
+		run->not_before = Max(run->not_before, run->due);
 	run->careful = run->lost > 0 || scheduler.unclean;
 	if (take_up(run))
 	{
@@ -508,6 +564,19 @@ recount_failures(void)
 
 		if (job != NULL && job->partition == current->number)
 			set_failures(job, state->failing[i].failures);
+	}
+	/* slots that were open by the state, and are older than the rows that were read */
+	for (int i = 0; i < state->npending; i++)
+	{
+		const PendingRun *pending = &state->pending[i];
+		RunKey		key = {pending->slot, pending->job_id, pending->trigger_id, pending->attempt};
+		Job		   *job = timetable_find(pending->job_id);
+		SlotRows   *seen = find_rows(&key);
+
+		if (job != NULL && job->policy.max_failures > 0 && job->active && job->gen == pending->gen &&
+			pending->attempt > 0 && pending->trigger_id == 0 && pending->slot < rows_from &&
+			seen != NULL && history_is_final(job, &seen->history))
+			note_outcome(job, seen->history.status);
 	}
 	for (int i = 0; i < nfound; i++)
 	{

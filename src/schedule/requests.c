@@ -137,6 +137,8 @@ open_requested(Partition *partition, Job *job, const RunKey *key, RunReason reas
 		run->failures = known->failures;
 		run->lost = known->lost;
 		run->not_before = known->not_before;
+		if (run->not_before != 0)
+			run_show(run);
 	}
 	taken_up = run_take_up(run);
 	/* after that, so that what ends in between is seen; a table that cannot be read now does no harm: the executor meets the row */
@@ -173,10 +175,24 @@ run_now(Partition *partition, Job *job, const TriggerDef *trigger)
 
 /* ---- backfill --------------------------------------------------------------------------------------- */
 
+/* What was left of it: there are several such ranges if a slot between them was cancelled. */
+static void
+add_rest(Job *job, const SlotRange *whole, TimestampTz first, TimestampTz last)
+{
+	SlotRange	range = *whole;
+
+	range.next = first;
+	range.last = last;
+	range.rule = MemoryContextAlloc(scheduler.context, sizeof(SlotRule));
+	*range.rule = *whole->rule;
+	(void) range_add(job, &range);
+}
+
 static void
 backfill(Partition *partition, Job *job, const TriggerDef *trigger)
 {
 	SlotRange	range = {0};
+	SlotRange  *waiting;
 	bool		known = false;
 	PendingRun	pending;
 
@@ -194,26 +210,23 @@ backfill(Partition *partition, Job *job, const TriggerDef *trigger)
 	slot_rule_narrow(range.rule, trigger->first, trigger->last);
 	range.next = slot_next(range.rule, trigger->first - 1);
 
+	/* while this one is there it is not done with, whatever becomes of its runs */
+	waiting = range_add(job, &range);
 	while (take_known(partition, trigger->trigger_id, &pending))
 	{
 		RunKey		key = {pending.slot, pending.job_id, pending.trigger_id, pending.attempt};
 
+		known = true;
 		if (pending.attempt > 0)
 			open_requested(partition, job, &key, RUN_BACKFILL, &pending);
 		else
-			range.next = pending.slot;
-		known |= pending.attempt == 0;
+			add_rest(job, waiting, pending.slot, pending.slot_to);
 	}
-	/* its runs were open, and nothing was left of the range */
-	if (!known && is_taken_in(partition, trigger->trigger_id))
-	{
-		pfree(range.rule);
-		return;
-	}
-	if ((uint64) trigger->rule != slot_rule_hash(&job->rule))
-		range_close(range_add(job, &range), PG_INT64_MAX, RUN_SKIPPED, "redefined");
-	else
-		(void) range_add(job, &range);
+	if (known)
+		range_close(waiting, waiting->next - 1, RUN_SKIPPED, NULL);
+	else if (waiting->next == 0)
+		range_close(waiting, PG_INT64_MAX, RUN_SKIPPED, NULL);
+	backfills_redefined(job);
 }
 
 /* The job has another definition: what is left of backfills of another schedule is not run by it. */

@@ -69,7 +69,7 @@ forget_run(OpenRun *run)
 		throttle_closed(run->opened_in, run->partition);
 		scheduler.partitions[run->partition].nslots--;
 	}
-	scheduler.partitions[run->partition].nshown -= run->retried;
+	scheduler.partitions[run->partition].nshown -= run->shown;
 	if (run->orphan != NULL)
 		pfree(run->orphan);
 	pfree(run);
@@ -198,13 +198,12 @@ run_is_running(const OpenRun *run)
 	return running;
 }
 
-/* Takes up a run that an executor is making under the partition's epoch, as its scheduler died; false: none is. */
-bool
-run_take_up(OpenRun *run)
+/* The entry of a run, whatever its attempt is (*attempt), that an executor is making under the partition's epoch; -1: none is. */
+int
+run_find_executor(const RunKey *key, int partition, int32 *attempt)
 {
-	uint64		epoch = scheduler.partitions[run->partition].epoch;
+	uint64		epoch = scheduler.partitions[partition].epoch;
 	int			found = -1;
-	int32		attempt = 0;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	for (int i = 0; i < dsched_shared->max_executors && found < 0; i++)
@@ -215,21 +214,28 @@ run_take_up(OpenRun *run)
 		if (executor->state != EXECUTOR_BUSY || executor->entry < 0)
 			continue;
 		entry = &dsched_shared->entries[executor->entry];
-		if (entry->token.db == scheduler.db && entry->token.epoch == epoch &&
-			entry->key.job_id == run->key.job_id && entry->key.scheduled_for == run->key.scheduled_for &&
-			entry->key.trigger_id == run->key.trigger_id)
-		{
-			found = executor->entry;
-			attempt = entry->key.attempt;
-		}
+		if (entry->token.db != scheduler.db || entry->token.epoch != epoch || entry->key.job_id != key->job_id ||
+			entry->key.scheduled_for != key->scheduled_for || entry->key.trigger_id != key->trigger_id)
+			continue;
+		found = executor->entry;
+		if (attempt != NULL)
+			*attempt = entry->key.attempt;
 	}
 	LWLockRelease(dsched_shared->queue_lock);
-	if (found < 0)
+	return found;
+}
+
+/* Takes up a run that an executor is still making, as its scheduler died; false: none is. */
+bool
+run_take_up(OpenRun *run)
+{
+	int			entry = run_find_executor(&run->key, run->partition, &run->key.attempt);
+
+	if (entry < 0)
 		return false;
-	run->key.attempt = attempt;
 	run->careful = false;
 	run_wait_nowhere(run);
-	run_is_queued(run, found);
+	run_is_queued(run, entry);
 	return true;
 }
 
@@ -274,6 +280,7 @@ describe_run(ClosedSlot *closed, const OpenRun *run)
 	closed->gen = run->gen;
 	closed->reason = run->reason;
 	closed->epoch = scheduler.partitions[run->partition].epoch;
+	closed->was_open = true;
 }
 
 void

@@ -84,6 +84,7 @@ typedef struct Job
 	bool		advancing;		/* in scheduler.advancing */
 	dlist_node	to_advance;
 	int32		failures;		/* runs in a row that failed; counted if the policy asks for it */
+	bool		pausing;		/* paused by us, which its row does not say yet */
 	int64		period;			/* order.c: shortest distance of its slots; -1: it has none; 0: not yet known */
 	int64		period_gen;		/* of this generation */
 	int64		fair_tag;		/* order.c: its last rank by round robin */
@@ -149,7 +150,7 @@ typedef struct OpenRun
 	bool		backlog;		/* opened late, or asked for: a slot that comes due meanwhile waits for it */
 	bool		careful;		/* after a crash: with a start row, one at a time */
 	bool		of_backfill;	/* its trigger_id is that of a backfill */
-	bool		retried;		/* counted in nshown: waits for its next attempt, or has */
+	bool		shown;			/* counted in nshown: it could not start at once, or waits for its next attempt */
 	bool		cancelled;		/* it is to end as cancelled, whatever comes of this attempt but success */
 	int64		cancel_id;		/* the request to cancel it, done when it is closed; 0 */
 	int32		failures;		/* attempts that failed */
@@ -176,7 +177,6 @@ typedef struct SlotRange
 	TimestampTz next;			/* a slot */
 	TimestampTz last;			/* inclusive; not necessarily a slot */
 	bool		backlog;
-	bool		closed_up;		/* the slot after last is in no range: it begins a new one */
 	int			unsure;			/* so many of the next slots may have rows already */
 	uint64		rule_hash;		/* of a backfill: of the schedule that was meant */
 } SlotRange;
@@ -205,7 +205,7 @@ typedef struct Partition
 	int64		watermark_job;
 	TimestampTz local_watermark;	/* as last written to the table */
 	bool		local_dirty;	/* the table's copy is older than the account */
-	int			nshown;			/* ranges and retries in the account, which people look for in the table's copy */
+	int			nshown;			/* what waits, for people who look for it in the table's copy of the account */
 	bool		shown;			/* there are some in that copy */
 	dlist_head	jobs;			/* all jobs that hash to it, owned or not */
 	dlist_head	open;			/* OpenRuns */
@@ -213,7 +213,8 @@ typedef struct Partition
 	int			nopen;			/* of both */
 	int			nslots;			/* of these, those that count towards MAX_OPEN_RUNS_IN_ALL: all but requests */
 	int			nblocked;		/* jobs whose next slot has to wait until there is room */
-	int			nahead;			/* jobs of which slots after the watermark are accounted for, while some are blocked */
+	bool		behind;			/* the watermark is: slots before now are not opened, or were not when it was last moved */
+	int			nahead;			/* jobs of which slots after the watermark are accounted for, while it is behind */
 	uint32		ahead_round;	/* counts the counts of them; from 1 */
 	int			nfailing;		/* jobs with failures in a row */
 	bool		dirty;			/* state differs from what was written */
@@ -313,6 +314,7 @@ extern void run_is_queued(OpenRun *run, int entry);
 extern void run_is_not_queued(OpenRun *run);
 extern bool run_withdraw(OpenRun *run);	/* out of the queue; false: an executor has it, or it was not there */
 extern bool run_is_running(const OpenRun *run);
+extern int	run_find_executor(const RunKey *key, int partition, int32 *attempt);
 extern bool run_take_up(OpenRun *run);	/* an executor is making it; false: none is */
 extern bool run_is_void(const OpenRun *run);
 extern void run_close_void(OpenRun *run);
@@ -355,6 +357,7 @@ extern bool range_take(SlotRange *range, OpenRun **run);	/* false: it is at its 
 
 /* waiting.c */
 extern void waiting_init(void);
+extern void run_show(OpenRun *run); /* people may look for it: it waits */
 extern void run_consider(OpenRun *run);	/* something changed that its start depends on */
 extern void run_wait_nowhere(OpenRun *run);
 extern void job_consider(Job *job);
@@ -413,6 +416,7 @@ typedef struct ClosedSlot
 	char		sqlstate[6];
 	char		message[256];
 	bool		replaces;		/* a start row with this key may be there: overwrite it */
+	bool		was_open;		/* it is about an open run */
 } ClosedSlot;
 
 /* run_history() in a transaction of its own, if there is none; false if the table cannot be read now. */

@@ -82,7 +82,7 @@ write_states(void *arg)
 
 		if (partition->step != STEP_ACTIVE && partition->step != STEP_DRAINING && partition->step != STEP_FINAL)
 			continue;
-		if (partition->step == STEP_ACTIVE && partition->nblocked == 0 && scheduler.etcd == NULL && watermark_may_move() &&
+		if (partition->step == STEP_ACTIVE && !partition->behind && scheduler.etcd == NULL && watermark_may_move() &&
 			partition->watermark < scheduler.now)
 		{
 			/* all that is due was opened in this turn */

@@ -138,6 +138,7 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	strlcpy(job->queue, row->queue ? row->queue : "", sizeof(job->queue));
 	job->active = row->active;
 	job->applied = applied;
+	job->pausing = false;
 	job->role_checked = 0;
 	job->usable = slot_rule_make(row, &job->rule, &problem);
 	/* one that can run again loses the mark when it does; why a job was paused stays */
@@ -202,6 +203,9 @@ timetable_put(const JobRow *row, bool applied)
 		if (job->usable)
 			job->held_since = 0;
 	}
+	/* in another queue, perhaps, which has room */
+	if (job->blocked != NULL)
+		timetable_plan_slot(job, job->next_slot);
 	backfills_redefined(job);
 	job_advance_later(job);
 	return job;

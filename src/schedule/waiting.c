@@ -14,9 +14,10 @@
  *
  * Throttle queues (dsched.create_queue).  max_running bounds the runs of its jobs that this instance has handed to executors and
  * not got back; rate_limit their starts in any window of length "per", exactly, by the times of the last rate_limit starts (a process
- * that has just begun knows of none).  With scope cluster the limits are shared by ownership: permit number i of n belongs to partition
- * i * partitions / n, and an instance has the permits of the partitions that it owns; so the shares add up to the limit as long as
- * there are as many permits as owners.  Whoever owns partitions has one permit at least, or its jobs would never run.
+ * that has just begun knows of none).  With scope cluster each owner has a share.  Of max_running n the owner that is number k of m by name has
+ * n * (k + 1) / m - n * k / m, so that the shares differ by one at most and add up to n; but one at least, or its jobs would never run, so
+ * with fewer permits than owners there are as many as owners.  Of a rate each has as much as it has of the partitions.  When owners come or go,
+ * what runs already runs on, and for the moment until all have heard of it the shares may add up to more.
  */
 #include "postgres.h"
 
@@ -56,7 +57,10 @@ static Heap later_boot;
 static Heap careful;
 static HTAB *queues = NULL;
 static uint64 queues_version = 0;
-static int	owned_partitions = -1;	/* when the shares were computed */
+/* when the shares were computed */
+static int	owned_partitions = -1;
+static int	owners = 1;
+static int	owners_before = 0;
 static int64 sequence = 0;		/* of runs that became ready, for equal ranks */
 
 static void *
@@ -102,24 +106,62 @@ count_owned_partitions(void)
 	return n;
 }
 
+/* How many own partitions, and how many of these are before us by name. */
+static void
+count_owners(int *count, int *before_us)
+{
+	const char *us = dsched_my_node();
+	const char *names[DSCHED_MAX_PARTITIONS];
+	int			n = 0;
+
+	*count = 1;
+	*before_us = 0;
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		const char *owner = scheduler.slot->partitions[i].owner;
+		int			k = 0;
+
+		if (owner[0] == '\0' || strcmp(owner, us) == 0)
+			continue;
+		while (k < n && strcmp(names[k], owner) != 0)
+			k++;
+		if (k < n)
+			continue;
+		names[n++] = owner;
+		*before_us += strcmp(owner, us) < 0;
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	*count += n;
+}
+
 /* Our part of a limit of the whole cluster. */
 static int32
 share_of_permits(int32 permits)
 {
-	int32		share = 0;
+	int32		share = (int32) ((int64) permits * (owners_before + 1) / owners - (int64) permits * owners_before / owners);
 
-	if (permits >= dsched_partitions)
-	{
-		for (int i = 0; i < dsched_partitions; i++)
-			if (scheduler.partitions[i].step == STEP_ACTIVE)
-				share += (int32) ((int64) permits * (i + 1) / dsched_partitions - (int64) permits * i / dsched_partitions);
-	}
-	else
-	{
-		for (int32 i = 0; i < permits; i++)
-			share += scheduler.partitions[i * dsched_partitions / permits].step == STEP_ACTIVE;
-	}
 	return Max(share, 1);
+}
+
+/* The ring of starts for another limit, with the latest of those that are known. */
+static void
+resize_starts(ThrottleQueue *queue, int32 rate_limit)
+{
+	TimestampTz *starts;
+	int			kept = Min(queue->nstarts, rate_limit);
+
+	if (rate_limit == queue->rate_limit)
+		return;
+	starts = rate_limit > 0 ? MemoryContextAllocHuge(scheduler.context, sizeof(TimestampTz) * rate_limit) : NULL;
+	for (int i = 0; i < kept; i++)
+		starts[i] = queue->starts[(queue->next_start + queue->rate_limit - kept + i) % queue->rate_limit];
+	if (queue->starts != NULL)
+		pfree(queue->starts);
+	queue->starts = starts;
+	queue->rate_limit = rate_limit;
+	queue->nstarts = kept;
+	queue->next_start = rate_limit > 0 ? kept % rate_limit : 0;
 }
 
 static void
@@ -146,15 +188,7 @@ set_limits(ThrottleQueue *queue)
 	}
 	queue->limited = queue->max_running > 0 || rate_limit > 0;
 	queue->per = per;
-	if (rate_limit == queue->rate_limit)
-		return;
-	/* a change of the limit forgets the starts before it */
-	if (queue->starts != NULL)
-		pfree(queue->starts);
-	queue->starts = rate_limit > 0 ?
-		MemoryContextAllocHuge(scheduler.context, sizeof(TimestampTz) * rate_limit) : NULL;
-	queue->rate_limit = rate_limit;
-	queue->nstarts = queue->next_start = 0;
+	resize_starts(queue, rate_limit);
 }
 
 static ThrottleQueue *
@@ -181,11 +215,18 @@ look_at_limits(void)
 	HASH_SEQ_STATUS status;
 	ThrottleQueue *queue;
 	int			owned = count_owned_partitions();
+	int			count = 1;
+	int			before = 0;
 
-	if (queues_version == sync_queues_version() && (owned == owned_partitions || scheduler.etcd == NULL))
+	if (scheduler.etcd != NULL)
+		count_owners(&count, &before);
+	if (queues_version == sync_queues_version() &&
+		((owned == owned_partitions && count == owners && before == owners_before) || scheduler.etcd == NULL))
 		return;
 	queues_version = sync_queues_version();
 	owned_partitions = owned;
+	owners = count;
+	owners_before = before;
 	hash_seq_init(&status, queues);
 	while ((queue = hash_seq_search(&status)) != NULL)
 		set_limits(queue);
@@ -258,13 +299,14 @@ throttle_may_open(const Job *job)
 	const Partition *partition = &scheduler.partitions[job->partition];
 
 	return partition->nslots < MAX_OPEN_RUNS_IN_ALL &&
-		(partition->nblocked == 0 || partition->nahead < MAX_JOBS_AHEAD) &&
+		(!partition->behind || partition->nahead < MAX_JOBS_AHEAD) &&
 		find_queue(job->queue)->open[job->partition] < MAX_OPEN_RUNS;
 }
 
 void
 throttle_block(Job *job, TimestampTz due)
 {
+	Partition  *partition = &scheduler.partitions[job->partition];
 	TimestampTz slot = job->next_slot;
 
 	timetable_unplan(job);
@@ -272,12 +314,13 @@ throttle_block(Job *job, TimestampTz due)
 	job->blocked = find_queue(job->queue);
 	if (!minheap_insert(&job->blocked->blocked[job->partition], &job->next, due, job->job_id))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	if (scheduler.partitions[job->partition].nblocked++ == 0)
-	{
-		/* from now on it is counted who goes on */
-		scheduler.partitions[job->partition].nahead = 0;
-		scheduler.partitions[job->partition].ahead_round++;
-	}
+	partition->nblocked++;
+	if (partition->behind)
+		return;
+	/* from now on it is counted who goes on */
+	partition->behind = true;
+	partition->nahead = 0;
+	partition->ahead_round++;
 }
 
 void
@@ -361,6 +404,27 @@ is_its_turn(const OpenRun *run)
 	return run->job->policy.overlap == OVERLAP_ALLOW || &run->in_job == dlist_head_node(&run->job->open);
 }
 
+void
+run_show(OpenRun *run)
+{
+	if (run->shown)
+		return;
+	run->shown = true;
+	scheduler.partitions[run->partition].nshown++;
+	partition_touch(&scheduler.partitions[run->partition]);
+}
+
+/* It may start, if it is the first of its queue and that has room. */
+static void
+wait_in_queue(OpenRun *run)
+{
+	ThrottleQueue *queue = find_queue(run->job->queue);
+
+	if (queue->ready.count > 0 || next_start(queue) != 0)
+		run_show(run);
+	wait_in(run, &queue->ready, run->rank);
+}
+
 /* Puts a run where it has to wait now. */
 void
 run_consider(OpenRun *run)
@@ -376,7 +440,9 @@ run_consider(OpenRun *run)
 		wait_in(run, &find_queue("")->ready, PG_INT64_MIN);
 		return;
 	}
-	if (!is_its_turn(run) || !run->job->applied)
+	if (!is_its_turn(run))
+		run_show(run);
+	if (!is_its_turn(run) || !run->job->applied || (run->job->pausing && run->key.trigger_id == 0))
 		return;
 	if (run->retry_at > scheduler.boot)
 		wait_in(run, &later_boot, run->retry_at);
@@ -390,7 +456,7 @@ run_consider(OpenRun *run)
 		if (run->careful && scheduler.unclean)
 			wait_in(run, &careful, run->rank);
 		else
-			wait_in(run, &find_queue(run->job->queue)->ready, run->rank);
+			wait_in_queue(run);
 	}
 }
 

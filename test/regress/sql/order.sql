@@ -210,6 +210,24 @@ CALL rest();
 SELECT nth, job_name FROM ran;
 CALL tidy();
 
+-- A job of which many runs may be made at once does not keep the others waiting for all of them: they take turns.
+SELECT dsched.schedule('blocker', '0 0 7 1 1 *', 'TABLE gate') > 0 AS defined;
+SELECT dsched.schedule('wide', '0 0 1 1 *', :'logs', overlap => 'allow') > 0 AS defined;
+SELECT count(dsched.schedule(name, '10 0 7 1 1 *', :'logs')) FROM unnest('{a,b,c}'::text[]) name;
+CALL rest();
+BEGIN;
+LOCK TABLE gate;
+SELECT clock_set('2044-01-01 07:00:00');
+SELECT wait_until($$ SELECT count(*) = 1 FROM dsched.runs WHERE status = 'running' $$);
+\! psql -X -qAt -d regression -c "SELECT dsched.backfill('wide', '2036-06-01', '2043-06-01') > '' AS asked"
+SELECT wait_until($$ SELECT count(*) = 7 FROM dsched.runs WHERE status = 'queued' $$);
+CALL come_due('2044-01-01 07:00:10', 10);
+COMMIT;
+CALL rest();
+SELECT min(nth) AS first, max(nth) AS last, count(*) FROM ran WHERE job_name = 'wide';
+SELECT max(nth) <= 5 AS "the others were among the first" FROM ran WHERE job_name IN ('a', 'b', 'c');
+CALL tidy();
+
 -- Bad values, and who may set it.
 ALTER SYSTEM RESET dsched.dispatch_policy;
 SELECT pg_reload_conf();

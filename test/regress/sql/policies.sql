@@ -205,6 +205,7 @@ SELECT dsched.pause('changed') > 0 AS paused;
 SELECT dsched.resume('changed') > 0 AS resumed;
 SELECT wait_until($$ SELECT sum(slots) = 8 FROM dsched.runs WHERE status = 'waiting' $$);
 SELECT dsched.alter_job('changed', schedule => '0 4 * * *') > 0 AS altered;
+SELECT wait_until($$ SELECT sum(slots) = 8 FROM dsched.runs WHERE status = 'skipped' $$);
 SELECT pg_advisory_unlock(7);
 CALL rest();
 SELECT scheduled_for, last_slot, trigger, reason, status, slots, logged FROM outcomes ORDER BY scheduled_for;

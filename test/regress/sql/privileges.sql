@@ -122,11 +122,17 @@ SELECT username, job_name FROM dsched.jobs WHERE username = 'alice';
 SET SESSION AUTHORIZATION boss;
 SELECT dsched.unschedule('report', username => 'alice') = :alice_id AS gone;
 
--- The views let nobody look past their filter.
+-- The views let nobody look past their filter.  One run of boss failed, its retry waits.
+SELECT dsched.schedule('secret', '0 3 * * *', 'SELECT 1/0', max_attempts => 2, retry_delay => '1 min') AS secret_id \gset
+SELECT dsched.run_now(:secret_id) > '' AS asked;
+SELECT wait_until($$SELECT count(*) = 2 FROM dsched.runs WHERE job_name = 'secret'$$);
+SELECT job_name, status FROM dsched.runs WHERE job_name = 'secret' ORDER BY attempt;
 SET SESSION AUTHORIZATION bob;
 CREATE FUNCTION pg_temp.leak(text, text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS
 	$$ BEGIN RAISE NOTICE 'saw % of %', $1, $2; RETURN true; END $$;
 SELECT count(*) FROM dsched.jobs WHERE pg_temp.leak(job_name, username);
+SELECT count(*) FROM dsched.runs WHERE pg_temp.leak(job_name, username);
+SELECT count(*) FROM dsched.runs WHERE pg_temp.leak(not_before::text, '');
 
 DROP FUNCTION pg_temp.leak(text, text);
 
@@ -135,4 +141,16 @@ SELECT dsched.adopt();
 
 RESET SESSION AUTHORIZATION;
 CALL tidy();
+
+-- Default privileges that somebody has set give nobody more.
+BEGIN;
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
+DROP EXTENSION dsched CASCADE;
+CREATE EXTENSION dsched;
+SELECT relname FROM pg_class
+	WHERE relnamespace = 'dsched'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('bob', oid, 'SELECT') ORDER BY relname;
+SELECT proname FROM pg_proc
+	WHERE pronamespace = 'dsched'::regnamespace AND NOT has_function_privilege('bob', oid, 'EXECUTE') ORDER BY proname;
+ROLLBACK;
 DROP ROLE bob, carol, watcher, boss, nologin;

@@ -105,4 +105,5 @@ my $starts = $node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM log')
 cmp_ok($starts, '>', 3, "they take turns: $starts executors");
 cmp_ok($starts, '<', 50, 'but not after each run');
 
+account_ok($node);
 done_testing();

@@ -332,4 +332,5 @@ is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT job_name) FROM 
 is($node->safe_psql('postgres', "SELECT count(*) FROM dsched.jobs WHERE NOT active"), '0', 'no job was paused');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status IN ('running', 'lost')}), '0', 'no start row is left, and nothing is lost');
 $other->quit;
+account_ok($node);
 done_testing();
