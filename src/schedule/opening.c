@@ -419,8 +419,19 @@ dispatch_due_slots(void)
 	if (pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0)
 		return;
 	for (int i = 0; i < dsched_partitions; i++)
-		if (scheduler.partitions[i].nblocked > 0 && scheduler.partitions[i].step == STEP_ACTIVE)
-			throttle_resume(&scheduler.partitions[i]);
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		if (partition->step != STEP_ACTIVE)
+			continue;
+		if (partition->nblocked > 0)
+			throttle_resume(partition);
+		if (partition->crowded && partition->nslots < MAX_OPEN_RUNS_IN_ALL)
+		{
+			partition->crowded = false;
+			partition_consider(partition);
+		}
+	}
 	while ((node = minheap_peek(timetable_heap())) != NULL)
 	{
 		Job		   *job = (Job *) ((char *) node - offsetof(Job, next));
@@ -469,6 +480,12 @@ job_advance(Job *job)
 		return;
 	while (!dlist_is_empty(&job->ranges) && has_room(job))
 	{
+		/* what is open and in no account would be lost with us */
+		if (scheduler.partitions[job->partition].nslots >= MAX_LISTED_RUNS)
+		{
+			scheduler.partitions[job->partition].crowded = true;
+			break;
+		}
 		CHECK_FOR_INTERRUPTS();
 		(void) range_take(dlist_head_element(SlotRange, in_job, &job->ranges), &run);
 	}

@@ -37,10 +37,9 @@ open_run(Job *job, const RunKey *key, RunReason reason)
 	dlist_push_tail(&partition->open, &run->in_partition);
 	partition->nopen++;
 	if (key->trigger_id == 0)
-	{
 		run->opened_in = throttle_opened(job);
+	if (key->trigger_id == 0 || run->of_backfill)
 		partition->nslots++;
-	}
 	scheduler.waiting++;
 	partition_touch(partition);
 	/* what else is to be known of it follows in this turn, before anything is queued */
@@ -65,10 +64,9 @@ forget_run(OpenRun *run)
 	dlist_delete(&run->in_partition);
 	scheduler.partitions[run->partition].nopen--;
 	if (run->opened_in != NULL)
-	{
 		throttle_closed(run->opened_in, run->partition);
+	if (run->key.trigger_id == 0 || run->of_backfill)
 		scheduler.partitions[run->partition].nslots--;
-	}
 	scheduler.partitions[run->partition].nshown -= run->shown;
 	if (run->orphan != NULL)
 		pfree(run->orphan);

@@ -43,6 +43,7 @@
  */
 #define MAX_OPEN_RUNS 500
 #define MAX_OPEN_RUNS_IN_ALL 1500
+#define MAX_LISTED_RUNS 1900 /* with those that are taken out of ranges */
 #define MAX_JOBS_AHEAD 1500
 /* Open runs of one job that may run side by side (overlap = allow); what else is due waits as a range. */
 #define MAX_PARALLEL_RUNS 50
@@ -212,6 +213,7 @@ typedef struct Partition
 	dlist_head	ranges;			/* SlotRanges */
 	int			nopen;			/* of both */
 	int			nslots;			/* of these, those that count towards MAX_OPEN_RUNS_IN_ALL: all but requests */
+	bool		crowded;		/* ranges wait until less is open */
 	int			nblocked;		/* jobs whose next slot has to wait until there is room */
 	bool		behind;			/* the watermark is: slots before now are not opened, or were not when it was last moved */
 	int			nahead;			/* jobs of which slots after the watermark are accounted for, while it is behind */
