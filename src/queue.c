@@ -364,37 +364,18 @@ dsched_queue_take_finished(int db, RunEntry *out, int max)
 	return n;
 }
 
-static bool
-same_run(const RunKey *a, const RunKey *b)
-{
-	return a->job_id == b->job_id && a->scheduled_for == b->scheduled_for &&
-		a->trigger_id == b->trigger_id && a->attempt == b->attempt;
-}
-
 /* Caller holds queue_lock. */
 static bool
 withdraw_if_queued(int db, int e, const RunKey *key)
 {
 	RunEntry   *entry = &dsched_shared->entries[e];
 
-	if (entry->state != ENTRY_QUEUED || entry->token.db != db || !same_run(&entry->key, key))
+	if (entry->state != ENTRY_QUEUED || entry->token.db != db || !run_key_same(&entry->key, key))
 		return false;
 	remove_from_lane(e);
 	queue_free_lane_if_unused(entry->lane);
 	release_entry(e);
 	return true;
-}
-
-bool
-dsched_queue_withdraw(int db, const RunKey *key)
-{
-	bool		found = false;
-
-	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
-	for (int e = 0; e < dsched_shared->queue_size && !found; e++)
-		found = withdraw_if_queued(db, e, key);
-	LWLockRelease(dsched_shared->queue_lock);
-	return found;
 }
 
 bool

@@ -412,10 +412,7 @@ extern bool dsched_queue_has_room(int db);
 /* Scheduler: takes all finished entries of its database, copies up to max into out, frees them; returns how many. */
 extern int	dsched_queue_take_finished(int db, RunEntry *out, int max);
 
-/* Scheduler: takes back a queued entry that no executor has yet. False: it is running, finished or gone. */
-extern bool dsched_queue_withdraw(int db, const RunKey *key);
-
-/* The same, without a search: entry is what the push returned. */
+/* Scheduler: takes back a queued entry that no executor has yet; entry is what the push returned. False: it is running, finished or gone. */
 extern bool dsched_queue_withdraw_entry(int db, int entry, const RunKey *key);
 
 /*

@@ -92,8 +92,8 @@ note_outcome(Job *job, RunStatus status)
 
 /* ---- attempts -------------------------------------------------------------------------------------- */
 
-static bool
-is_final(RunStatus status)
+bool
+status_is_final(RunStatus status)
 {
 	return status != RUN_STATUS_NONE && status != RUN_RUNNING && status != RUN_LOST;
 }
@@ -326,7 +326,7 @@ settle_unrecorded(OpenRun *run, const RunEntry *entry)
 		return;
 	}
 	recorded = history.attempt == entry->key.attempt;
-	if (recorded && is_final(history.status))
+	if (recorded && status_is_final(history.status))
 	{
 		run_is_not_queued(run);
 		end_attempt(run, history.status, history.finished_at);

@@ -77,12 +77,6 @@ static HTAB *done = NULL;		/* of current->taken.done, by job */
 
 static SlotRows *find_rows(const RunKey *key);
 
-static bool
-is_final(RunStatus status)
-{
-	return status != RUN_STATUS_NONE && status != RUN_RUNNING && status != RUN_LOST;
-}
-
 /*
  * Pending runs are looked up one by one, so that an old one does not make us read all rows since.  But of a job whose failures are
  * counted we have to see what has become of the slots of a range that was pending.
@@ -272,7 +266,7 @@ slot_is_closed(Job *job, TimestampTz slot)
 	for (int i = 0; i < nranges; i++)
 		if (ranges[i].key.job_id == job->job_id && ranges[i].key.trigger_id == 0 &&
 			ranges[i].key.scheduled_for <= slot && slot <= ranges[i].last_slot &&
-			ranges[i].gen == job->gen && is_final(ranges[i].status))
+			ranges[i].gen == job->gen && status_is_final(ranges[i].status))
 			return ranges[i].last_slot;
 	return 0;
 }

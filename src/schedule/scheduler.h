@@ -393,6 +393,8 @@ extern void note_outcome(Job *job, RunStatus status);	/* counts failures in a ro
 extern void set_failures(Job *job, int32 failures);
 /* Goes on where the rows say that earlier attempts have ended. False: they have the slot's outcome. */
 extern bool resume_run(OpenRun *run, const RunHistory *history, const char *by);
+/* An attempt with this status is over, and was not lost. */
+extern bool status_is_final(RunStatus status);
 extern bool history_is_final(const Job *job, const RunHistory *history);
 
 /* requests.c */
