@@ -1237,7 +1237,25 @@ sub account_ok
 		},
 		$opt{timeout} // 20);
 	push @wrong, 'there is no slot: nothing was proved' unless @wrong || $slots;
+	_show_account($nodes, $database, $wrong[0] =~ /^(\S+) \d{4}-/) if @wrong;
 	return _verdict($opt{name} // "every slot of all jobs is accounted for ($slots slots)", @wrong);
+}
+
+# What the instances know of a job, for whoever has to find out what was wrong.
+sub _show_account
+{
+	my ($nodes, $database, $job) = @_;
+
+	return if !defined $job;
+	foreach my $node (@$nodes)
+	{
+		diag($node->name . ":\n" . $node->safe_psql($database, qq{
+SELECT 'version', job_id, op, at, wall, gen, xid, (SELECT at FROM account.committed c WHERE c.xid = v.xid AND c.node = v.node) AS committed_at
+FROM account.version v WHERE def->>'job_name' = '$job' ORDER BY wall;
+SELECT 'run', job_id, job_name, gen, scheduled_for, last_slot, slots, trigger_id, attempt, status, reason, started_at, finished_at, epoch
+FROM dsched.run WHERE job_id IN (SELECT job_id FROM account.version WHERE def->>'job_name' = '$job') ORDER BY job_id, scheduled_for, attempt}));
+	}
+	return;
 }
 
 # How many slots there are, and what is wrong with them. Nothing is left behind.

@@ -168,9 +168,13 @@ $one->safe_psql('postgres', q{SELECT dsched.create_queue('rate', rate_limit => 5
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.queues WHERE published}, 3), 'queues with a rate');
 as_worker($two, "SELECT count(dsched.schedule(kind || i, '* * * * * *', 'SELECT dsched_test.effect()', queue => kind))
 	FROM (VALUES ('rate'), ('rates')) k (kind), generate_series(1, 24) i");
+# each of them: one that has just come back may still be taking over its partitions
 foreach my $kind ('rate\d', 'rates\d')
 {
-	ok(wait_for(sub { my $n = 0; $n += psql_try($_, "SELECT count(*) FROM dsched_test.effects WHERE job ~ '$kind'") // 0 foreach @fleet; $n >= 60 }), "runs of $kind");
+	foreach my $node (@fleet)
+	{
+		ok(wait_for(sub { (psql_try($node, "SELECT count(*) FROM dsched_test.effects WHERE job ~ '$kind'") // 0) >= 20 }), "runs of $kind on " . $node->name);
+	}
 }
 as_worker($two, q{SELECT dsched.unschedule(job_id) FROM dsched.jobs});
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.runs WHERE status IN ('queued', 'waiting', 'running')}, 0), 'nothing runs');
