@@ -4,8 +4,8 @@
  *
  * A scheduler pushes runs, each into the lane of its database and role.  An executor is bound to one lane
  * for its life, takes the run in it that ranks first, and hands it back finished; the scheduler collects
- * finished runs when it next accounts for them.  So a run costs no round trip through the scheduler, and
- * a burst of completions wakes it once: only the first entry of an empty finished list sets its latch.
+ * finished runs when it next accounts for them.  So a run costs no round trip through the scheduler, which
+ * is woken only for what it has to act on at once: see queue_finish_entry().
  *
  * A lane is a pairing heap by rank, which the scheduler gave to the run (schedule/order.c) and which does
  * not change.  The nodes lie in the entries and the lane has the root; a heap as lib/pairingheap.h wants
@@ -41,6 +41,7 @@ static void call_idle_executor(int lane);
 static bool has_room(const DatabaseSlot *db);
 static bool displace_for(const RunEntry *run, RunKey *displaced);
 static void release_entry(int e);
+static bool add_finished(int e);
 
 const char *
 run_reason_name(RunReason reason)
@@ -309,7 +310,6 @@ dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid, RunKey *displaced
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
 	if (!has_room(db) && !displace_for(run, displaced))
 	{
-		db->wake_on_finish = true;
 		LWLockRelease(dsched_shared->queue_lock);
 		return -1;
 	}
@@ -346,7 +346,7 @@ release_entry(int e)
 }
 
 int
-dsched_queue_take_finished(int db, RunEntry *out, int max)
+dsched_queue_take_finished(int db, RunEntry *out, int *index, int max)
 {
 	DatabaseSlot *slot = &dsched_shared->databases[db];
 	int			n = 0;
@@ -357,11 +357,30 @@ dsched_queue_take_finished(int db, RunEntry *out, int max)
 		int			e = slot->finished_head;
 
 		slot->finished_head = dsched_shared->entries[e].next;
+		index[n] = e;
 		out[n++] = dsched_shared->entries[e];
 		release_entry(e);
 	}
+	slot->nfinished -= n;
+	if (slot->finished_head < 0)
+		slot->collect = false;
 	LWLockRelease(dsched_shared->queue_lock);
 	return n;
+}
+
+void
+dsched_queue_await(int db, int entry)
+{
+	RunEntry   *e = &dsched_shared->entries[entry];
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
+	if (e->token.db == db)
+	{
+		e->awaited = true;
+		if (e->state == ENTRY_FINISHED)
+			dsched_shared->databases[db].collect = true;
+	}
+	LWLockRelease(dsched_shared->queue_lock);
 }
 
 /* Caller holds queue_lock. */
@@ -418,6 +437,7 @@ dsched_queue_take(int executor)
 {
 	ExecutorSlot *slot = &dsched_shared->executors[executor];
 	Lane	   *lane = &dsched_shared->lanes[slot->lane];
+	bool		wake = false;
 	int			e = -1;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
@@ -441,37 +461,65 @@ dsched_queue_take(int executor)
 		queue_set_executor(slot, EXECUTOR_BUSY, false, false);
 	}
 	else
+	{
+		DatabaseSlot *db = &dsched_shared->databases[lane->db];
+
 		queue_set_executor(slot, EXECUTOR_IDLE, false, slot->retire);
+		wake = db->wants_room && db->finished_head >= 0;
+		if (wake)
+			db->collect = true;
+	}
 	LWLockRelease(dsched_shared->queue_lock);
+	if (wake)
+		dsched_wake_scheduler(lane->db);
 	return e;
+}
+
+/*
+ * Adds an entry to the finished ones, and says whether the scheduler is to be told.
+ *
+ * It looks by itself at its next checkpoint, so a run that succeeded is no reason to wake it, unless something can go
+ * on by its end: another run of its job or of its queue (awaited), or, where runs wait for places in the queue
+ * or in the account, many of those.  Waking it for each of these would cost more than the runs: it comes when an eighth of
+ * the queue can be filled again, when an executor has nothing to do, or after a moment, by its own alarm.
+ */
+static bool
+add_finished(int e)
+{
+	RunEntry   *entry = &dsched_shared->entries[e];
+	DatabaseSlot *db = &dsched_shared->databases[entry->token.db];
+	bool		first = db->finished_head < 0;
+
+	entry->state = ENTRY_FINISHED;
+	entry->next = db->finished_head;
+	db->finished_head = e;
+	db->nfinished++;
+	/* with another status there may be another attempt to make */
+	if (entry->awaited || entry->status != RUN_SUCCEEDED || db->wake_on_finish ||
+		db->nfinished >= Max(dsched_shared->queue_size / 8, 1))
+		db->collect = true;
+	return db->collect || (first && db->wake_on_first) || dsched_test_clock;
 }
 
 void
 queue_finish_entry(int e)
 {
-	RunEntry   *entry = &dsched_shared->entries[e];
-	DatabaseSlot *db = &dsched_shared->databases[entry->token.db];
-	bool		wake = db->finished_head < 0 || db->wake_on_finish || dsched_test_clock;
-
-	entry->state = ENTRY_FINISHED;
-	entry->next = db->finished_head;
-	db->finished_head = e;
-	/* there may be another attempt to make */
-	if (entry->status != RUN_SUCCEEDED)
-		wake = db->wake_on_finish = true;
-	/* last: the scheduler looks at the list without the lock */
-	if (wake)
-		dsched_wake_scheduler(entry->token.db);
+	if (add_finished(e))
+		dsched_wake_scheduler(dsched_shared->entries[e].token.db);
 }
 
 void
 dsched_queue_finish(int executor)
 {
 	ExecutorSlot *slot = &dsched_shared->executors[executor];
+	int			db = -1;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
-	if (slot->entry >= 0)
-		queue_finish_entry(slot->entry);
+	if (slot->entry >= 0 && add_finished(slot->entry))
+		db = dsched_shared->entries[slot->entry].token.db;
 	slot->entry = -1;
 	LWLockRelease(dsched_shared->queue_lock);
+	/* not under the lock, which the scheduler would wait for at once */
+	if (db >= 0)
+		dsched_wake_scheduler(db);
 }

@@ -121,6 +121,7 @@ typedef struct RunEntry
 	RunReason	reason;
 	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
+	bool		awaited;		/* something can start when it has ended: wake the scheduler at once. Under queue_lock */
 	TimestampTz queued_at;
 	/* set by the executor */
 	int			executor;		/* index into executors[]; -1. Under queue_lock */
@@ -228,8 +229,13 @@ typedef struct DatabaseSlot
 	bool		check_again;	/* an extension may have appeared while the last candidate looked */
 	bool		member_wanted;	/* S: loaded and healthy, would take partitions */
 	bool		member;			/* C: its member key is in etcd */
-	bool		wake_on_finish; /* S: wake me for every finished run (a queued one waits) */
+	/* S: what to wake it for when a run has ended; see queue_finish_entry() */
+	bool		wake_on_finish; /* any run */
+	bool		wake_on_first;	/* the first since it looked: no alarm of its own will make it look */
+	bool		wants_room;		/* an executor without work: others may wait for a place */
 	int			finished_head;	/* entries that ended, for the scheduler to take; queue_lock */
+	int			nfinished;		/* how many; queue_lock */
+	bool		collect;		/* it is to take them now; queue_lock */
 	int			entries;		/* in the queue, whatever their state; queue_lock */
 	int64		worst_rank;		/* no entry of ours that is QUEUED has a higher one; queue_lock */
 	/* coordinator asks, scheduler answers: a scheduler that hangs is found */
@@ -398,19 +404,25 @@ extern bool dsched_cancel_run(int entry, const RunKey *key);
 
 /*
  * Scheduler: queues a run and calls an idle executor of its lane.  Returns the index of its entry, or -1 if the queue is
- * full (then the next finished run wakes the scheduler).
+ * full.
  *
  * Full, it makes room for a run that ranks before the last of those of its database that wait: that one is taken
  * out, and *displaced is its key, for the scheduler to wait with it as with one that was never pushed; its attempt
- * is 0 if none was.  So a flood of low rank holds up nobody.  displaced may be NULL: full is full, then.
+ * is 0 if none was.  The entry that it had is the one returned.  So a flood of low rank holds up nobody.  displaced may be NULL: full is full, then.
  */
 extern int	dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid, RunKey *displaced);
 
 /* Scheduler: would a push for this database find a free entry now?  A part is kept for databases that have few in it. */
 extern bool dsched_queue_has_room(int db);
 
-/* Scheduler: takes all finished entries of its database, copies up to max into out, frees them; returns how many. */
-extern int	dsched_queue_take_finished(int db, RunEntry *out, int max);
+/*
+ * Scheduler: takes finished entries of its database, copies up to max into out, and which entry each was into index; frees
+ * them; returns how many.
+ */
+extern int	dsched_queue_take_finished(int db, RunEntry *out, int *index, int max);
+
+/* Scheduler: the run of this entry is awaited from now on. It may have ended already: then DatabaseSlot.collect is set. */
+extern void dsched_queue_await(int db, int entry);
 
 /* Scheduler: takes back a queued entry that no executor has yet; entry is what the push returned. False: it is running, finished or gone. */
 extern bool dsched_queue_withdraw_entry(int db, int entry, const RunKey *key);

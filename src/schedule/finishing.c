@@ -22,28 +22,8 @@
 #define RETRY_SOON_US INT64CONST(50000)
 #define RETRY_LATER_US INT64CONST(1000000)
 
-static OpenRun *find_open_run(const RunEntry *entry);
 static void finish_run(OpenRun *run, const RunEntry *entry);
 static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
-
-static OpenRun *
-find_open_run(const RunEntry *entry)
-{
-	Partition  *partition = &scheduler.partitions[entry->token.partition];
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &partition->open)
-	{
-		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
-
-		/* one that was started under a former epoch may end after its run was opened again */
-		if (run->queued && entry->token.epoch == partition->epoch && run->key.job_id == entry->key.job_id &&
-			run->key.scheduled_for == entry->key.scheduled_for &&
-			run->key.trigger_id == entry->key.trigger_id && run->key.attempt == entry->key.attempt)
-			return run;
-	}
-	return NULL;
-}
 
 /* ---- counting -------------------------------------------------------------------------------------- */
 
@@ -412,26 +392,29 @@ finish_run(OpenRun *run, const RunEntry *entry)
 	}
 }
 
-void
+bool
 dispatch_finished(void)
 {
 	static RunEntry *batch = NULL;
+	int			index[FINISHED_BATCH];
 	int			n;
 
 	if (scheduler.slot->finished_head < 0)
-		return;
+		return false;
 	if (batch == NULL)
 		batch = MemoryContextAlloc(scheduler.context, sizeof(RunEntry) * FINISHED_BATCH);
 	do
 	{
-		n = dsched_queue_take_finished(scheduler.db, batch, FINISHED_BATCH);
+		n = dsched_queue_take_finished(scheduler.db, batch, index, FINISHED_BATCH);
 		for (int i = 0; i < n; i++)
 		{
-			OpenRun    *run = find_open_run(&batch[i]);
+			OpenRun    *run = run_of_entry(index[i], &batch[i].key);
 
-			if (run != NULL)
+			/* one that was started under a former epoch may end after its run was opened again */
+			if (run != NULL && batch[i].token.epoch == scheduler.partitions[run->partition].epoch)
 				finish_run(run, &batch[i]);
 		}
 	} while (n == FINISHED_BATCH);
 	advance_jobs();
+	return true;
 }

@@ -443,6 +443,9 @@ dispatch_due_slots(void)
 			limit = partition->watermark;
 		if (node->time > limit || (node->time > scheduler.now && !throttle_may_open(job)))
 			break;
+		/* what is in its way may have ended */
+		if ((job->nopen > 0 || !throttle_may_open(job)) && dispatch_finished())
+			continue;
 		opened[job->partition] = true;
 		partition_touch(partition);
 		/* what came late, below the watermark, is in no account until it is open */

@@ -282,7 +282,7 @@ return_to_active(Partition *partition)
 static void
 continue_drain(Partition *partition)
 {
-	scheduler.slot->wake_on_finish = true;
+	scheduler.draining = true;
 	if (has_queued_runs(partition))
 	{
 		if (scheduler.boot < partition->drain_until)

@@ -59,6 +59,8 @@ range_add(Job *job, const SlotRange *like)
 	partition->nopen++;
 	partition->nshown++;
 	scheduler.nranges++;
+	dlist_foreach(iter, &job->open)
+		run_await(dlist_container(OpenRun, in_job, iter.cur));
 	partition_touch(partition);
 	return range;
 }

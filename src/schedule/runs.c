@@ -16,6 +16,8 @@
 #include "schedule/scheduler.h"
 #include "settings.h"
 
+static OpenRun **runs_by_entry = NULL;	/* who has each entry of the shared queue; NULL: none of ours */
+
 OpenRun *
 open_run(Job *job, const RunKey *key, RunReason reason)
 {
@@ -76,6 +78,10 @@ forget_run(OpenRun *run)
 void
 run_is_queued(OpenRun *run, int entry)
 {
+	if (runs_by_entry == NULL)
+		runs_by_entry = MemoryContextAllocExtended(scheduler.context, sizeof(OpenRun *) * dsched_shared->queue_size,
+												   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	runs_by_entry[entry] = run;
 	run->queued = true;
 	run->entry = entry;
 	scheduler.waiting--;
@@ -87,12 +93,33 @@ run_is_queued(OpenRun *run, int entry)
 void
 run_is_not_queued(OpenRun *run)
 {
+	if (runs_by_entry[run->entry] == run)
+		runs_by_entry[run->entry] = NULL;
 	run->queued = false;
 	run->entry = -1;
 	scheduler.waiting++;
 	if (run->careful)
 		scheduler.careful_running--;
 	throttle_count(run, false);
+}
+
+/*
+ * Until its entry is taken back nobody else gets it, so the index alone would do.  But an entry may be that of a scheduler before
+ * us, or of a run that we have dropped with its partition.
+ */
+OpenRun *
+run_of_entry(int entry, const RunKey *key)
+{
+	OpenRun    *run = runs_by_entry != NULL ? runs_by_entry[entry] : NULL;
+
+	return run != NULL && run_key_same(&run->key, key) ? run : NULL;
+}
+
+void
+run_await(OpenRun *run)
+{
+	if (run->queued)
+		dsched_queue_await(scheduler.db, run->entry);
 }
 
 bool

@@ -39,6 +39,8 @@
 #include "settings.h"
 
 #define OWN_LOCK_TIMEOUT "500ms"
+/* How long room that came free may stay unused: what fills it again is done for many runs at once. */
+#define REFILL_US INT64CONST(2000)
 #define STOP_TIMEOUT_US INT64CONST(4000000)
 #define PURGE_FIRST_US INT64CONST(60000000)
 #define PURGE_INTERVAL_US INT64CONST(3600000000)
@@ -55,6 +57,7 @@ static Oid	extension_seen = InvalidOid;
 static bool extension_replaced = false;	/* absent was ours: there is another one */
 static bool finished_in_order = false;
 static int64 stop_until = 0;
+static int64 refill_at = 0;		/* boot time at which to collect what has ended, as something waits for room; 0 */
 static int64 born = 0;
 
 PGDLLEXPORT void dsched_scheduler_main(Datum arg);
@@ -70,6 +73,8 @@ static void publish_identity(void);
 static void check_identity(void);
 static const char *identity_problem(const Identity *identity, const char **hint);
 static void take_in_changes(void);
+static void collect_finished(void);
+static void ask_for_wakeups(void);
 static void turn(void);
 static void set_alarms(void);
 static void publish_state(void);
@@ -430,6 +435,7 @@ static void
 withdraw_leftovers(void)
 {
 	RunEntry	entry;
+	int			index;
 
 	for (int i = 0; i < dsched_shared->queue_size; i++)
 	{
@@ -440,18 +446,56 @@ withdraw_leftovers(void)
 		LWLockRelease(dsched_shared->queue_lock);
 		(void) dsched_queue_withdraw_entry(scheduler.db, i, &key);
 	}
-	while (dsched_queue_take_finished(scheduler.db, &entry, 1) > 0)
+	while (dsched_queue_take_finished(scheduler.db, &entry, &index, 1) > 0)
 		 /* its row tells */ ;
 }
 
-static bool
-must_collect(void)
+/*
+ * Completions are collected together: for the next checkpoint, unless something waits for one of them.  A slot that comes due
+ * looks for what has ended by itself (opening.c).
+ */
+static void
+collect_finished(void)
 {
-	HeapNode   *next = minheap_peek(timetable_heap());
+	DatabaseSlot *slot = scheduler.slot;
 
-	return scheduler.waiting > 0 || scheduler.nranges > 0 || scheduler.stopping || dsched_test_clock || scheduler.slot->wake_on_finish ||
-		(next != NULL && next->time <= scheduler.now) ||
-		(scheduler.checkpoint_at != 0 && scheduler.checkpoint_at <= scheduler.boot);
+	if (slot->collect || slot->wake_on_finish || scheduler.stopping || dsched_test_clock ||
+		(scheduler.checkpoint_at != 0 && scheduler.checkpoint_at <= scheduler.boot) ||
+		(refill_at != 0 && refill_at <= scheduler.boot))
+	{
+		refill_at = 0;
+		(void) dispatch_finished();
+	}
+}
+
+/*
+ * Says for the ends of which runs executors are to wake us.  What has ended before that could be read has woken nobody, so it
+ * is looked at after that.
+ */
+static void
+ask_for_wakeups(void)
+{
+	DatabaseSlot *slot = scheduler.slot;
+
+	slot->wake_on_finish = scheduler.stopping || scheduler.draining;
+	slot->wants_room = dispatch_wants_room();
+	slot->wake_on_first = slot->wants_room || scheduler.checkpoint_at == 0;
+	pg_memory_barrier();
+	if (slot->finished_head < 0)
+		return;
+	if (slot->collect || slot->wake_on_finish)
+		scheduler_wake_at(scheduler.boot);
+	if (slot->wants_room)
+	{
+		if (refill_at == 0)
+			refill_at = scheduler.boot + REFILL_US;
+		scheduler_wake_at(refill_at);
+	}
+	if (scheduler.checkpoint_at == 0)
+	{
+		scheduler.checkpoint_at = scheduler.boot + dsched_checkpoint_interval * INT64CONST(1000);
+		scheduler_wake_at(scheduler.checkpoint_at);
+	}
 }
 
 static void
@@ -476,21 +520,16 @@ turn(void)
 			scheduler.stopping = true;
 	}
 
-	/* completions are collected together, at the next checkpoint, unless somebody waits for one */
-	if (must_collect())
-		dispatch_finished();
-	else if (scheduler.slot->finished_head >= 0 && scheduler.checkpoint_at == 0)
-		scheduler.checkpoint_at = scheduler.boot + dsched_checkpoint_interval * INT64CONST(1000);
-
+	collect_finished();
 	if (!scheduler.stopping)
 		take_in_changes();
 	/* when stopping, too: the last account says that all slots up to now were opened */
 	if (!extension_absent && !scheduler.held)
 		dispatch_due_slots();
+	scheduler.draining = false;
 	partitions_turn();
-	/* what waits may wait only for a run that has ended */
-	if (scheduler.waiting > 0 || scheduler.nranges > 0)
-		dispatch_finished();
+	/* what has come to wait may wait for a run that has ended */
+	collect_finished();
 	if (!scheduler.stopping)
 		dispatch_waiting();
 	if (!extension_absent)
@@ -504,6 +543,7 @@ turn(void)
 			scheduler_wake_at(again);
 	}
 	purge();
+	ask_for_wakeups();
 	publish_state();
 	if (all_quiet())
 	{

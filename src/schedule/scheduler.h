@@ -147,6 +147,7 @@ typedef struct OpenRun
 	bool		queued;			/* in the shared queue, or with an executor */
 	int			entry;			/* index there, while queued */
 	ThrottleQueue *counted;		/* whose limit it counts towards, while queued; or NULL */
+	dlist_node	in_queue;		/* then: of its runs */
 	ThrottleQueue *opened_in;	/* among whose open runs of the partition it is; NULL: a request, which is among none */
 	bool		backlog;		/* opened late, or asked for: a slot that comes due meanwhile waits for it */
 	bool		careful;		/* after a crash: with a start row, one at a time */
@@ -254,6 +255,8 @@ typedef struct Scheduler
 	int			careful_running;
 	int64		careful_until;	/* the last careful run is alone until then */
 	int			waiting;		/* open runs that are not in the queue */
+	int			nblocked;		/* jobs of all partitions that wait for room in the account */
+	bool		draining;		/* a partition waits for the end of its runs */
 	int			nranges;
 	dlist_head	advancing;		/* Jobs whose ranges may have room to go on */
 	uint64		roles_changed;	/* counts changes of pg_authid; from 1 */
@@ -316,6 +319,8 @@ extern void run_is_queued(OpenRun *run, int entry);
 extern void run_is_not_queued(OpenRun *run);
 extern bool run_withdraw(OpenRun *run);	/* out of the queue; false: an executor has it, or it was not there */
 extern bool run_is_running(const OpenRun *run);
+extern OpenRun *run_of_entry(int entry, const RunKey *key);	/* NULL: none of ours is, or was, there */
+extern void run_await(OpenRun *run);	/* something waits for its end, of which we are to hear at once */
 extern int	run_find_executor(const RunKey *key, int partition, int32 *attempt);
 extern bool run_take_up(OpenRun *run);	/* an executor is making it; false: none is */
 extern bool run_is_void(const OpenRun *run);
@@ -366,6 +371,7 @@ extern void job_consider(Job *job);
 extern void partition_consider(Partition *partition);
 extern void dispatch_waiting(void);
 extern bool dispatch_is_quiet(void);
+extern bool dispatch_wants_room(void);	/* does something wait for the ends of runs, whichever? */
 extern void throttle_count(OpenRun *run, bool queued);
 
 /* Counts an open run or range of the job's partition, for throttle_may_open(); and takes it back. */
@@ -384,7 +390,7 @@ extern void throttle_resume(Partition *partition);
 extern HeapNode *throttle_first_blocked(const Partition *partition);
 
 /* finishing.c */
-extern void dispatch_finished(void);
+extern bool dispatch_finished(void);	/* false: there was nothing */
 extern void lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid);
 extern void fail_unstartable(OpenRun *run, const char *sqlstate, const char *message);
 extern void close_cancelled(OpenRun *run);

@@ -41,6 +41,8 @@ struct ThrottleQueue
 	char		name[POLICY_MAX_QUEUE + 1];	/* hash key; "": that of jobs without a queue */
 	Heap		ready;
 	int			running;		/* handed to executors */
+	dlist_head	handed;			/* those */
+	bool		awaited;		/* their ends are awaited: the next run has to wait for one */
 	bool		limited;
 	int32		max_running;	/* our share; 0: no limit */
 	int32		rate_limit;
@@ -61,6 +63,7 @@ static uint64 queues_version = 0;
 static int	owned_partitions = -1;
 static int	owners = 1;
 static int	owners_before = 0;
+static bool no_room = false;	/* runs wait that found the shared queue full */
 static int64 sequence = 0;		/* of runs that became ready, for equal ranks */
 
 static void *
@@ -201,6 +204,7 @@ find_queue(const char *name)
 	{
 		memset((char *) queue + sizeof(queue->name), 0, sizeof(*queue) - sizeof(queue->name));
 		minheap_init(&queue->ready, grow_heap);
+		dlist_init(&queue->handed);
 		for (int i = 0; i < DSCHED_MAX_PARTITIONS; i++)
 			minheap_init(&queue->blocked[i], grow_heap);
 		set_limits(queue);
@@ -267,13 +271,19 @@ throttle_count(OpenRun *run, bool queued)
 	if (!queued)
 	{
 		if (run->counted != NULL)
+		{
 			run->counted->running--;
+			dlist_delete(&run->in_queue);
+		}
 		run->counted = NULL;
 		return;
 	}
 	run->counted = run->job != NULL ? find_queue(run->job->queue) : NULL;
 	if (run->counted != NULL)
+	{
 		run->counted->running++;
+		dlist_push_tail(&run->counted->handed, &run->in_queue);
+	}
 }
 
 /* ---- room in the account ---------------------------------------------------------------------------- */
@@ -314,6 +324,7 @@ throttle_block(Job *job, TimestampTz due)
 	job->blocked = find_queue(job->queue);
 	if (!minheap_insert(&job->blocked->blocked[job->partition], &job->next, due, job->job_id))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	scheduler.nblocked++;
 	partition->nblocked++;
 	if (partition->behind)
 		return;
@@ -328,6 +339,7 @@ throttle_unblock(Job *job)
 {
 	minheap_remove(&job->blocked->blocked[job->partition], &job->next);
 	job->blocked = NULL;
+	scheduler.nblocked--;
 	scheduler.partitions[job->partition].nblocked--;
 }
 
@@ -441,7 +453,10 @@ run_consider(OpenRun *run)
 		return;
 	}
 	if (!is_its_turn(run))
+	{
 		run_show(run);
+		run_await(dlist_head_element(OpenRun, in_job, &run->job->open));
+	}
 	if (!is_its_turn(run) || !run->job->applied || (run->job->pausing && run->key.trigger_id == 0))
 		return;
 	if (run->retry_at > scheduler.boot)
@@ -539,21 +554,23 @@ typedef enum PushOutcome
 
 /* Another run has its place in the full queue: it waits with us, with the rank that it has. */
 static void
-take_back(const RunKey *key)
+take_back(int entry, const RunKey *key)
 {
-	Job		   *job = timetable_find(key->job_id);
-	dlist_iter	iter;
+	OpenRun    *run = run_of_entry(entry, key);
 
-	if (job == NULL)
-		return;
-	dlist_foreach(iter, &job->open)
-	{
-		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+	if (run != NULL)
+		requeue_run(run, 0);
+}
 
-		if (run->queued && run->key.scheduled_for == key->scheduled_for && run->key.trigger_id == key->trigger_id &&
-			run->key.attempt == key->attempt)
-			requeue_run(run, 0);
-	}
+/* Can something start by its end of which we know already?  What comes later asks by run_await(). */
+static bool
+is_awaited(const OpenRun *run)
+{
+	const Job  *job = run->job;
+	const ThrottleQueue *queue = find_queue(job->queue);
+
+	return run->careful || job->nopen > 1 || !dlist_is_empty(&((Job *) job)->ranges) ||
+		(queue->max_running > 0 && queue->ready.count > 1);
 }
 
 static PushOutcome
@@ -573,6 +590,7 @@ push_run(OpenRun *run)
 	entry.reason = run->reason;
 	entry.rank = run->rank;
 	entry.start_row = run->careful;
+	entry.awaited = is_awaited(run);
 	entry.queued_at = scheduler.now;
 	if (!dsched_token_holds(&entry.token))
 	{
@@ -581,7 +599,7 @@ push_run(OpenRun *run)
 	}
 	index = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid, &displaced);
 	if (displaced.attempt != 0)
-		take_back(&displaced);
+		take_back(index, &displaced);
 	if (index < 0)
 		return PUSH_NO_ROOM;
 	run_wait_nowhere(run);
@@ -654,6 +672,18 @@ release_careful(void)
 	return true;
 }
 
+/* Its next run can start when one of those that run has ended: each of them, as nobody knows which.  Or no more. */
+static void
+await_end(ThrottleQueue *queue, bool awaited)
+{
+	dlist_iter	iter;
+
+	if (awaited && !queue->awaited)
+		dlist_foreach(iter, &queue->handed)
+			run_await(dlist_container(OpenRun, in_queue, iter.cur));
+	queue->awaited = awaited;
+}
+
 /* The queue whose first run is the first of all that may start now; NULL: there is none. */
 static ThrottleQueue *
 next_queue(void)
@@ -671,6 +701,7 @@ next_queue(void)
 		if (node == NULL)
 			continue;
 		start = next_start(queue);
+		await_end(queue, start == PG_INT64_MAX);
 		if (start != 0)
 		{
 			if (start != PG_INT64_MAX)
@@ -688,7 +719,9 @@ static bool
 start_runs(void)
 {
 	ThrottleQueue *queue;
+	bool		collected = false;
 
+	no_room = false;
 	while ((queue = next_queue()) != NULL)
 	{
 		switch (start_run(run_at_top(&queue->ready)))
@@ -696,6 +729,13 @@ start_runs(void)
 			case PUSH_DONE:
 				break;
 			case PUSH_NO_ROOM:
+				/* only once: else we would be at it for as long as runs end */
+				if (!collected && dispatch_finished())
+				{
+					collected = true;
+					break;
+				}
+				no_room = true;
 				/* the places may all be other databases', whose ends do not wake us */
 				scheduler_wake_at(scheduler.boot + RETRY_LATER_US);
 				return false;
@@ -721,12 +761,19 @@ dispatch_waiting(void)
 		while (start_runs() && release_careful())
 			 /* the next one */ ;
 	}
-	scheduler.slot->wake_on_finish = scheduler.stopping || scheduler.nranges > 0 ||
-		scheduler.waiting > later_wall.count + later_boot.count;
-	/* what has ended before that could be read has woken nobody */
-	pg_memory_barrier();
-	if (scheduler.slot->wake_on_finish && scheduler.slot->finished_head >= 0)
-		scheduler_wake_at(scheduler.boot);
+	else
+		no_room = false;
+}
+
+bool
+dispatch_wants_room(void)
+{
+	if (no_room || scheduler.nblocked > 0)
+		return true;
+	for (int i = 0; i < dsched_partitions && scheduler.nranges > 0; i++)
+		if (scheduler.partitions[i].crowded)
+			return true;
+	return false;
 }
 
 /* Is nothing open but what waits for the clock? */
