@@ -261,6 +261,7 @@ run_take_up(OpenRun *run)
 	run->careful = false;
 	run_wait_nowhere(run);
 	run_is_queued(run, entry);
+	run_await(run);
 	return true;
 }
 

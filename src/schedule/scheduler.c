@@ -480,6 +480,8 @@ ask_for_wakeups(void)
 	slot->wake_on_finish = scheduler.stopping || scheduler.draining;
 	slot->wants_room = dispatch_wants_room();
 	slot->wake_on_first = slot->wants_room || scheduler.checkpoint_at == 0;
+	if (scheduler.checkpoint_at != 0)
+		scheduler_wake_at(scheduler.checkpoint_at);
 	pg_memory_barrier();
 	if (slot->finished_head < 0)
 		return;

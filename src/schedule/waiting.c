@@ -42,7 +42,7 @@ struct ThrottleQueue
 	Heap		ready;
 	int			running;		/* handed to executors */
 	dlist_head	handed;			/* those */
-	bool		awaited;		/* their ends are awaited: the next run has to wait for one */
+	bool		awaited;		/* the end of each of those is, as another run has to wait for one */
 	bool		limited;
 	int32		max_running;	/* our share; 0: no limit */
 	int32		rate_limit;
@@ -272,8 +272,9 @@ throttle_count(OpenRun *run, bool queued)
 	{
 		if (run->counted != NULL)
 		{
-			run->counted->running--;
 			dlist_delete(&run->in_queue);
+			if (--run->counted->running == 0)
+				run->counted->awaited = false;
 		}
 		run->counted = NULL;
 		return;
@@ -566,11 +567,12 @@ take_back(int entry, const RunKey *key)
 static bool
 is_awaited(const OpenRun *run)
 {
-	const Job  *job = run->job;
+	Job		   *job = run->job;
 	const ThrottleQueue *queue = find_queue(job->queue);
 
-	return run->careful || job->nopen > 1 || !dlist_is_empty(&((Job *) job)->ranges) ||
-		(queue->max_running > 0 && queue->ready.count > 1);
+	return run->careful || !dlist_is_empty(&job->ranges) ||
+		(job->policy.overlap != OVERLAP_ALLOW && job->nopen > 1) ||
+		(queue->max_running > 0 && (queue->awaited || queue->ready.count > 1));
 }
 
 static PushOutcome
@@ -672,16 +674,17 @@ release_careful(void)
 	return true;
 }
 
-/* Its next run can start when one of those that run has ended: each of them, as nobody knows which.  Or no more. */
+/* Its next run can start when one of those that run has ended, nobody knows which.  Those that follow are told at the push. */
 static void
-await_end(ThrottleQueue *queue, bool awaited)
+await_end(ThrottleQueue *queue)
 {
 	dlist_iter	iter;
 
-	if (awaited && !queue->awaited)
-		dlist_foreach(iter, &queue->handed)
-			run_await(dlist_container(OpenRun, in_queue, iter.cur));
-	queue->awaited = awaited;
+	if (queue->awaited)
+		return;
+	queue->awaited = true;
+	dlist_foreach(iter, &queue->handed)
+		run_await(dlist_container(OpenRun, in_queue, iter.cur));
 }
 
 /* The queue whose first run is the first of all that may start now; NULL: there is none. */
@@ -701,7 +704,8 @@ next_queue(void)
 		if (node == NULL)
 			continue;
 		start = next_start(queue);
-		await_end(queue, start == PG_INT64_MAX);
+		if (start == PG_INT64_MAX)
+			await_end(queue);
 		if (start != 0)
 		{
 			if (start != PG_INT64_MAX)
