@@ -25,6 +25,8 @@
 #include "settings.h"
 
 #define LOCAL_STATE_INTERVAL_US INT64CONST(5000000)
+/* Between two writes of the table's copy it rests for so many times as long as the last one took. */
+#define LOCAL_STATE_REST 30
 #define RETRY_TAKE_OVER_US INT64CONST(1000000)
 /* A quiet partition's watermark is written along with others when it is older than this: see checkpoint_etcd(). */
 #define QUIET_WATERMARK_US INT64CONST(600000000)
@@ -556,15 +558,20 @@ partition_describe(Partition *partition, bool clean, PartitionState *out)
 static bool
 checkpoint_local(bool now)
 {
+	static int64 not_before = 0;
+	int64		began;
 	bool		written;
 
-	if (local_state_at == 0 || (!now && local_state_at > scheduler.boot))
+	if (local_state_at == 0 || (!now && Max(local_state_at, not_before) > scheduler.boot))
 	{
 		if (local_state_at != 0)
-			scheduler_wake_at(local_state_at);
+			scheduler_wake_at(Max(local_state_at, not_before));
 		return true;
 	}
+	began = dsched_boot_now();
 	written = state_local_write(now && scheduler.stopping, now && scheduler.stopping);
+	/* the more waits the longer it takes, and the less often it is done: a small part of our time in any case */
+	not_before = scheduler.boot + Min((dsched_boot_now() - began) * LOCAL_STATE_REST, LOCAL_STATE_INTERVAL_US);
 	local_state_at = written ? 0 : scheduler.boot + LOCAL_STATE_INTERVAL_US;
 	if (local_state_at != 0)
 		scheduler_wake_at(local_state_at);

@@ -39,8 +39,8 @@
 #include "settings.h"
 
 #define OWN_LOCK_TIMEOUT "500ms"
-/* How long room that came free may stay unused: what fills it again is done for many runs at once. */
-#define REFILL_US INT64CONST(2000)
+/* How long room that came free may stay unused, as long as every executor has work: it is filled again for many runs at once. */
+#define REFILL_US INT64CONST(20000)
 #define STOP_TIMEOUT_US INT64CONST(4000000)
 #define PURGE_FIRST_US INT64CONST(60000000)
 #define PURGE_INTERVAL_US INT64CONST(3600000000)
