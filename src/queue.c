@@ -496,7 +496,7 @@ add_finished(int e)
 	db->nfinished++;
 	/* with another status there may be another attempt to make */
 	if (entry->awaited || entry->status != RUN_SUCCEEDED || db->wake_on_finish ||
-		db->nfinished >= Max(dsched_shared->queue_size / 8, 1))
+		db->nfinished >= dsched_queue_batch())
 		db->collect = true;
 	return db->collect || (first && db->wake_on_first) || dsched_test_clock;
 }

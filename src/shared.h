@@ -421,6 +421,13 @@ extern bool dsched_queue_has_room(int db);
  */
 extern int	dsched_queue_take_finished(int db, RunEntry *out, int *index, int max);
 
+/* So many runs that have ended are worth a wake-up: their places in the queue can be filled again. */
+static inline int
+dsched_queue_batch(void)
+{
+	return Max(dsched_shared->queue_size / 8, 1);
+}
+
 /* Scheduler: the run of this entry is awaited from now on. It may have ended already: then DatabaseSlot.collect is set. */
 extern void dsched_queue_await(int db, int entry);
 

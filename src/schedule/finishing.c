@@ -399,6 +399,7 @@ dispatch_finished(void)
 	int			index[FINISHED_BATCH];
 	int			n;
 
+	scheduler.refill_at = 0;
 	if (scheduler.slot->finished_head < 0)
 		return false;
 	if (batch == NULL)

@@ -57,7 +57,6 @@ static Oid	extension_seen = InvalidOid;
 static bool extension_replaced = false;	/* absent was ours: there is another one */
 static bool finished_in_order = false;
 static int64 stop_until = 0;
-static int64 refill_at = 0;		/* boot time at which to collect what has ended, as something waits for room; 0 */
 static int64 born = 0;
 
 PGDLLEXPORT void dsched_scheduler_main(Datum arg);
@@ -461,11 +460,8 @@ collect_finished(void)
 
 	if (slot->collect || slot->wake_on_finish || scheduler.stopping || dsched_test_clock ||
 		(scheduler.checkpoint_at != 0 && scheduler.checkpoint_at <= scheduler.boot) ||
-		(refill_at != 0 && refill_at <= scheduler.boot))
-	{
-		refill_at = 0;
+		(scheduler.refill_at != 0 && scheduler.refill_at <= scheduler.boot))
 		(void) dispatch_finished();
-	}
 }
 
 /*
@@ -489,9 +485,9 @@ ask_for_wakeups(void)
 		scheduler_wake_at(scheduler.boot);
 	if (slot->wants_room)
 	{
-		if (refill_at == 0)
-			refill_at = scheduler.boot + REFILL_US;
-		scheduler_wake_at(refill_at);
+		if (scheduler.refill_at == 0)
+			scheduler.refill_at = scheduler.boot + REFILL_US;
+		scheduler_wake_at(scheduler.refill_at);
 	}
 	if (scheduler.checkpoint_at == 0)
 	{

@@ -255,6 +255,7 @@ typedef struct Scheduler
 	int			careful_running;
 	int64		careful_until;	/* the last careful run is alone until then */
 	int			waiting;		/* open runs that are not in the queue */
+	int64		refill_at;		/* boot time at which to collect what has ended, as something waits for room; 0 */
 	int			nblocked;		/* jobs of all partitions that wait for room in the account */
 	bool		draining;		/* a partition waits for the end of its runs */
 	int			nranges;

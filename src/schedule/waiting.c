@@ -733,8 +733,8 @@ start_runs(void)
 			case PUSH_DONE:
 				break;
 			case PUSH_NO_ROOM:
-				/* only once: else we would be at it for as long as runs end */
-				if (!collected && dispatch_finished())
+				/* not one by one, and only once: else we would be at it for as long as runs end */
+				if (!collected && scheduler.slot->nfinished >= dsched_queue_batch() && dispatch_finished())
 				{
 					collected = true;
 					break;
