@@ -12,8 +12,9 @@
  * it, with a pointer to the function that compares, is put around the root for each operation, as
  * functions may lie elsewhere in another process.
  *
- * The queue is of fixed size.  Two things keep a flood from blocking others: a run that ranks before one
- * that waits takes its place, and the last places are only for databases that have few.
+ * The queue is of fixed size.  What keeps a flood from blocking others: when it is full, a run takes the
+ * place of one of the lane of its database that has most in it, or of one of its own lane that ranks behind
+ * it; and the last places are only for databases that have few.
  *
  * Everything here is under queue_lock.  What is lost with a process: an executor that dies gives its
  * slot, and its run with status NONE, back in its exit callback (pool.c); a scheduler's entries stay and
@@ -21,8 +22,10 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
 
+#include "clock.h"
 #include "queue_internal.h"
 #include "settings.h"
 #include "shared.h"
@@ -34,12 +37,13 @@ static const char *const status_names[] = {
 
 static int	compare_entries(const pairingheap_node *a, const pairingheap_node *b, void *arg);
 static pairingheap heap_of(const Lane *lane);
-static int	find_lane(Oid dboid, Oid roleoid);
+static int	find_lane(int db, Oid dboid, Oid roleoid);
+static int	known_lane(Oid dboid, Oid roleoid);
 static void add_to_lane(int lane, int e);
 static void remove_from_lane(int e);
 static void call_idle_executor(int lane);
 static bool has_room(const DatabaseSlot *db);
-static bool displace_for(const RunEntry *run, RunKey *displaced);
+static bool displace_for(const RunEntry *run, int own, RunKey *displaced);
 static void release_entry(int e);
 
 const char *
@@ -78,20 +82,44 @@ heap_of(const Lane *lane)
 	return heap;
 }
 
+static int *
+bucket_of(Oid roleoid)
+{
+	return &dsched_shared->lane_buckets[murmurhash32(roleoid) % dsched_shared->nbuckets];
+}
+
+int
+queue_role_bucket(Oid roleoid)
+{
+	return *bucket_of(roleoid);
+}
+
+static int
+known_lane(Oid dboid, Oid roleoid)
+{
+	int			i;
+
+	for (i = *bucket_of(roleoid); i >= 0; i = dsched_shared->lanes[i].next_of_role)
+		if (dsched_shared->lanes[i].dboid == dboid && dsched_shared->lanes[i].roleoid == roleoid)
+			break;
+	return i;
+}
+
 /*
  * The lane of a database and role; a new one if there is none. There are enough for all entries and
  * executors.
  */
 static int
-find_lane(Oid dboid, Oid roleoid)
+find_lane(int db, Oid dboid, Oid roleoid)
 {
 	Lane	   *lane;
-	int			found;
+	int			found = known_lane(dboid, roleoid);
 
-	for (int i = dsched_shared->lanes_used; i >= 0; i = dsched_shared->lanes[i].next)
-		if (dsched_shared->lanes[i].dboid == dboid && dsched_shared->lanes[i].roleoid == roleoid)
-			return i;
-
+	if (found >= 0)
+	{
+		dsched_shared->lanes[found].db = db;
+		return found;
+	}
 	found = dsched_shared->lanes_free;
 	if (found < 0)
 		elog(ERROR, "dsched has no free lane");
@@ -100,6 +128,10 @@ find_lane(Oid dboid, Oid roleoid)
 	memset(lane, 0, sizeof(*lane));
 	lane->dboid = dboid;
 	lane->roleoid = roleoid;
+	lane->db = db;
+	lane->worst_rank = PG_INT64_MIN;
+	lane->next_of_role = *bucket_of(roleoid);
+	*bucket_of(roleoid) = found;
 	lane->prev = -1;
 	lane->next = dsched_shared->lanes_used;
 	if (lane->next >= 0)
@@ -113,8 +145,13 @@ queue_free_lane_if_unused(int lane)
 {
 	Lane	   *l = &dsched_shared->lanes[lane];
 
+	int		   *link;
+
 	if (l->dboid == InvalidOid || l->queued > 0 || l->executors > 0)
 		return;
+	for (link = bucket_of(l->roleoid); *link != lane; link = &dsched_shared->lanes[*link].next_of_role)
+		 /* search */ ;
+	*link = l->next_of_role;
 	if (l->prev >= 0)
 		dsched_shared->lanes[l->prev].next = l->next;
 	else
@@ -130,11 +167,20 @@ static void
 add_to_lane(int lane, int e)
 {
 	Lane	   *l = &dsched_shared->lanes[lane];
+	DatabaseSlot *db = &dsched_shared->databases[l->db];
 	pairingheap heap = heap_of(l);
 
 	pairingheap_add(&heap, &dsched_shared->entries[e].waiting);
 	l->waiting = heap.ph_root;
-	l->queued++;
+	l->worst_rank = Max(l->worst_rank, dsched_shared->entries[e].rank);
+	/* whoever did not wait has no claim to what it did not use */
+	if (db->queued++ == 0)
+		db->served = Max(db->served, dsched_shared->served_clock);
+	if (l->queued++ == 0)
+	{
+		l->served = Max(l->served, db->served_clock);
+		dsched_shared->lanes_waiting++;
+	}
 }
 
 static void
@@ -147,7 +193,12 @@ remove_from_lane(int e)
 	Assert(entry->state == ENTRY_QUEUED && l->queued > 0);
 	pairingheap_remove(&heap, &entry->waiting);
 	l->waiting = heap.ph_root;
-	l->queued--;
+	dsched_shared->databases[entry->token.db].queued--;
+	if (--l->queued == 0)
+	{
+		l->worst_rank = PG_INT64_MIN;
+		dsched_shared->lanes_waiting--;
+	}
 }
 
 int
@@ -197,6 +248,8 @@ counted_in(const ExecutorSlot *executor)
 		return &lane->coming;
 	if (executor->state == EXECUTOR_IDLE && !executor->retire)
 		return executor->called ? &lane->coming : &lane->idle;
+	if (executor->state == EXECUTOR_BUSY)
+		return &lane->busy;
 	return NULL;
 }
 
@@ -207,11 +260,15 @@ queue_set_executor(ExecutorSlot *executor, ExecutorState state, bool called, boo
 
 	if ((count = counted_in(executor)) != NULL)
 		(*count)--;
+	if (executor->state == EXECUTOR_STARTING)
+		dsched_shared->lanes[executor->lane].starting--;
 	executor->state = state;
 	executor->called = called;
 	executor->retire = retire;
 	if ((count = counted_in(executor)) != NULL)
 		(*count)++;
+	if (state == EXECUTOR_STARTING)
+		dsched_shared->lanes[executor->lane].starting++;
 }
 
 static void
@@ -252,26 +309,46 @@ dsched_queue_has_room(int db)
 	return room;
 }
 
+/* The lane of a database in which most wait. */
+static int
+fullest_lane(int db)
+{
+	int			found = -1;
+
+	for (int i = dsched_shared->lanes_used; i >= 0; i = dsched_shared->lanes[i].next)
+		if (dsched_shared->lanes[i].db == db &&
+			(found < 0 || dsched_shared->lanes[i].queued > dsched_shared->lanes[found].queued))
+			found = i;
+	return found;
+}
+
 /*
- * Takes the entry that ranks last of those of the run's database out of the full queue, if the run goes
- * before it.  It is searched among all entries, but not for a run that goes behind the last one that is
+ * Takes an entry out of the full queue for this run: the one that ranks last in the lane that has most, if
+ * the run's own has less (own: its lane, or -1), else the last of its own lane, if the run goes before it.
+ * It is searched among all entries, but not for a run that goes behind the last one of its lane that is
  * known: worst_rank is never too low.
  */
 static bool
-displace_for(const RunEntry *run, RunKey *displaced)
+displace_for(const RunEntry *run, int own, RunKey *displaced)
 {
-	DatabaseSlot *db = &dsched_shared->databases[run->token.db];
+	int			own_queued = own >= 0 ? dsched_shared->lanes[own].queued : 0;
+	int			from = displaced != NULL ? fullest_lane(run->token.db) : -1;
 	RunEntry   *worst = NULL;
 	int64		last_but_one = PG_INT64_MIN;
-	int			lane;
 
-	if (displaced == NULL || run->rank >= db->worst_rank)
+	if (from < 0)
 		return false;
+	if (dsched_shared->lanes[from].queued <= own_queued + 1)
+	{
+		from = own;
+		if (own < 0 || run->rank >= dsched_shared->lanes[own].worst_rank)
+			return false;
+	}
 	for (int i = 0; i < dsched_shared->queue_size; i++)
 	{
 		RunEntry   *entry = &dsched_shared->entries[i];
 
-		if (entry->state != ENTRY_QUEUED || entry->token.db != run->token.db)
+		if (entry->state != ENTRY_QUEUED || entry->lane != from)
 			continue;
 		if (worst == NULL || queue_goes_before(worst, entry))
 		{
@@ -282,17 +359,17 @@ displace_for(const RunEntry *run, RunKey *displaced)
 		else
 			last_but_one = Max(last_but_one, entry->rank);
 	}
-	if (worst == NULL || worst->rank <= run->rank)
+	if (worst == NULL || (from == own && worst->rank <= run->rank))
 	{
-		db->worst_rank = worst != NULL ? worst->rank : PG_INT64_MIN;
+		if (from == own)
+			dsched_shared->lanes[own].worst_rank = worst != NULL ? worst->rank : PG_INT64_MIN;
 		return false;
 	}
 	*displaced = worst->key;
-	db->worst_rank = last_but_one;
-	lane = worst->lane;
 	remove_from_lane(worst - dsched_shared->entries);
+	dsched_shared->lanes[from].worst_rank = last_but_one;
 	release_entry(worst - dsched_shared->entries);
-	queue_free_lane_if_unused(lane);
+	queue_free_lane_if_unused(from);
 	return true;
 }
 
@@ -307,13 +384,14 @@ dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid, RunKey *displaced
 	if (displaced != NULL)
 		memset(displaced, 0, sizeof(*displaced));
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
-	if (!has_room(db) && !displace_for(run, displaced))
+	if (!has_room(db) && !displace_for(run, known_lane(dboid, roleoid), displaced))
 	{
 		db->wake_on_finish = true;
+		db->full_at = dsched_boot_now();
 		LWLockRelease(dsched_shared->queue_lock);
 		return -1;
 	}
-	lane = find_lane(dboid, roleoid);
+	lane = find_lane(run->token.db, dboid, roleoid);
 	e = dsched_shared->free_head;
 	entry = &dsched_shared->entries[e];
 	dsched_shared->free_head = entry->next;
@@ -324,8 +402,6 @@ dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid, RunKey *displaced
 	entry->executor = -1;
 	entry->seq = ++dsched_shared->last_seq;
 	db->entries++;
-	db->worst_rank = Max(db->worst_rank, entry->rank);
-	dsched_shared->lanes[lane].db = run->token.db;
 	add_to_lane(lane, e);
 	if (dsched_shared->lanes[lane].idle > 0)
 		call_idle_executor(lane);
@@ -418,10 +494,12 @@ dsched_queue_take(int executor)
 {
 	ExecutorSlot *slot = &dsched_shared->executors[executor];
 	Lane	   *lane = &dsched_shared->lanes[slot->lane];
+	bool		came_up;
 	int			e = -1;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
-	if (slot->state == EXECUTOR_STARTING)
+	came_up = slot->state == EXECUTOR_STARTING;
+	if (came_up)
 	{
 		lane->failed_starts = 0;
 		lane->last_error[0] = lane->last_sqlstate[0] = '\0';
@@ -438,10 +516,18 @@ dsched_queue_take(int executor)
 		slot->entry = e;
 		slot->fenced = slot->cancelled = false;
 		dsched_shared->fair_time = Max(dsched_shared->fair_time, entry->rank);
+		pool_note_take(slot);
 		queue_set_executor(slot, EXECUTOR_BUSY, false, false);
 	}
 	else
+	{
+		if (slot->state != EXECUTOR_IDLE)
+			slot->idle_since = slot->charged_until;
 		queue_set_executor(slot, EXECUTOR_IDLE, false, slot->retire);
+	}
+	/* the next executors are started when the first is up */
+	if (came_up && lane->queued > lane->coming)
+		dsched_wake_scheduler(lane->db);
 	LWLockRelease(dsched_shared->queue_lock);
 	return e;
 }

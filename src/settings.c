@@ -31,6 +31,8 @@ int			dsched_lease_ttl = 10;
 int			dsched_max_clock_skew = 2000;
 int			dsched_max_databases = 16;
 int			dsched_max_executors = 4;
+int			dsched_max_executors_per_database = 0;
+int			dsched_max_executors_per_role = -1;
 char	   *dsched_node_labels = NULL;
 char	   *dsched_node_name = NULL;
 int			dsched_notify = NOTIFY_FAILURES;
@@ -236,6 +238,26 @@ define_execution_settings(void)
 							&dsched_max_executors,
 							4, 1, 256,
 							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+
+	/* Where databases belong to different people. */
+	DefineCustomIntVariable("dsched.max_executors_per_database",
+							"Largest number of jobs of one database that run at the same time; 0 is no limit.",
+							NULL,
+							&dsched_max_executors_per_database,
+							0, 0, 256,
+							PGC_SIGHUP,
+							0,
+							NULL, NULL, NULL);
+
+	/* Shares count what runs, and nobody can take a place back from a long run: so one is left to the others. */
+	DefineCustomIntVariable("dsched.max_executors_per_role",
+							"Largest number of jobs of one role that run at the same time; 0 is no limit, -1 all but one of three or more.",
+							NULL,
+							&dsched_max_executors_per_role,
+							-1, -1, 256,
+							PGC_SIGHUP,
 							0,
 							NULL, NULL, NULL);
 

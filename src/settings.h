@@ -43,6 +43,8 @@ extern int	dsched_lease_ttl;	/* s */
 extern int	dsched_max_clock_skew;	/* ms */
 extern int	dsched_max_databases;
 extern int	dsched_max_executors;
+extern int	dsched_max_executors_per_database;	/* 0: no limit; see pool.c */
+extern int	dsched_max_executors_per_role;	/* 0: no limit, -1: all but one */
 extern char *dsched_node_labels;
 extern char *dsched_node_name;	/* "" means <host name>:<port>; see dsched_my_node() */
 extern int	dsched_notify;	/* a NotifyWhat */

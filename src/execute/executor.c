@@ -121,6 +121,7 @@ static bool
 wait_for_work(int64 idle_since)
 {
 	int64		left = dsched_executor_idle_timeout - (dsched_boot_now() - idle_since) / 1000;
+	long		linger = dsched_executor_linger(my_index);
 	long		stats_due;
 	int			rc;
 
@@ -130,9 +131,11 @@ wait_for_work(int64 idle_since)
 	stats_due = pgstat_report_stat(false);
 	if (stats_due > 0)
 		left = Min(left, stats_due);
+	if (linger > 0)
+		left = Min(left, linger);
 	rc = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
-	if ((rc & WL_TIMEOUT) && stats_due > 0)
+	if ((rc & WL_TIMEOUT) && stats_due > 0 && left == stats_due)
 		(void) pgstat_report_stat(true);
 	return true;
 }

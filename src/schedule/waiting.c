@@ -7,10 +7,13 @@
  *	  later_wall	until a wall time: a retry, a slot of a clock that is ahead of ours
  *	  later_boot	until a time of the clock that never steps: something failed and is tried again
  *	  careful		one of those that are started one at a time after a crash
- *	  ready			of its throttle queue, by rank (order.c); the runs of jobs without a queue have one without limits
+ *	  ready			of its throttle queue, by rank (order.c); the jobs of a role without a queue have one without limits
  *
  * and in none while it waits for something of which run_consider() is told: a run of its job before it, its job's definition, its
  * partition.  So a turn costs by what moves, not by what waits.
+ *
+ * Of the queues that may start a run, that goes on which has the fewest with executors or on the way to them; so when the shared queue
+ * is full, all of them have an equal part of it, and a flood of one role or queue keeps no other waiting.
  *
  * Throttle queues (dsched.create_queue).  max_running bounds the runs of its jobs that this instance has handed to executors and
  * not got back; rate_limit their starts in any window of length "per", exactly, by the times of the last rate_limit starts (a process
@@ -34,11 +37,18 @@
 
 #define RETRY_LATER_US INT64CONST(1000000)
 /* How long a recovered run is alone: what kills a server does it soon, and long runs must not hold up the others. */
+/* Before the name of a role; no queue's name has it in it. */
+#define OWN_QUEUE '\001'
+#define QUEUE_KEY_LEN (Max(POLICY_MAX_QUEUE, NAMEDATALEN) + 1)
+/* So many are started of one queue before the others are looked at again. */
+#define START_BATCH 16
+/* A queue with fewer open runs in a partition finds room when all the others have filled it. */
+#define FEW_OPEN_RUNS 8
 #define CAREFUL_ALONE_US INT64CONST(500000)
 
 struct ThrottleQueue
 {
-	char		name[POLICY_MAX_QUEUE + 1];	/* hash key; "": that of jobs without a queue */
+	char		name[QUEUE_KEY_LEN];	/* hash key; with OWN_QUEUE before it that of a role, for its jobs without a queue */
 	Heap		ready;
 	int			running;		/* handed to executors */
 	bool		limited;
@@ -167,7 +177,7 @@ resize_starts(ThrottleQueue *queue, int32 rate_limit)
 static void
 set_limits(ThrottleQueue *queue)
 {
-	const QueueLimits *limits = queue->name[0] != '\0' ? sync_queue(queue->name) : NULL;
+	const QueueLimits *limits = queue->name[0] != OWN_QUEUE ? sync_queue(queue->name) : NULL;
 	int32		rate_limit = limits != NULL ? limits->rate_limit : 0;
 	int64		per = limits != NULL ? limits->per : 0;
 
@@ -206,6 +216,25 @@ find_queue(const char *name)
 		set_limits(queue);
 	}
 	return queue;
+}
+
+/* The queue of a job: the one that it names, else that of its role. */
+static ThrottleQueue *
+queue_of(const Job *job)
+{
+	char		key[QUEUE_KEY_LEN];
+
+	if (job->queue[0] != '\0')
+		return find_queue(job->queue);
+	snprintf(key, sizeof(key), "%c%s", OWN_QUEUE, job->username);
+	return find_queue(key);
+}
+
+/* That of runs without a job. */
+static ThrottleQueue *
+queue_of_none(void)
+{
+	return find_queue((const char[]) {OWN_QUEUE, '\0'});
 }
 
 /* The limits and our share of them, where these may have changed. */
@@ -271,7 +300,7 @@ throttle_count(OpenRun *run, bool queued)
 		run->counted = NULL;
 		return;
 	}
-	run->counted = run->job != NULL ? find_queue(run->job->queue) : NULL;
+	run->counted = run->job != NULL ? queue_of(run->job) : NULL;
 	if (run->counted != NULL)
 		run->counted->running++;
 }
@@ -281,7 +310,7 @@ throttle_count(OpenRun *run, bool queued)
 ThrottleQueue *
 throttle_opened(const Job *job)
 {
-	ThrottleQueue *queue = find_queue(job->queue);
+	ThrottleQueue *queue = queue_of(job);
 
 	queue->open[job->partition]++;
 	return queue;
@@ -297,10 +326,10 @@ bool
 throttle_may_open(const Job *job)
 {
 	const Partition *partition = &scheduler.partitions[job->partition];
+	int			open = queue_of(job)->open[job->partition];
 
-	return partition->nslots < MAX_OPEN_RUNS_IN_ALL &&
-		(!partition->behind || partition->nahead < MAX_JOBS_AHEAD) &&
-		find_queue(job->queue)->open[job->partition] < MAX_OPEN_RUNS;
+	return partition->nslots < MAX_OPEN_RUNS_IN_ALL + (open < FEW_OPEN_RUNS ? MAX_OPEN_RUNS_IN_ALL / 4 : 0) &&
+		(!partition->behind || partition->nahead < MAX_JOBS_AHEAD) && open < MAX_OPEN_RUNS;
 }
 
 void
@@ -311,7 +340,7 @@ throttle_block(Job *job, TimestampTz due)
 
 	timetable_unplan(job);
 	job->next_slot = slot;
-	job->blocked = find_queue(job->queue);
+	job->blocked = queue_of(job);
 	if (!minheap_insert(&job->blocked->blocked[job->partition], &job->next, due, job->job_id))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	partition->nblocked++;
@@ -337,9 +366,15 @@ throttle_resume(Partition *partition)
 {
 	HASH_SEQ_STATUS status;
 	ThrottleQueue *queue;
+	int			waiting = 0;
+	int			share;
 
 	if (partition->nslots > MAX_OPEN_RUNS_IN_ALL * 3 / 4)
 		return;
+	hash_seq_init(&status, queues);
+	while ((queue = hash_seq_search(&status)) != NULL)
+		waiting += queue->blocked[partition->number].count > 0;
+	share = Max((MAX_OPEN_RUNS_IN_ALL - partition->nslots) / Max(waiting, 1), 1);
 	hash_seq_init(&status, queues);
 	while ((queue = hash_seq_search(&status)) != NULL)
 	{
@@ -349,7 +384,7 @@ throttle_resume(Partition *partition)
 
 		if (room < MAX_OPEN_RUNS / 2)
 			continue;
-		for (; room > 0 && (node = minheap_peek(blocked)) != NULL; room--)
+		for (room = Min(room, share); room > 0 && (node = minheap_peek(blocked)) != NULL; room--)
 		{
 			Job		   *job = (Job *) ((char *) node - offsetof(Job, next));
 
@@ -418,7 +453,7 @@ run_show(OpenRun *run)
 static void
 wait_in_queue(OpenRun *run)
 {
-	ThrottleQueue *queue = find_queue(run->job->queue);
+	ThrottleQueue *queue = queue_of(run->job);
 
 	if (queue->ready.count > 0 || next_start(queue) != 0)
 		run_show(run);
@@ -437,7 +472,7 @@ run_consider(OpenRun *run)
 	if (run_is_void(run))
 	{
 		/* to be closed, by whoever comes to it */
-		wait_in(run, &find_queue("")->ready, PG_INT64_MIN);
+		wait_in(run, &queue_of_none()->ready, PG_INT64_MIN);
 		return;
 	}
 	if (!is_its_turn(run))
@@ -650,18 +685,26 @@ release_careful(void)
 		return false;
 	}
 	run_wait_nowhere(run);
-	wait_in(run, &find_queue(run->job != NULL ? run->job->queue : "")->ready, run->rank);
+	wait_in(run, &(run->job != NULL ? queue_of(run->job) : queue_of_none())->ready, run->rank);
 	return true;
 }
 
-/* The queue whose first run is the first of all that may start now; NULL: there is none. */
+/*
+ * The queue of the run that is to start next, of those that may start now: that with the fewest started, of equals that
+ * whose first run ranks first; or by_rank alone.  NULL: there is none.
+ */
 static ThrottleQueue *
-next_queue(void)
+next_queue(bool by_rank)
 {
+	static int	batch = 0;
+	static ThrottleQueue *first = NULL;
 	HASH_SEQ_STATUS status;
 	ThrottleQueue *queue;
-	ThrottleQueue *first = NULL;
 
+	if (first != NULL && --batch > 0 && !by_rank && first->ready.count > 0 && next_start(first) == 0)
+		return first;
+	first = NULL;
+	batch = START_BATCH;
 	hash_seq_init(&status, queues);
 	while ((queue = hash_seq_search(&status)) != NULL)
 	{
@@ -677,7 +720,8 @@ next_queue(void)
 				scheduler_wake_at(scheduler.boot + (start - scheduler.now));
 			continue;
 		}
-		if (first == NULL || node->time < minheap_peek(&first->ready)->time)
+		if (first == NULL || (!by_rank && queue->running != first->running ? queue->running < first->running :
+							  node->time < minheap_peek(&first->ready)->time))
 			first = queue;
 	}
 	return first;
@@ -688,14 +732,21 @@ static bool
 start_runs(void)
 {
 	ThrottleQueue *queue;
+	bool		full = false;
 
-	while ((queue = next_queue()) != NULL)
+	while ((queue = next_queue(full)) != NULL)
 	{
 		switch (start_run(run_at_top(&queue->ready)))
 		{
 			case PUSH_DONE:
 				break;
 			case PUSH_NO_ROOM:
+				/* one that ranks before another of its role may still find a place */
+				if (!full)
+				{
+					full = true;
+					break;
+				}
 				/* the places may all be other databases', whose ends do not wake us */
 				scheduler_wake_at(scheduler.boot + RETRY_LATER_US);
 				return false;
