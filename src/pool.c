@@ -22,7 +22,7 @@
  *
  * A change of lane costs the start of a process, some milliseconds.  So an executor whose lane has work
  * leaves for another only if that holds two fewer; or one fewer, and has had less by more than QUANTUM_US
- * or its first run ranks before by more than PLACE_MARGIN_US.  One without work leaves at once for a lane
+ * (and some times what this start took) or its first run ranks before by more than PLACE_MARGIN_US.  One without work leaves at once for a lane
  * that holds none, else after LINGER_US, as a lane that has little to do has it often.  Where more runs wait
  * than the queue has places, its lane may have work that is not in there yet: it waits REFILL_US for that.  And a lane gets at
  * most as many at a time as are up: often the first has done the work before a second would be there.
@@ -58,6 +58,8 @@
 #define EXIT_DELAY_US INT64CONST(20000)
 #define START_TIMEOUT_US INT64CONST(60000000)
 #define QUANTUM_US INT64CONST(100000)
+/* On a busy machine a start takes longer; it is to pay. */
+#define START_WORTH 4
 #define LINGER_US INT64CONST(50000)
 #define PLACE_MARGIN_US INT64CONST(50000)
 #define REFILL_US INT64CONST(10000)
@@ -544,13 +546,15 @@ dsched_executor_attach(int executor, uint64 generation)
 	before_shmem_exit(executor_exit, Int32GetDatum(executor));
 }
 
-/* Time that was used is charged to lane and database. */
+/* Time that its run took is charged to lane and database. */
 static void
 charge(ExecutorSlot *slot, int64 now)
 {
 	Lane	   *lane = &dsched_shared->lanes[slot->lane];
 
-	if (slot->state != EXECUTOR_IDLE && now > slot->charged_until)
+	if (slot->state == EXECUTOR_STARTING)
+		slot->start_took = now - slot->started_at;
+	if (slot->state == EXECUTOR_BUSY && now > slot->charged_until)
 	{
 		lane->served += now - slot->charged_until;
 		dsched_shared->databases[lane->db].served += now - slot->charged_until;
@@ -582,8 +586,8 @@ outranks(int other, const ExecutorSlot *slot, const RunEntry *own, int64 now)
 
 	if (fewer != 1)
 		return fewer > 1;
-	return less > QUANTUM_US ||
-		(now - slot->started_at > STAY_US && queue_peek(other, 0)->rank + PLACE_MARGIN_US < own->rank);
+	return less > Max(QUANTUM_US, START_WORTH * slot->start_took) ||
+		(now - slot->started_at - slot->start_took > Max(STAY_US, slot->start_took) && queue_peek(other, 0)->rank + PLACE_MARGIN_US < own->rank);
 }
 
 /*

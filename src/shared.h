@@ -183,6 +183,7 @@ typedef struct ExecutorSlot
 				roleoid;
 	int			entry;			/* what it runs; -1 */
 	int64		started_at;		/* boot time of registration: a start that hangs is noticed */
+	int64		start_took;		/* from its registration until it was up */
 	int64		charged_until;	/* boot time up to which its lane was charged */
 	int64		idle_since;		/* IDLE: boot time */
 	int64		looked_at;		/* boot time at which it last looked whether its place is for others */
