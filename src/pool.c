@@ -41,6 +41,7 @@
 
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "replication/logicallauncher.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
@@ -117,6 +118,32 @@ dsched_executors_per_database(void)
 	if (dsched_max_executors_per_database == 0)
 		return dsched_max_executors;
 	return Min(dsched_max_executors_per_database, dsched_max_executors);
+}
+
+int
+dsched_workers_needed(char **detail, char **hint)
+{
+	int			schedulers = 0;
+	int			others = max_logical_replication_workers > 0 ? 1 : 0;
+	int			needed;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->max_databases; i++)
+		schedulers += dsched_shared->databases[i].state != SCHEDULER_NONE &&
+			dsched_shared->databases[i].state != SCHEDULER_ABSENT;
+	LWLockRelease(dsched_shared->control_lock);
+	needed = 1 + schedulers + dsched_shared->max_executors + others;
+	*detail = *hint = NULL;
+	if (needed > max_worker_processes)
+	{
+		*detail = psprintf("up to %d background workers are needed: the coordinator, %d %s, %d %s%s", needed,
+						   schedulers, schedulers == 1 ? "scheduler" : "schedulers",
+						   dsched_shared->max_executors, dsched_shared->max_executors == 1 ? "executor" : "executors",
+						   others > 0 ? ", and the server's own for logical replication" : "");
+		*hint = psprintf("Raise max_worker_processes (now %d) to at least %d, or lower dsched.max_executors (now %d), "
+						 "and restart the server.", max_worker_processes, needed, dsched_shared->max_executors);
+	}
+	return needed;
 }
 
 static int

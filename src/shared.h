@@ -461,6 +461,12 @@ extern bool dsched_executor_should_retire(int executor);
 /* Executor without work: ms after which it is to ask that again, as others may wait for its place; 0: not by itself. */
 extern long dsched_executor_linger(int executor);
 
+/*
+ * The background workers that this instance may need, and what is said to people if the server has not so many:
+ * detail with the numbers, hint with the setting (both psprintf'd; NULL if it has).  Takes control_lock.
+ */
+extern int	dsched_workers_needed(char **detail, char **hint);
+
 /* Executors that one role, or one database, can have at most: dsched.max_executors_per_role, ..._per_database. */
 extern int	dsched_executors_per_role(void);
 extern int	dsched_executors_per_database(void);
