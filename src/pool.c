@@ -59,7 +59,8 @@
 #define EXIT_DELAY_US INT64CONST(20000)
 #define START_TIMEOUT_US INT64CONST(60000000)
 #define QUANTUM_US INT64CONST(100000)
-/* On a busy machine a start takes longer; it is to pay. */
+/* On a busy machine a start takes longer; it is to pay, within bounds. */
+#define QUANTUM_MAX_US INT64CONST(500000)
 #define START_WORTH 4
 #define LINGER_US INT64CONST(50000)
 #define PLACE_MARGIN_US INT64CONST(50000)
@@ -613,7 +614,7 @@ outranks(int other, const ExecutorSlot *slot, const RunEntry *own, int64 now)
 
 	if (fewer != 1)
 		return fewer > 1;
-	return less > Max(QUANTUM_US, START_WORTH * slot->start_took) ||
+	return less > Max(QUANTUM_US, Min(START_WORTH * slot->start_took, QUANTUM_MAX_US)) ||
 		(now - slot->started_at - slot->start_took > Max(STAY_US, slot->start_took) && queue_peek(other, 0)->rank + PLACE_MARGIN_US < own->rank);
 }
 
