@@ -37,8 +37,8 @@
 #include "shared.h"
 
 /*
- * Open runs and ranges of a partition beyond which no more slots are opened until some are closed: of one throttle queue (that of jobs
- * without one among them), of all together; and jobs that may be ahead of the watermark meanwhile.  An account holds
+ * Open runs and ranges of a partition beyond which no more slots are opened until some are closed: of one throttle queue (the jobs
+ * of a role without one have their own), of all together; and jobs that may be ahead of the watermark meanwhile.  An account holds
  * CODEC_MAX_ENTRIES of either kind.
  */
 #define MAX_OPEN_RUNS 500

@@ -42,8 +42,6 @@
 #define QUEUE_KEY_LEN (Max(POLICY_MAX_QUEUE, NAMEDATALEN) + 1)
 /* So many are started of one queue before the others are looked at again. */
 #define START_BATCH 16
-/* A queue with fewer open runs in a partition finds room when all the others have filled it. */
-#define FEW_OPEN_RUNS 8
 #define CAREFUL_ALONE_US INT64CONST(500000)
 
 struct ThrottleQueue
@@ -58,8 +56,8 @@ struct ThrottleQueue
 	TimestampTz *starts;		/* ring of the last rate_limit starts */
 	int			nstarts;
 	int			next_start;
-	int			open[DSCHED_MAX_PARTITIONS];	/* runs and ranges of a partition */
-	Heap		blocked[DSCHED_MAX_PARTITIONS];	/* jobs (Job.next) that wait for room in it */
+	int		   *open;			/* by partition: runs and ranges */
+	Heap	   *blocked;		/* by partition: jobs (Job.next) that wait for room in it */
 };
 
 static Heap later_wall;
@@ -211,7 +209,9 @@ find_queue(const char *name)
 	{
 		memset((char *) queue + sizeof(queue->name), 0, sizeof(*queue) - sizeof(queue->name));
 		minheap_init(&queue->ready, grow_heap);
-		for (int i = 0; i < DSCHED_MAX_PARTITIONS; i++)
+		queue->open = MemoryContextAllocZero(scheduler.context, sizeof(int) * dsched_partitions);
+		queue->blocked = MemoryContextAlloc(scheduler.context, sizeof(Heap) * dsched_partitions);
+		for (int i = 0; i < dsched_partitions; i++)
 			minheap_init(&queue->blocked[i], grow_heap);
 		set_limits(queue);
 	}
@@ -326,10 +326,10 @@ bool
 throttle_may_open(const Job *job)
 {
 	const Partition *partition = &scheduler.partitions[job->partition];
-	int			open = queue_of(job)->open[job->partition];
 
-	return partition->nslots < MAX_OPEN_RUNS_IN_ALL + (open < FEW_OPEN_RUNS ? MAX_OPEN_RUNS_IN_ALL / 4 : 0) &&
-		(!partition->behind || partition->nahead < MAX_JOBS_AHEAD) && open < MAX_OPEN_RUNS;
+	return partition->nslots < MAX_OPEN_RUNS_IN_ALL &&
+		(!partition->behind || partition->nahead < MAX_JOBS_AHEAD) &&
+		queue_of(job)->open[job->partition] < MAX_OPEN_RUNS;
 }
 
 void
