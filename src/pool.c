@@ -57,6 +57,7 @@
 #define REGISTRATION_DELAY_US INT64CONST(500000)
 /* Until the postmaster has noticed that a worker is gone. */
 #define EXIT_DELAY_US INT64CONST(20000)
+#define SLOW_START_US INT64CONST(1000000)
 #define START_TIMEOUT_US INT64CONST(60000000)
 #define QUANTUM_US INT64CONST(100000)
 /* On a busy machine a start takes longer; it is to pay, within bounds. */
@@ -283,6 +284,7 @@ start_executor(int lane)
 	executor->entry = -1;
 	executor->started_at = executor->charged_until = dsched_boot_now();
 	executor->looked_at = 0;
+	l->started_at = executor->started_at;
 	pg_atomic_write_u32(&executor->committing, 0);
 	queue_set_executor(executor, EXECUTOR_STARTING, false, false);
 	l->executors++;
@@ -351,6 +353,9 @@ shortage(int lane, int64 now)
 	if (held_by_role(l->roleoid, false) >= dsched_executors_per_role() ||
 		dsched_shared->databases[l->db].held >= dsched_executors_per_database())
 		return 0;
+	/* one that hangs in its start is not waited for */
+	if (now > l->started_at + SLOW_START_US)
+		return l->queued - l->coming;
 	return Max(0, Min(l->queued - l->coming, Max(up, 1) - l->starting));
 }
 
@@ -536,6 +541,8 @@ dsched_pool_manage(int db)
 			queue_free_lane_if_unused(lane);
 		else if (l->retry_at > now)
 			again = again == 0 ? l->retry_at : Min(again, l->retry_at);
+		else if (l->starting > 0 && l->queued > l->coming && l->started_at + SLOW_START_US >= now)
+			again = again == 0 ? l->started_at + SLOW_START_US + 1 : Min(again, l->started_at + SLOW_START_US + 1);
 	}
 	while (us->queued > 0)
 	{

@@ -153,6 +153,7 @@ typedef struct Lane
 	int			idle;			/* of those, waiting for work, and not told of any */
 	int			coming;			/* of those, starting or called: about to take an entry */
 	int			starting;		/* of those that are coming, the ones that are not up yet */
+	int64		started_at;		/* boot time at which the last of them was registered */
 	int			busy;			/* of its executors, making a run */
 	int64		served;			/* executor time that it has had, on the clock of its database: see pool.c */
 	int			failed_starts;	/* in a row; reset by an executor that comes up */
