@@ -128,7 +128,7 @@ no_executors();
 
 # ---- a burst ----
 
-my $scheduler = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dsched scheduler' AND datname = 'postgres'});
+my $scheduler = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'dsched scheduler%' AND datname = 'postgres'});
 my $rss = sub { my ($kb) = slurp_file("/proc/$scheduler/status") =~ /^VmRSS:\s+(\d+)/m; return $kb; };
 my $burst = 20_000;
 
