@@ -38,6 +38,8 @@ int			dsched_partitions = 64;
 int			dsched_priority_ageing = 10000;
 int			dsched_queue_size = 1024;
 int			dsched_run_retention = 7 * 24 * 3600;
+int			dsched_run_retention_per_job = 100000;
+int			dsched_run_retention_total = 10000000;
 bool		dsched_test_clock = false;
 char	   *dsched_timezone = NULL;
 
@@ -267,6 +269,26 @@ define_execution_settings(void)
 							7 * 24 * 3600, -1, INT_MAX,
 							PGC_SIGHUP,
 							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	/* A job that runs each second has the last day with the default; the newest row stays in any case. */
+	DefineCustomIntVariable("dsched.run_retention_per_job",
+							"Number of rows of finished runs that are kept of one job; -1: any number.",
+							NULL,
+							&dsched_run_retention_per_job,
+							100000, -1, INT_MAX,
+							PGC_SIGHUP,
+							0,
+							NULL, NULL, NULL);
+
+	/* So that no rate of runs fills the disk: some 4 GB with the default. */
+	DefineCustomIntVariable("dsched.run_retention_total",
+							"Number of rows of finished runs that are kept in each database; -1: any number.",
+							NULL,
+							&dsched_run_retention_total,
+							10000000, -1, INT_MAX,
+							PGC_SIGHUP,
+							0,
 							NULL, NULL, NULL);
 }
 

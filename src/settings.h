@@ -49,7 +49,9 @@ extern int	dsched_notify;	/* a NotifyWhat */
 extern int	dsched_partitions;
 extern int	dsched_priority_ageing; /* ms */
 extern int	dsched_queue_size;
-extern int	dsched_run_retention;	/* s, -1 keeps all */
+extern int	dsched_run_retention;	/* s, -1 keeps all; and so do the next two, which are numbers of rows */
+extern int	dsched_run_retention_per_job;
+extern int	dsched_run_retention_total;
 extern bool dsched_test_clock;
 extern char *dsched_timezone;
 

@@ -229,8 +229,37 @@ extern RunSeen *run_read_since(TimestampTz from, int *n);
 /* All rows whose status is 'running' (start rows). */
 extern RunSeen *run_read_started(int *n);
 
-/* Deletes up to max old rows of finished runs, oldest first, keeping each existing job's newest; returns how many. */
-extern int	run_purge(TimestampTz older_than, int max);
+/* ---- purge.c ----------------------------------------------------------------------------------- */
+
+typedef enum PurgeVerdict
+{
+	PURGE_KEEP,					/* the row, and go on */
+	PURGE_DELETE,
+	PURGE_STOP					/* by time only: none from this row on goes */
+} PurgeVerdict;
+
+/* What is to become of a row?  Asked within the transaction. */
+typedef PurgeVerdict (*PurgeJudge) (const RunSeen *row, void *arg);
+
+/* A way through the table, in steps.  Begins as zeroes, but for the first two. */
+typedef struct PurgeWalk
+{
+	bool		by_job;			/* else by time */
+	int64		keep;			/* by job: only rows beyond so many of a job are judged; at least 1 */
+	bool		done;			/* nothing is left to look at, or it was told to stop */
+	bool		begun;
+	RunKey		last;			/* looked at last; by job, only the job and the time count */
+	int64		rank;			/* by job: so many of its rows were seen */
+	TimestampTz edge;			/* time of the last one that is kept for being among them */
+	int64		rows;			/* by job: in the table, of what was walked through, less those deleted */
+	int64		deleted;
+} PurgeWalk;
+
+/* Goes on until boot time 'until', and is never far beyond it.  False: the table is locked, nothing was done. */
+extern bool run_purge_step(PurgeWalk *walk, int64 until, PurgeJudge judge, void *arg);
+
+/* The latest scheduled time of which there is a row of the job. */
+extern TimestampTz run_newest(int64 job_id);
 
 /* ---- states.c ---------------------------------------------------------------------------------- */
 

@@ -63,12 +63,15 @@ extend_last(const ClosedSlot *slot)
 void
 closing_add(const ClosedSlot *slot)
 {
+	Job		   *job = timetable_find(slot->key.job_id);
 	MemoryContext old;
 	ClosedSlot *copy;
 
-	scheduler.ran = true;
+	if (job != NULL)
+		purge_slot_closed(&scheduler.partitions[job->partition], slot->key.scheduled_for);
 	if (extend_last(slot))
 		return;
+	scheduler.recorded++;
 	old = MemoryContextSwitchTo(scheduler.context);
 	copy = palloc(sizeof(ClosedSlot));
 	*copy = *slot;

@@ -406,7 +406,7 @@ finish_run(OpenRun *run, const RunEntry *entry)
 	{
 		if (entry->commit_lsn > partition->flush_to)
 			partition->flush_to = entry->commit_lsn;
-		scheduler.ran = true;
+		scheduler.recorded++;
 		run_is_not_queued(run);
 		end_attempt(run, entry->status, entry->finished_at);
 	}

@@ -52,6 +52,7 @@ partitions_init(void)
 		memset(partition, 0, sizeof(*partition));
 		partition->number = i;
 		partition->ahead_round = 1;
+		purge_account_unknown(partition);
 		dlist_init(&partition->open);
 		dlist_init(&partition->ranges);
 		dlist_init(&partition->jobs);
@@ -143,6 +144,7 @@ forget(Partition *partition)
 	partition->seq = partition->state_mod = partition->jobrev = 0;
 	partition->retry_at = 0;
 	partition->flush_to = 0;
+	purge_account_unknown(partition);
 }
 
 void

@@ -151,6 +151,7 @@ close_run(OpenRun *run)
 		sync_retire(run->key.job_id);
 	if (run->cancel_id != 0)
 		request_done(partition, run->cancel_id);
+	purge_slot_closed(partition, run->key.scheduled_for);
 	partition_touch(partition);
 	forget_run(run);
 	if (of_backfill)

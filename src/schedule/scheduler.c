@@ -40,9 +40,6 @@
 
 #define OWN_LOCK_TIMEOUT "500ms"
 #define STOP_TIMEOUT_US INT64CONST(4000000)
-#define PURGE_FIRST_US INT64CONST(60000000)
-#define PURGE_INTERVAL_US INT64CONST(3600000000)
-#define PURGE_BATCH 2000
 #define RESTART_DELAY_US INT64CONST(200000)
 #define RESTART_MAX_US INT64CONST(30000000)
 /* A scheduler that lived this long did not die of what it found at its start. */
@@ -74,7 +71,6 @@ static void turn(void);
 static void set_alarms(void);
 static void publish_state(void);
 static bool all_quiet(void);
-static void purge(void);
 static void withdraw_leftovers(void);
 static bool stop_in_order(void);
 
@@ -503,7 +499,7 @@ turn(void)
 		if (again != 0)
 			scheduler_wake_at(again);
 	}
-	purge();
+	purge_turn();
 	publish_state();
 	if (all_quiet())
 	{
@@ -524,7 +520,8 @@ all_quiet(void)
 		return false;
 	if (scheduler.held)
 		return true;
-	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet())
+	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet() ||
+		!purge_idle())
 		return false;
 	/* partitions that the coordinator has yet to give us */
 	if (scheduler.etcd == NULL)
@@ -557,37 +554,6 @@ set_alarms(void)
 	loop_set_wall_alarm(scheduler.loop, next != NULL && !scheduler.stopping &&
 						pg_atomic_read_u32(&dsched_shared->clock_suspect) == 0 ? next->time : 0);
 	loop_set_boot_alarm(scheduler.loop, scheduler.alarm);
-}
-
-/* ---- purging --------------------------------------------------------------------------------------- */
-
-static void
-purge_batch(void *arg)
-{
-	*(int *) arg = run_purge(scheduler.now - dsched_run_retention * USECS_PER_SEC, PURGE_BATCH);
-}
-
-static void
-purge(void)
-{
-	int			purged = 0;
-
-	if (!scheduler.ran || dsched_run_retention < 0 || scheduler.held || scheduler.stopping || !scheduler.ready)
-		return;
-	if (scheduler.purge_at == 0)
-		scheduler.purge_at = scheduler.boot + PURGE_FIRST_US;
-	if (scheduler.purge_at <= scheduler.boot)
-	{
-		if (scheduler_transaction(purge_batch, &purged, "purging old runs") && purged >= PURGE_BATCH)
-			scheduler.purge_at = scheduler.boot + 100000;
-		else
-		{
-			scheduler.ran = false;
-			scheduler.purge_at = scheduler.boot + PURGE_INTERVAL_US;
-			return;
-		}
-	}
-	scheduler_wake_at(scheduler.purge_at);
 }
 
 /* ---- stopping -------------------------------------------------------------------------------------- */

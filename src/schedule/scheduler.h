@@ -205,6 +205,11 @@ typedef struct Partition
 	TimestampTz watermark;		/* every slot up to (watermark, watermark_job) is closed or in open */
 	int64		watermark_job;
 	TimestampTz local_watermark;	/* as last written to the table */
+	/* for the purge: what the account says that was last written, to etcd or, alone, to the table */
+	TimestampTz written_watermark;	/* its watermark */
+	TimestampTz taken_watermark;	/* of the one that is being written */
+	TimestampTz closed_from;	/* of the slots closed since an account was last taken: the earliest scheduled time */
+	TimestampTz closed_before;	/* of those closed before that, but after the written one was taken; PG_INT64_MAX: none */
 	bool		local_dirty;	/* the table's copy is older than the account */
 	int			nshown;			/* what waits, for people who look for it in the table's copy of the account */
 	bool		shown;			/* there are some in that copy */
@@ -250,14 +255,13 @@ typedef struct Scheduler
 	int64		boot;			/* boot time of this turn */
 	int64		alarm;			/* boot time at which somebody wants another turn; 0 */
 	int64		checkpoint_at;	/* boot time of the next state write; 0: nothing to write */
-	int64		purge_at;
 	int			careful_running;
 	int64		careful_until;	/* the last careful run is alone until then */
 	int			waiting;		/* open runs that are not in the queue */
 	int			nranges;
 	dlist_head	advancing;		/* Jobs whose ranges may have room to go on */
 	uint64		roles_changed;	/* counts changes of pg_authid; from 1 */
-	bool		ran;			/* something was recorded since the last purge */
+	int64		recorded;		/* rows that were written, by executors and by us; for the purge */
 	Partition	partitions[DSCHED_MAX_PARTITIONS];
 } Scheduler;
 
@@ -324,6 +328,15 @@ extern void drop_runs(Partition *partition);	/* forgets runs and ranges: not our
 extern int	open_runs_of_all(void);
 extern void request_done(Partition *partition, int64 trigger_id);	/* its key, or its row, can go */
 extern void backfill_may_be_done(Partition *partition, int64 trigger_id);
+
+/* purge.c: deletes old rows, between turns */
+extern void purge_turn(void);
+extern bool purge_idle(void);
+/* What was closed, and which account knows it. */
+extern void purge_slot_closed(Partition *partition, TimestampTz slot);
+extern void purge_account_taken(Partition *partition);
+extern void purge_account_written(Partition *partition);
+extern void purge_account_unknown(Partition *partition);
 
 /* opening.c */
 extern void dispatch_due_slots(void);

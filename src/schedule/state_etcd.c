@@ -286,6 +286,7 @@ write_one(Partition *partition, bool final, Batch *batch)
 	partition->seq++;
 	partition->jobrev = sync_revision();
 	partition_describe(partition, final, &state);
+	purge_account_taken(partition);
 	text = codec_state_encode(&state, &length);
 	pfree(state.pending);
 	if (text == NULL)
@@ -351,6 +352,7 @@ write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *ne
 
 	partition->state_mod = revision;
 	partition->retry_at = 0;
+	purge_account_written(partition);
 	for (int k = 0; k < batch->triggers[i]; k++)
 	{
 		pfree(linitial(partition->done_triggers));
