@@ -370,11 +370,13 @@ CREATE VIEW dsched.jobs WITH (security_barrier) AS
 		j.changed IS NULL AS published,
 		j.problem
 	FROM dsched.job j
+	-- The latest time first, alone: asked for the latest row, the planner may go back through the runs of all jobs.
 	LEFT JOIN LATERAL (
 		SELECT l.scheduled_for, l.status, l.finished_at
 		FROM dsched.run l
 		WHERE l.job_id = j.job_id
-		ORDER BY l.scheduled_for DESC, l.trigger_id DESC, l.attempt DESC
+		AND l.scheduled_for = (SELECT max(m.scheduled_for) FROM dsched.run m WHERE m.job_id = j.job_id)
+		ORDER BY l.trigger_id DESC, l.attempt DESC
 		LIMIT 1) r ON true
 	WHERE dsched._visible(j.username);
 

@@ -198,7 +198,10 @@ judge_by_time(const RunSeen *row, void *arg)
 
 	if ((!old && excess <= 0) || row->key.scheduled_for > scheduler.now - SETTLING_US)
 		return PURGE_STOP;
-	if ((excess <= 0 && Max(row->finished_at, row->last_slot) >= older_than) || !may_go(row))
+	if (excess <= 0 && Max(row->finished_at, row->last_slot) >= older_than)
+		/* one that is about to be old is not passed by either */
+		return row->key.scheduled_for >= older_than - SETTLING_US ? PURGE_STOP : PURGE_KEEP;
+	if (!may_go(row))
 		return PURGE_KEEP;
 	excess--;
 	return PURGE_DELETE;

@@ -22,7 +22,7 @@ INSERT INTO dsched.outbox VALUES (1);
 DELETE FROM dsched.run;
 UPDATE dsched.run SET status = 'succeeded';
 INSERT INTO dsched.run SELECT * FROM dsched.run;
-SELECT count(*) FROM dsched.run FOR UPDATE;
+SELECT FROM dsched.run FOR UPDATE;
 TRUNCATE dsched.run;
 INSERT INTO dsched.jobs (job_name) VALUES ('x');
 DELETE FROM dsched.runs;
