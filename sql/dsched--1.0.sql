@@ -3,8 +3,8 @@
 -- complain if the script is sourced in psql, rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION dsched" to load this file. \quit
 
--- The schema is made by CREATE EXTENSION (schema = dsched in the control file).  No table gives PUBLIC any
--- privilege: functions change them, security-barrier views show each role its own.
+-- The schema is made by CREATE EXTENSION (schema = dsched in the control file).  No table but dsched.run, which
+-- has a policy, gives PUBLIC any privilege: functions change them, views show each role its own.
 
 -- Every job of the database group.
 CREATE TABLE dsched.job (
