@@ -69,7 +69,7 @@ static int64 rows = -1;			/* in the table when they were last counted, less thos
 static int64 recorded_then;		/* scheduler.recorded at that time */
 static int64 recorded_seen = 0; /* scheduler.recorded at the last walk by time */
 static int64 excess;			/* so many rows go, however old they are */
-static int64 round_at = 0;		/* time() of the next whole round */
+static int64 round_at = 0;		/* when the next whole round is made, as round_time() has it */
 static int64 short_at = 0;		/* boot time of the next walk by time */
 static int64 pause_until = 0;	/* boot time */
 static TimestampTz older_than;	/* the age limit of this walk; PG_INT64_MIN: none */
