@@ -65,8 +65,8 @@ is($node->safe_psql('postgres', "SET ROLE worker; SELECT DISTINCT username FROM 
 # ---- a locked row, and recording meanwhile ----
 
 my $holder = $node->background_psql('postgres');
-$holder->query_safe(q{BEGIN; SELECT FROM dsched.run WHERE job_name = 'old' ORDER BY scheduled_for OFFSET 10 LIMIT 1 FOR KEY SHARE});
-my $kept = $node->safe_psql('postgres', q{SELECT scheduled_for FROM dsched.run WHERE job_name = 'old' ORDER BY scheduled_for OFFSET 10 LIMIT 1});
+my $kept = $node->safe_psql('postgres', q{SELECT scheduled_for FROM dsched.run WHERE job_name = 'old' ORDER BY 1 OFFSET 10 LIMIT 1});
+$holder->query_safe(qq{BEGIN; SELECT FROM dsched.run WHERE job_name = 'old' AND scheduled_for = '$kept' FOR KEY SHARE});
 $node->safe_psql('postgres', q{SELECT clock_set('2060-01-12 00:00')});
 my $asked = 0;
 do
