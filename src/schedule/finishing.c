@@ -54,21 +54,33 @@ pause_job(Job *job, const char *problem)
 	dlist_iter	iter;
 
 	job->pausing = true;
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 		run_consider(dlist_container(OpenRun, in_job, iter.cur));
 	sync_pause(job->job_id, problem);
 	notify_paused(job->job_id, job->job_name, job->username, problem);
+}
+
+static int32
+job_failures(const Job *job)
+{
+	return job->extra != NULL ? job->extra->failures : 0;
 }
 
 void
 set_failures(Job *job, int32 failures)
 {
 	Partition  *partition = &scheduler.partitions[job->partition];
+	JobExtra   *extra;
 
-	if (job->failures == failures)
+	if (job_failures(job) == failures)
 		return;
-	partition->nfailing += (failures > 0) - (job->failures > 0);
-	job->failures = failures;
+	extra = job_extra(job);
+	partition->nfailing += (failures > 0) - (extra->failures > 0);
+	if (extra->failures > 0)
+		dlist_delete(&extra->in_failing);
+	if (failures > 0)
+		dlist_push_tail(&partition->failing, &extra->in_failing);
+	extra->failures = failures;
 	partition_touch(partition);
 }
 
@@ -80,12 +92,12 @@ note_outcome(Job *job, RunStatus status)
 
 	if (status == RUN_SUCCEEDED)
 		set_failures(job, 0);
-	if (job->pausing || job->policy.max_failures == 0 || (status != RUN_FAILED && status != RUN_TIMED_OUT))
+	if (job->pausing || job->policy->max_failures == 0 || (status != RUN_FAILED && status != RUN_TIMED_OUT))
 		return;
-	set_failures(job, job->failures + 1);
-	if (job->failures < job->policy.max_failures)
+	set_failures(job, job_failures(job) + 1);
+	if (job_failures(job) < job->policy->max_failures)
 		return;
-	problem = psprintf("paused: %d runs in a row failed (max_failures)", job->failures);
+	problem = psprintf("paused: %d runs in a row failed (max_failures)", job_failures(job));
 	pause_job(job, problem);
 	pfree(problem);
 }
@@ -107,7 +119,7 @@ is_failure(RunStatus status)
 bool
 history_is_final(const Job *job, const RunHistory *history)
 {
-	return run_history_is_final(history, job->policy.max_attempts);
+	return run_history_is_final(history, job->policy->max_attempts);
 }
 
 /* Back to waiting, for the same attempt. */
@@ -136,7 +148,7 @@ retry_run(OpenRun *run, TimestampTz finished_at)
 	run_show(run);
 	next_attempt(run, RUN_RETRY);
 	run->not_before = finished_at +
-		policy_retry_delay(&run->job->policy, run->key.job_id, run->key.scheduled_for, run->failures);
+		policy_retry_delay(run->job->policy, run->key.job_id, run->key.scheduled_for, run->failures);
 	run_consider(run);
 }
 
@@ -165,7 +177,7 @@ end_attempt(OpenRun *run, RunStatus status, TimestampTz finished_at)
 	if (is_failure(status))
 	{
 		run->failures++;
-		more = job != NULL && run->failures < job->policy.max_attempts && (of_schedule || run->key.trigger_id != 0);
+		more = job != NULL && run->failures < job->policy->max_attempts && (of_schedule || run->key.trigger_id != 0);
 	}
 	retry = more && !run->cancelled;
 	notify_run(&run->key, job != NULL ? job->job_name : run->orphan->job_name,
@@ -210,7 +222,7 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 	run->lost++;
 
 	/* a server that is stopped ends what runs: that is no fault of the job */
-	if (job == NULL || run->cancelled || (run->lost >= job->policy.max_lost && !scheduler.stopping))
+	if (job == NULL || run->cancelled || (run->lost >= job->policy->max_lost && !scheduler.stopping))
 	{
 		if (job != NULL && !run->cancelled)
 		{
@@ -270,12 +282,12 @@ resume_run(OpenRun *run, const RunHistory *history, const char *by)
 		retry_run(run, history->finished_at);
 	else if (history->status == RUN_RUNNING)
 	{
-		open = scheduler.stopping || run->lost + 1 < run->job->policy.max_lost;
+		open = scheduler.stopping || run->lost + 1 < run->job->policy->max_lost;
 		message = psprintf("%s ended before it committed", by);
 		lose_run(run, "57P01", message, 0, 0);
 		return open;
 	}
-	else if (run->lost >= run->job->policy.max_lost)
+	else if (run->lost >= run->job->policy->max_lost)
 	{
 		/* the server ended between the last row and the pause */
 		pause_job(run->job, "paused: its runs ended with the death of their process (max_lost)");

@@ -55,6 +55,7 @@ partitions_init(void)
 		dlist_init(&partition->open);
 		dlist_init(&partition->ranges);
 		dlist_init(&partition->jobs);
+		dlist_init(&partition->failing);
 	}
 }
 
@@ -437,6 +438,7 @@ static void
 describe_range(SlotRange *range, PartitionState *out)
 {
 	PendingRun *pending = &out->pending[out->npending];
+	SlotRule	rule = range_rule(range);
 	TimestampTz newest;
 
 	if (out->npending >= CODEC_MAX_ENTRIES)
@@ -445,7 +447,7 @@ describe_range(SlotRange *range, PartitionState *out)
 	pending->job_id = range->job->job_id;
 	pending->gen = range->gen;
 	pending->slot = range->next;
-	pending->slots = (int32) Min(slot_count(range_rule(range), range->next, range->last, &newest, NULL), PG_INT32_MAX);
+	pending->slots = (int32) Min(slot_count(&rule, range->next, range->last, &newest, NULL), PG_INT32_MAX);
 	pending->slot_to = Max(newest, range->next);
 	pending->trigger_id = range->trigger_id;
 	strlcpy(pending->reason, run_reason_name(range->reason), sizeof(pending->reason));
@@ -511,14 +513,14 @@ describe_failures(Partition *partition, PartitionState *out)
 	if (partition->nfailing == 0)
 		return;
 	out->failing = palloc(sizeof(FailingJob) * partition->nfailing);
-	dlist_foreach(iter, &partition->jobs)
+	dlist_foreach(iter, &partition->failing)
 	{
-		Job		   *job = dlist_container(Job, in_partition, iter.cur);
+		JobExtra   *extra = dlist_container(JobExtra, in_failing, iter.cur);
 
-		if (job->failures == 0 || out->nfailing >= Min(partition->nfailing, CODEC_MAX_ENTRIES))
-			continue;
-		out->failing[out->nfailing].job_id = job->job_id;
-		out->failing[out->nfailing++].failures = job->failures;
+		if (out->nfailing >= Min(partition->nfailing, CODEC_MAX_ENTRIES))
+			break;
+		out->failing[out->nfailing].job_id = extra->job->job_id;
+		out->failing[out->nfailing++].failures = extra->failures;
 	}
 }
 

@@ -16,6 +16,14 @@
 #include "schedule/scheduler.h"
 #include "settings.h"
 
+static TimestampTz
+job_due(const Job *job, TimestampTz slot)
+{
+	SlotRule	rule = job_rule(job);
+
+	return slot_due(&rule, slot);
+}
+
 OpenRun *
 open_run(Job *job, const RunKey *key, RunReason reason)
 {
@@ -30,10 +38,10 @@ open_run(Job *job, const RunKey *key, RunReason reason)
 	run->reason = reason;
 	run->of_backfill = run->backlog = reason == RUN_BACKFILL;
 	run->due = run->of_backfill ? scheduler.now :
-		key->trigger_id != 0 ? key->scheduled_for : slot_due(&job->rule, key->scheduled_for);
+		key->trigger_id != 0 ? key->scheduled_for : job_due(job, key->scheduled_for);
 	run->entry = -1;
-	dlist_push_tail(&job->open, &run->in_job);
-	job->nopen++;
+	dlist_push_tail(&job_work(job)->open, &run->in_job);
+	job->work->nopen++;
 	dlist_push_tail(&partition->open, &run->in_partition);
 	partition->nopen++;
 	if (key->trigger_id == 0)
@@ -59,7 +67,8 @@ forget_run(OpenRun *run)
 	if (job != NULL)
 	{
 		dlist_delete(&run->in_job);
-		job->nopen--;
+		job->work->nopen--;
+		job_advance_later(job);
 	}
 	dlist_delete(&run->in_partition);
 	scheduler.partitions[run->partition].nopen--;
@@ -147,7 +156,7 @@ close_run(OpenRun *run)
 	int64		trigger_id = run->key.trigger_id;
 	bool		of_backfill = run->of_backfill;
 
-	if (trigger_id == 0 && job != NULL && job->rule.one_shot && run->gen == job->gen)
+	if (trigger_id == 0 && job != NULL && job->one_shot && run->gen == job->gen)
 		sync_retire(run->key.job_id);
 	if (run->cancel_id != 0)
 		request_done(partition, run->cancel_id);
@@ -307,8 +316,8 @@ run_close_void(OpenRun *run)
 	ClosedSlot	closed;
 
 	if (run->job != NULL && run->key.trigger_id == 0 &&
-		(run->key.scheduled_for > run->job->rule.slots_from ||
-		 (run->job->rule.one_shot && run->key.scheduled_for == run->job->rule.run_at)))
+		(run->key.scheduled_for > run->job->slots_from ||
+		 (run->job->one_shot && run->key.scheduled_for == run->job->base)))
 	{
 		/* the generation after it has this slot */
 		run->gen = 0;

@@ -99,6 +99,7 @@ dsched_scheduler_main(Datum arg)
 	scheduler.turn = AllocSetContextCreate(TopMemoryContext, "dsched turn", ALLOCSET_DEFAULT_SIZES);
 	scheduler.roles_changed = 1;
 	CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
+	common_init();
 	timetable_init();
 	partitions_init();
 	waiting_init();

@@ -52,45 +52,112 @@
 
 typedef struct ThrottleQueue ThrottleQueue; /* waiting.c */
 
-typedef struct Job
+/* Of all jobs of a role. */
+typedef struct JobRole
 {
-	int64		job_id;			/* hash key */
-	HeapNode	next;			/* when its next slot is due, in the heap; not in it: none, paused, broken, not ours */
-	TimestampTz next_slot;		/* that slot, while it is in the heap */
-	ThrottleQueue *blocked;		/* it is in that queue's heap of blocked jobs instead; else NULL */
-	TimestampTz opened;			/* when the last slot that was opened, or closed at once, was due; 0: none yet */
-	uint32		ahead;			/* Partition.ahead_round if it is counted in its nahead */
-	char		username[NAMEDATALEN];
-	char		job_name[DSCHED_MAX_JOB_NAME + 1];
-	int			partition;
-	int64		gen;
-	int64		gen_rev;		/* revision that began gen; 0 standalone */
-	int64		mod_revision;	/* of the version that this is; 0 standalone */
-	bool		active;
-	bool		usable;			/* its rule could be made */
-	bool		applied;		/* dsched.job holds this version; else it is not started */
-	bool		seen;			/* mark of a full compare */
-	dlist_node	in_partition;	/* of Partition.jobs */
-	SlotRule	rule;
-	JobPolicy	policy;
-	char		queue[POLICY_MAX_QUEUE + 1];	/* "": none */
-	TimestampTz held_since;		/* not usable since: where to go on from, same generation; 0 */
-	Oid			roleoid;		/* of username, as of role_checked */
-	uint64		role_checked;	/* scheduler.roles_changed at that time; 0 never */
-	bool		role_problem;	/* its row says that the role is missing */
-	bool		start_problem;	/* its row says that no executor can start for the role */
+	char		name[NAMEDATALEN];	/* hash key */
+	Oid			oid;			/* as of 'checked'; InvalidOid: there is none */
+	uint64		checked;		/* scheduler.roles_changed at that time; 0 never */
+	int			users;
+} JobRole;
+
+/* Which times a schedule names, in its zone; of all jobs that name these. */
+typedef struct PatternKey
+{
+	CronSchedule cron;
+	pg_tz	   *tz;
+} PatternKey;
+
+typedef struct JobPattern
+{
+	PatternKey	key;			/* hash key */
+	int			users;
+} JobPattern;
+
+/* Bounds of a schedule, as in SlotRule. */
+typedef struct JobBounds
+{
+	TimestampTz starts_at;
+	TimestampTz expires_at;
+	TimestampTz last_slot;
+} JobBounds;
+
+typedef struct Job Job;
+
+/* What is open of a job: there only while something is. */
+typedef struct JobWork
+{
+	Job		   *job;
 	dlist_head	open;			/* its OpenRuns, in the order in which they are to run */
 	int			nopen;
 	dlist_head	ranges;			/* its SlotRanges: of the schedule, in order, then backfills */
 	bool		advancing;		/* in scheduler.advancing */
 	dlist_node	to_advance;
+} JobWork;
+
+/* What few jobs have; all zero: nothing. */
+typedef struct JobExtra
+{
+	TimestampTz held_since;		/* not usable since: where to go on from, same generation; 0 */
 	int32		failures;		/* runs in a row that failed; counted if the policy asks for it */
-	bool		pausing;		/* paused by us, which its row does not say yet */
+	Job		   *job;
+	dlist_node	in_failing;		/* of Partition.failing, while there are failures */
 	int64		period;			/* order.c: shortest distance of its slots; -1: it has none; 0: not yet known */
 	int64		period_gen;		/* of this generation */
 	int64		fair_tag;		/* order.c: its last rank by round robin */
 	uint64		fair_period;	/* in this busy period */
-} Job;
+} JobExtra;
+
+/*
+ * There may be a million of them, and almost all of these wait for a time that is far away.  So a job has what it needs for that and no
+ * more: values that many jobs share are pointed to (common.c), and what belongs to open runs or is rarely there has its own memory.
+ */
+struct Job
+{
+	union
+	{
+		int64		job_id;		/* hash key */
+		HeapNode	next;		/* begins with the id; when its next slot is due, in the heap: not in it if there is none, or it is
+								 * paused, broken, not ours; or in its queue's heap of blocked jobs */
+	};
+	TimestampTz next_slot;		/* that slot, while it is in one of the heaps */
+	TimestampTz opened;			/* when the last slot that was opened, or closed at once, was due; 0: none yet */
+	const char *username;		/* common_role() */
+	const char *job_name;
+	const JobPolicy *policy;	/* common_policy() */
+	ThrottleQueue *queue;		/* that of jobs without one: throttle_find("") */
+	const JobPattern *pattern;	/* common_pattern(); NULL: a one-shot, or not usable */
+	const JobBounds *bounds;	/* NULL: none */
+	TimestampTz base;			/* the only slot of a one-shot; else what an interval counts from */
+	TimestampTz slots_from;
+	int64		gen;
+	int64		gen_rev;		/* revision that began gen; 0 standalone */
+	int64		mod_revision;	/* of the version that this is; 0 standalone */
+	dlist_node	in_partition;	/* of Partition.jobs */
+	JobWork    *work;			/* never NULL; to be changed only after job_work() */
+	JobExtra   *extra;			/* NULL: all zero */
+	uint32		ahead;			/* Partition.ahead_round if it is counted in its nahead */
+	int16		partition;
+	bool		one_shot:1;
+	bool		active:1;
+	bool		usable:1;		/* its rule could be made */
+	bool		applied:1;		/* dsched.job holds this version; else it is not started */
+	bool		seen:1;			/* mark of a full compare */
+	bool		blocked:1;		/* it is in the heap of blocked jobs of its queue */
+	bool		role_problem:1; /* its row says that the role is missing */
+	bool		start_problem:1;	/* its row says that no executor can start for the role */
+	bool		pausing:1;		/* paused by us, which its row does not say yet */
+};
+
+/* common.c */
+extern void common_init(void);
+extern const char *common_role(const char *username);
+extern void common_role_free(const char *username);
+extern JobRole *job_role(const Job *job);
+extern const JobPolicy *common_policy(const JobPolicy *policy);
+extern void common_policy_free(const JobPolicy *policy);
+extern const JobPattern *common_pattern(const SlotRule *rule);
+extern void common_pattern_free(const JobPattern *pattern);
 
 /* timetable.c */
 extern void timetable_init(void);
@@ -115,6 +182,16 @@ extern void timetable_remove_as_of(int64 job_id, TimestampTz until);
 extern void timetable_plan(Job *job, TimestampTz after);
 extern void timetable_plan_slot(Job *job, TimestampTz slot);
 extern void timetable_unplan(Job *job);
+
+/* Its rule; good as long as its definition is. */
+extern SlotRule job_rule(const Job *job);
+
+/* Its work, to add something to it.  It goes again in job_advance(), when nothing is left of it. */
+extern JobWork *job_work(Job *job);
+extern void job_work_done(Job *job);
+
+/* What few jobs have, to change it. */
+extern JobExtra *job_extra(Job *job);
 
 /* Calls back for every job (of one partition, or of all: -1). The callback may remove that job. */
 extern void timetable_each(int partition, void (*callback) (Job *job, void *arg), void *arg);
@@ -218,7 +295,8 @@ typedef struct Partition
 	bool		behind;			/* the watermark is: slots before now are not opened, or were not when it was last moved */
 	int			nahead;			/* jobs of which slots after the watermark are accounted for, while it is behind */
 	uint32		ahead_round;	/* counts the counts of them; from 1 */
-	int			nfailing;		/* jobs with failures in a row */
+	dlist_head	failing;		/* JobExtras of jobs with failures in a row */
+	int			nfailing;
 	bool		dirty;			/* state differs from what was written */
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
@@ -255,7 +333,7 @@ typedef struct Scheduler
 	int64		careful_until;	/* the last careful run is alone until then */
 	int			waiting;		/* open runs that are not in the queue */
 	int			nranges;
-	dlist_head	advancing;		/* Jobs whose ranges may have room to go on */
+	dlist_head	advancing;		/* JobWorks whose ranges may have room to go on */
 	uint64		roles_changed;	/* counts changes of pg_authid; from 1 */
 	bool		ran;			/* something was recorded since the last purge */
 	Partition	partitions[DSCHED_MAX_PARTITIONS];
@@ -354,7 +432,7 @@ extern void range_free(SlotRange *range);
 extern bool range_covers(const SlotRange *range, TimestampTz slot);
 extern bool range_exclude(SlotRange *range, TimestampTz slot);	/* false: it is not in it */
 extern void range_close(SlotRange *range, TimestampTz until, RunStatus status, const char *reason);
-extern const SlotRule *range_rule(const SlotRange *range);
+extern SlotRule range_rule(const SlotRange *range);
 extern bool range_take(SlotRange *range, OpenRun **run);	/* false: it is at its end */
 
 /* waiting.c */
@@ -367,6 +445,9 @@ extern void partition_consider(Partition *partition);
 extern void dispatch_waiting(void);
 extern bool dispatch_is_quiet(void);
 extern void throttle_count(OpenRun *run, bool queued);
+
+/* The queue of this name, known to dsched.queue or not; "": that of jobs without one. */
+extern ThrottleQueue *throttle_find(const char *name);
 
 /* Counts an open run or range of the job's partition, for throttle_may_open(); and takes it back. */
 extern ThrottleQueue *throttle_opened(const Job *job);

@@ -191,8 +191,8 @@ set_limits(ThrottleQueue *queue)
 	resize_starts(queue, rate_limit);
 }
 
-static ThrottleQueue *
-find_queue(const char *name)
+ThrottleQueue *
+throttle_find(const char *name)
 {
 	bool		found;
 	ThrottleQueue *queue = hash_search(queues, name, HASH_ENTER, &found);
@@ -271,7 +271,7 @@ throttle_count(OpenRun *run, bool queued)
 		run->counted = NULL;
 		return;
 	}
-	run->counted = run->job != NULL ? find_queue(run->job->queue) : NULL;
+	run->counted = run->job != NULL ? run->job->queue : NULL;
 	if (run->counted != NULL)
 		run->counted->running++;
 }
@@ -281,10 +281,8 @@ throttle_count(OpenRun *run, bool queued)
 ThrottleQueue *
 throttle_opened(const Job *job)
 {
-	ThrottleQueue *queue = find_queue(job->queue);
-
-	queue->open[job->partition]++;
-	return queue;
+	job->queue->open[job->partition]++;
+	return job->queue;
 }
 
 void
@@ -300,7 +298,7 @@ throttle_may_open(const Job *job)
 
 	return partition->nslots < MAX_OPEN_RUNS_IN_ALL &&
 		(!partition->behind || partition->nahead < MAX_JOBS_AHEAD) &&
-		find_queue(job->queue)->open[job->partition] < MAX_OPEN_RUNS;
+		job->queue->open[job->partition] < MAX_OPEN_RUNS;
 }
 
 void
@@ -311,8 +309,8 @@ throttle_block(Job *job, TimestampTz due)
 
 	timetable_unplan(job);
 	job->next_slot = slot;
-	job->blocked = find_queue(job->queue);
-	if (!minheap_insert(&job->blocked->blocked[job->partition], &job->next, due, job->job_id))
+	job->blocked = true;
+	if (!minheap_insert(&job->queue->blocked[job->partition], &job->next, due, job->job_id))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	partition->nblocked++;
 	if (partition->behind)
@@ -326,8 +324,8 @@ throttle_block(Job *job, TimestampTz due)
 void
 throttle_unblock(Job *job)
 {
-	minheap_remove(&job->blocked->blocked[job->partition], &job->next);
-	job->blocked = NULL;
+	minheap_remove(&job->queue->blocked[job->partition], &job->next);
+	job->blocked = false;
 	scheduler.partitions[job->partition].nblocked--;
 }
 
@@ -401,7 +399,7 @@ wait_in(OpenRun *run, Heap *heap, int64 key)
 static bool
 is_its_turn(const OpenRun *run)
 {
-	return run->job->policy.overlap == OVERLAP_ALLOW || &run->in_job == dlist_head_node(&run->job->open);
+	return run->job->policy->overlap == OVERLAP_ALLOW || &run->in_job == dlist_head_node(&run->job->work->open);
 }
 
 void
@@ -418,7 +416,7 @@ run_show(OpenRun *run)
 static void
 wait_in_queue(OpenRun *run)
 {
-	ThrottleQueue *queue = find_queue(run->job->queue);
+	ThrottleQueue *queue = run->job->queue;
 
 	if (queue->ready.count > 0 || next_start(queue) != 0)
 		run_show(run);
@@ -437,7 +435,7 @@ run_consider(OpenRun *run)
 	if (run_is_void(run))
 	{
 		/* to be closed, by whoever comes to it */
-		wait_in(run, &find_queue("")->ready, PG_INT64_MIN);
+		wait_in(run, &throttle_find("")->ready, PG_INT64_MIN);
 		return;
 	}
 	if (!is_its_turn(run))
@@ -465,10 +463,10 @@ job_consider(Job *job)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 	{
 		run_consider(dlist_container(OpenRun, in_job, iter.cur));
-		if (job->policy.overlap != OVERLAP_ALLOW)
+		if (job->policy->overlap != OVERLAP_ALLOW)
 			break;
 	}
 }
@@ -486,21 +484,25 @@ partition_consider(Partition *partition)
 
 /* ---- roles ------------------------------------------------------------------------------------------ */
 
-/* Finds the OID of the job's role, again after any change of roles.  InvalidOid: there is none. */
+/* Finds the OID of a role, again after any change of roles.  InvalidOid: there is none. */
 static void
 lookup_role(void *arg)
 {
-	Job		   *job = arg;
+	JobRole    *role = arg;
+	uint64		as_of = scheduler.roles_changed;
 
-	job->roleoid = get_role_oid(job->username, true);
+	role->oid = get_role_oid(role->name, true);
+	role->checked = as_of;
 }
 
 /* False: cannot be told now (a lock on pg_authid), which is no fault of the job. */
 static bool
 look_up_role(Job *job)
 {
-	return job->role_checked == scheduler.roles_changed ||
-		scheduler_transaction(lookup_role, job, "looking up a role");
+	JobRole    *role = job_role(job);
+
+	return (role->checked == scheduler.roles_changed && OidIsValid(role->oid)) ||
+		scheduler_transaction(lookup_role, role, "looking up a role");
 }
 
 static bool
@@ -508,11 +510,8 @@ resolve_role(Job *job)
 {
 	char	   *problem;
 
-	if (job->role_checked == scheduler.roles_changed)
-		return OidIsValid(job->roleoid);
-	if (OidIsValid(job->roleoid))
+	if (OidIsValid(job_role(job)->oid))
 	{
-		job->role_checked = scheduler.roles_changed;
 		if (job->role_problem)
 			sync_problem(job->job_id, NULL);
 		job->role_problem = false;
@@ -546,7 +545,7 @@ take_back(const RunKey *key)
 
 	if (job == NULL)
 		return;
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 
@@ -579,7 +578,7 @@ push_run(OpenRun *run)
 		run->backlog = true;
 		return PUSH_NO_RIGHT;
 	}
-	index = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid, &displaced);
+	index = dsched_queue_push(&entry, scheduler.dboid, job_role(run->job)->oid, &displaced);
 	if (displaced.attempt != 0)
 		take_back(&displaced);
 	if (index < 0)
@@ -650,7 +649,7 @@ release_careful(void)
 		return false;
 	}
 	run_wait_nowhere(run);
-	wait_in(run, &find_queue(run->job != NULL ? run->job->queue : "")->ready, run->rank);
+	wait_in(run, &(run->job != NULL ? run->job->queue : throttle_find(""))->ready, run->rank);
 	return true;
 }
 
