@@ -47,7 +47,7 @@ CREATE TABLE dsched.job (
 	extra			text,						-- fields of newer versions, kept
 	created_at		timestamptz NOT NULL,
 	changed_at		timestamptz NOT NULL,
-	UNIQUE (username, job_name),
+	UNIQUE (job_name, username),				-- in this order people look for one
 	CHECK ((schedule IS NULL) <> (run_at IS NULL))
 );
 -- what the scheduler has to publish (in a cluster) or to take in (standalone)
@@ -101,6 +101,8 @@ CREATE TABLE dsched.outbox (
 	requested_by	text NOT NULL,
 	created_at		timestamptz NOT NULL
 );
+-- the order in which they are taken
+CREATE INDEX outbox_order ON dsched.outbox (created_at, outbox_id);
 
 -- The account of each partition: the truth standalone, a copy of etcd's in a cluster (format: docs/etcd-keys.md).
 CREATE TABLE dsched.partition_state (

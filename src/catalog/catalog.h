@@ -24,6 +24,7 @@ typedef struct CatalogOids
 				job,
 				job_pkey,
 				job_name_key,
+				job_changed,
 				run,
 				run_pkey,
 				outbox,
@@ -104,9 +105,23 @@ extern bool job_read(int64 job_id, JobRow *out);
 /* Reads one row by (username, job_name); SPI. lock: FOR UPDATE. */
 extern bool job_read_by_name(const char *username, const char *job_name, bool lock, JobRow *out);
 
-/* All rows, or those with changed IS NOT NULL that nobody else has locked (these rows are then locked by us). */
+/* All rows; of a million of them this is a gigabyte. */
 extern List *job_read_all(void);	/* of JobRow *, in id order */
-extern List *job_lock_changed(int max);
+
+/*
+ * Calls back for each row, in no particular order, without its command, payload, metadata and extra.  What the row points to, and what
+ * is palloc'd in between, goes when the callback returns.
+ */
+extern void job_scan(void (*callback) (const JobRow *row, void *arg), void *arg);
+
+/*
+ * Rows with changed IS NOT NULL that nobody else has locked, up to max, in id order; they are then locked by us.  whole: with all
+ * columns, else as job_scan().  *left: there are others, locked, just being changed, or beyond max.
+ */
+extern List *job_lock_changed(int max, bool whole, bool *left);
+
+/* Rows that are locked by us: nothing of them is to be published or taken in, and no cluster has seen them. */
+extern void job_taken_in(List *rows);
 
 /* Inserts or overwrites the whole row (by job_id). */
 extern void job_insert(const JobRow *row);

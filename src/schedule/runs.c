@@ -28,7 +28,7 @@ OpenRun *
 open_run(Job *job, const RunKey *key, RunReason reason)
 {
 	Partition  *partition = &scheduler.partitions[job->partition];
-	OpenRun    *run = MemoryContextAllocZero(scheduler.context, sizeof(OpenRun));
+	OpenRun    *run = MemoryContextAllocZero(scheduler.runs, MAXALIGN(sizeof(OpenRun)));
 
 	minheap_node_init(&run->wait);
 	run->job = job;

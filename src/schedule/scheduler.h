@@ -319,6 +319,8 @@ typedef struct Scheduler
 	EtcdClient *etcd;			/* NULL standalone */
 	MemoryContext context;		/* lives as long as the process */
 	MemoryContext turn;			/* reset each turn */
+	MemoryContext runs;			/* OpenRuns, */
+	MemoryContext works;		/* and JobWorks: what a burst has taken goes back to the system after it */
 	Identity	identity;
 	bool		held;			/* identity does not fit: nothing runs */
 	bool		ready;			/* definitions are loaded; partitions may be taken over */

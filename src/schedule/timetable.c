@@ -19,6 +19,8 @@
 #include "schedule/scheduler.h"
 #include "settings.h"
 
+#define SLAB_BLOCK (64 * 1024)
+
 static MemoryContext name_texts;
 static HTAB *jobs = NULL;		/* of Job */
 static HTAB *names = NULL;		/* of Job *, by the names of what it points to */
@@ -31,6 +33,16 @@ static int	name_match(const void *a, const void *b, Size keysize);
 static void set_definition(Job *job, const JobRow *row, bool applied);
 static void free_definition(Job *job);
 static void forget_name(const Job *job);
+
+/* A piece that is never freed keeps the first block, which else would come and go with each run. */
+static MemoryContext
+make_slab(const char *name, Size size)
+{
+	MemoryContext slab = SlabContextCreate(scheduler.context, name, SLAB_BLOCK, MAXALIGN(size));
+
+	(void) MemoryContextAlloc(slab, MAXALIGN(size));
+	return slab;
+}
 
 void
 timetable_init(void)
@@ -50,6 +62,9 @@ timetable_init(void)
 	ctl.hcxt = scheduler.context;
 	names = hash_create("dsched job names", 256, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	name_texts = AllocSetContextCreate(scheduler.context, "dsched name texts", ALLOCSET_DEFAULT_SIZES);
+
+	scheduler.runs = make_slab("dsched open runs", sizeof(OpenRun));
+	scheduler.works = make_slab("dsched works", sizeof(JobWork));
 
 	minheap_init(&heap, grow_heap);
 	dlist_init(&no_work.open);
@@ -147,7 +162,7 @@ job_work(Job *job)
 
 	if (work != &no_work)
 		return work;
-	work = job->work = MemoryContextAllocZero(scheduler.context, sizeof(JobWork));
+	work = job->work = MemoryContextAllocZero(scheduler.works, MAXALIGN(sizeof(JobWork)));
 	work->job = job;
 	dlist_init(&work->open);
 	dlist_init(&work->ranges);
