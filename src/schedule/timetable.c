@@ -214,6 +214,21 @@ forget_name(const Job *job)
 		hash_search(names, &job, HASH_REMOVE, NULL);
 }
 
+/* Whoever has had the name is not there any more. */
+static void
+enter_name(Job *job)
+{
+	bool		found;
+	Job		  **entry = hash_search(names, &job, HASH_ENTER, &found);
+
+	if (found && *entry != job)
+	{
+		timetable_remove((*entry)->job_id);
+		entry = hash_search(names, &job, HASH_ENTER, NULL);
+	}
+	*entry = job;
+}
+
 /* What the definition has taken: for another, or for none. */
 static void
 free_definition(Job *job)
@@ -256,7 +271,7 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	job->username = common_role(row->username);
 	strlcpy(name, row->job_name, sizeof(name));
 	job->job_name = MemoryContextStrdup(name_texts, name);
-	*(Job **) hash_search(names, &job, HASH_ENTER, NULL) = job;
+	enter_name(job);
 
 	job->partition = sync_partition(job->username, job->job_name);
 	dlist_push_tail(&scheduler.partitions[job->partition].jobs, &job->in_partition);
@@ -288,17 +303,13 @@ set_definition(Job *job, const JobRow *row, bool applied)
 Job *
 timetable_put(const JobRow *row, bool applied)
 {
-	Job		   *job = timetable_find(row->job_id);
-	Job		   *namesake = timetable_find_name(row->username, row->job_name);
+	bool		known;
+	Job		   *job = hash_search(jobs, &row->job_id, HASH_ENTER, &known);
 	bool		new_generation = true;
 	TimestampTz blocked_slot = 0;
 
-	if (namesake != NULL && namesake->job_id != row->job_id)
-		timetable_remove(namesake->job_id);
-
-	if (job == NULL)
+	if (!known)
 	{
-		job = hash_search(jobs, &row->job_id, HASH_ENTER, NULL);
 		memset(job, 0, sizeof(Job));
 		minheap_node_init(&job->next);
 		job->job_id = row->job_id;
