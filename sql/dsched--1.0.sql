@@ -52,6 +52,9 @@ CREATE TABLE dsched.job (
 );
 -- what the scheduler has to publish (in a cluster) or to take in (standalone)
 CREATE INDEX job_changed ON dsched.job (job_id) WHERE changed IS NOT NULL;
+-- what status() and the view queues look for among all jobs
+CREATE INDEX job_problem ON dsched.job (job_id) WHERE problem IS NOT NULL;
+CREATE INDEX job_queue ON dsched.job (queue) WHERE queue IS NOT NULL;
 
 -- Every run that this instance made, and every slot that it closed without a run.
 CREATE TABLE dsched.run (
