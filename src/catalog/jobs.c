@@ -418,7 +418,7 @@ job_lock_changed(int max, bool whole, bool *left)
 {
 	const CatalogOids *oids = catalog_require();
 	Relation	rel = table_open(oids->job, RowShareLock);
-	Relation	index = index_open(oids->job_changed, RowShareLock);
+	Relation	index = index_open(oids->job_changed, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *seen = table_slot_create(rel, NULL);
 	TupleTableSlot *locked = table_slot_create(rel, NULL);
@@ -454,7 +454,7 @@ job_lock_changed(int max, bool whole, bool *left)
 	ExecDropSingleTupleTableSlot(seen);
 	ExecDropSingleTupleTableSlot(locked);
 	UnregisterSnapshot(snapshot);
-	index_close(index, NoLock);
+	index_close(index, AccessShareLock);
 	table_close(rel, NoLock);
 	return rows;
 }
