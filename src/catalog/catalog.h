@@ -115,10 +115,10 @@ extern List *job_read_all(void);	/* of JobRow *, in id order */
 extern void job_scan(void (*callback) (const JobRow *row, void *arg), void *arg);
 
 /*
- * Rows with changed IS NOT NULL that nobody else has locked, up to max, in id order; they are then locked by us.  whole: with all
- * columns, else as job_scan().  *left: there are others, locked, just being changed, or beyond max.
+ * Rows with changed IS NOT NULL that nobody else has locked, with ids after this one, up to max, in id order; they are then locked by
+ * us.  whole: with all columns, else as job_scan().  *left: there are others, locked, just being changed, or beyond max.
  */
-extern List *job_lock_changed(int max, bool whole, bool *left);
+extern List *job_lock_changed(int64 after, int max, bool whole, bool *left);
 
 /* Rows that are locked by us: nothing of them is to be published or taken in, and no cluster has seen them. */
 extern void job_taken_in(List *rows);

@@ -414,7 +414,7 @@ lock_seen(Relation rel, TupleTableSlot *seen, Snapshot snapshot, TupleTableSlot 
  * and a plan made by statistics of the wrong minute reads the whole table.
  */
 List *
-job_lock_changed(int max, bool whole, bool *left)
+job_lock_changed(int64 after, int max, bool whole, bool *left)
 {
 	const CatalogOids *oids = catalog_require();
 	Relation	rel = table_open(oids->job, RowShareLock);
@@ -422,12 +422,15 @@ job_lock_changed(int max, bool whole, bool *left)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *seen = table_slot_create(rel, NULL);
 	TupleTableSlot *locked = table_slot_create(rel, NULL);
-	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 0, 0);
+	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 1, 0);
+	ScanKeyData key;
 	List	   *rows = NIL;
 
 	column_map_for(&table_map, rel);
 	*left = false;
-	index_rescan(scan, NULL, 0, NULL, 0);
+	/* the index's only column */
+	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	index_rescan(scan, &key, 1, NULL, 0);
 	while (index_getnext_slot(scan, ForwardScanDirection, seen))
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -39,10 +39,10 @@
 #define LOCKED_MAX_US INT64CONST(5000000)
 
 /*
- * Rows that are taken in in one turn: what comes due meanwhile waits so long, some two milliseconds, if somebody defines or drops a
+ * Rows that are taken in in one turn: what comes due meanwhile waits so long, some milliseconds, if somebody defines or drops a
  * hundred thousand jobs at once.
  */
-#define TAKE_IN_BATCH 200
+#define TAKE_IN_BATCH 100
 
 typedef enum OwnChangeKind
 {
@@ -75,6 +75,7 @@ typedef struct TakenIn
 	List	   *rows;			/* of JobRow * */
 	List	   *outbox;			/* of OutboxRow * */
 	int			max_outbox;
+	int64		after;			/* rows with ids after this one */
 	bool		left;			/* there are changed rows that are not among these */
 } TakenIn;
 
@@ -92,6 +93,8 @@ static Retry load_retry;
 
 /* standalone */
 static bool take_in_wanted = false;
+/* not from the beginning with each batch, where the old versions of those before it are still found while somebody has an old snapshot */
+static int64 take_in_after = PG_INT64_MIN;
 static Retry take_in_retry;
 static HTAB *opened_triggers = NULL;	/* ids of rows of dsched.outbox */
 
@@ -292,7 +295,7 @@ read_changes(void *arg)
 		if (row->is_delete)
 			outbox_delete(row->outbox_id);
 	}
-	taken->rows = job_lock_changed(TAKE_IN_BATCH, false, &taken->left);
+	taken->rows = job_lock_changed(taken->after, TAKE_IN_BATCH, false, &taken->left);
 	if (taken->rows != NIL)
 	{
 		sync_refuse_if_held();
@@ -333,6 +336,7 @@ take_in(void)
 	ListCell   *lc;
 
 	/* the triggers that are open stand before whatever is new */
+	taken.after = take_in_after;
 	taken.max_outbox = TAKE_IN_BATCH + (int) hash_get_num_entries(opened_triggers);
 	if (!scheduler_transaction(read_changes, &taken, "taking in changed jobs"))
 	{
@@ -349,7 +353,18 @@ take_in(void)
 			add_local_trigger(lfirst(lc));
 
 	if (list_length(taken.rows) == TAKE_IN_BATCH || list_length(taken.outbox) == taken.max_outbox)
-		scheduler_wake_at(scheduler.boot);	/* what comes due meanwhile goes first */
+	{
+		/* what comes due meanwhile goes first */
+		if (taken.rows != NIL)
+			take_in_after = ((JobRow *) llast(taken.rows))->job_id;
+		scheduler_wake_at(scheduler.boot);
+	}
+	else if (take_in_after != PG_INT64_MIN)
+	{
+		/* those before it that were changed meanwhile */
+		take_in_after = PG_INT64_MIN;
+		scheduler_wake_at(scheduler.boot);
+	}
 	else if (taken.left)
 		sync_retry_later(&take_in_retry, LOCKED_BASE_US, LOCKED_MAX_US);
 	else
