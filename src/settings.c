@@ -35,6 +35,7 @@ char	   *dsched_node_labels = NULL;
 char	   *dsched_node_name = NULL;
 int			dsched_notify = NOTIFY_FAILURES;
 int			dsched_partitions = 64;
+int			dsched_plan_cache_size = 4096;
 int			dsched_priority_ageing = 10000;
 int			dsched_queue_size = 1024;
 int			dsched_run_retention = 7 * 24 * 3600;
@@ -237,6 +238,16 @@ define_execution_settings(void)
 							4, 1, 256,
 							PGC_POSTMASTER,
 							0,
+							NULL, NULL, NULL);
+
+	/* Parse trees and plans of the commands that it ran last.  A small command takes some 10 kB. */
+	DefineCustomIntVariable("dsched.plan_cache_size",
+							"Memory in which each executor keeps the plans of commands; 0 keeps none.",
+							NULL,
+							&dsched_plan_cache_size,
+							4096, 0, MAX_KILOBYTES,
+							PGC_SIGHUP,
+							GUC_UNIT_KB,
 							NULL, NULL, NULL);
 
 	/* So that no stream of runs of high priority keeps the others out; also weighs periods in rate_monotonic. */

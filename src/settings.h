@@ -47,6 +47,7 @@ extern char *dsched_node_labels;
 extern char *dsched_node_name;	/* "" means <host name>:<port>; see dsched_my_node() */
 extern int	dsched_notify;	/* a NotifyWhat */
 extern int	dsched_partitions;
+extern int	dsched_plan_cache_size; /* kB */
 extern int	dsched_priority_ageing; /* ms */
 extern int	dsched_queue_size;
 extern int	dsched_run_retention;	/* s, -1 keeps all */

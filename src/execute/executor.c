@@ -37,6 +37,7 @@
 #include "compat.h"
 #include "ending.h"
 #include "executor.h"
+#include "plans.h"
 #include "record.h"
 #include "run.h"
 #include "session.h"
@@ -147,6 +148,7 @@ handle_interrupts(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		plans_forget();
 	}
 }
 
