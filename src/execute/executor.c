@@ -127,6 +127,7 @@ wait_for_work(int64 idle_since)
 
 	if (left <= 0)
 		return false;
+	executor_session_name_idle();
 	/* statistics that were held back, not to flush too often, go out when we stay idle */
 	stats_due = pgstat_report_stat(false);
 	if (stats_due > 0)

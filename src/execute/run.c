@@ -62,6 +62,7 @@ typedef struct Run
 	RunRow		row;
 	bool		start_row;		/* one is committed */
 	bool		writing_row;	/* what fails now fails in our own row */
+	bool		settled;		/* it was one transaction, which committed, and left what executor_session_settle() leaves */
 	bool		row_written;	/* in the open transaction; true at its commit */
 	bool		to_record;		/* the outcome in row is still to be written, separately */
 	bool		look_up;		/* somebody recorded this run before us */
@@ -308,6 +309,7 @@ run_in_one_transaction(void)
 	if (several)
 		EndImplicitTransactionBlock();
 	finish_transaction(true);
+	run.settled = run.row_written;
 }
 
 static void
@@ -388,6 +390,7 @@ finish_transaction(bool checked)
 		return;
 	}
 	command_settle();
+	executor_session_settle();
 	write_row();
 	if (checked)
 		guard_commit();
@@ -546,7 +549,7 @@ clean_session(void)
 
 	PG_TRY();
 	{
-		clean = executor_session_reset();
+		clean = executor_session_reset(run.settled);
 	}
 	PG_CATCH();
 	{
