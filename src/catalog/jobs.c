@@ -10,14 +10,17 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "access.h"
@@ -87,6 +90,22 @@ bool		catalog_writing = false;
 
 static ColumnMap table_map = {job_columns, N_JOB_COLUMNS};
 
+/*
+ * Where job_read() found rows, so that it need not search for them again: an executor reads few jobs, but each
+ * at every run.  Of jobs that fall on one place the last one read has it.
+ */
+#define KNOWN_PLACES 1024
+
+typedef struct KnownPlace
+{
+	int64		job_id;
+	ItemPointerData tid;
+} KnownPlace;
+
+static KnownPlace known_places[KNOWN_PLACES];
+
+static bool read_at_known_place(Relation rel, int64 job_id, JobRow *out);
+static void note_place(int64 job_id, const ItemPointerData *tid);
 static void job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *out);
 static List *jobs_from_spi(MemoryContext context);
 static void job_to_parameters(const JobRow *row, Datum *values, char *nulls);
@@ -273,15 +292,66 @@ job_read(int64 job_id, JobRow *out)
 		return false;
 	rel = table_open(oids->job, AccessShareLock);
 	column_map_for(&table_map, rel);
+	if (read_at_known_place(rel, job_id, out))
+	{
+		table_close(rel, AccessShareLock);
+		return true;
+	}
 	ScanKeyInit(&key, table_map.attno[COL_JOB_ID], BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(job_id));
 	scan = systable_beginscan(rel, oids->job_pkey, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	found = HeapTupleIsValid(tuple);
 	if (found)
+		note_place(job_id, &tuple->t_self);
+	if (found)
 		job_from_tuple(&table_map, tuple, RelationGetDescr(rel), out);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
+}
+
+/*
+ * A visible row with this id is the current one, wherever it came from: ids are unique, and an older version
+ * is not visible.  If none is there, nothing is known.
+ */
+static bool
+read_at_known_place(Relation rel, int64 job_id, JobRow *out)
+{
+	KnownPlace *place = &known_places[(uint64) job_id % KNOWN_PLACES];
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	bool		found = false;
+
+	/* the table may have become shorter, but does not while it is locked */
+	if (place->job_id != job_id || !ItemPointerIsValid(&place->tid) ||
+		ItemPointerGetBlockNumber(&place->tid) >= RelationGetNumberOfBlocks(rel))
+		return false;
+
+	slot = table_slot_create(rel, NULL);
+	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
+	if (table_tuple_fetch_row_version(rel, &place->tid, snapshot, slot))
+	{
+		bool		isnull;
+		Datum		id = slot_getattr(slot, table_map.attno[COL_JOB_ID], &isnull);
+
+		if (!isnull && DatumGetInt64(id) == job_id)
+		{
+			job_from_tuple(&table_map, ExecFetchSlotHeapTuple(slot, false, NULL), RelationGetDescr(rel), out);
+			found = true;
+		}
+	}
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	return found;
+}
+
+static void
+note_place(int64 job_id, const ItemPointerData *tid)
+{
+	KnownPlace *place = &known_places[(uint64) job_id % KNOWN_PLACES];
+
+	place->job_id = job_id;
+	place->tid = *tid;
 }
 
 List *
