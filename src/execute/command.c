@@ -316,7 +316,8 @@ run_portal(Portal portal, CommandTag tag, CommandResult *result)
 
 /*
  * Deferred constraints and triggers belong to the run, as does what they take; and nothing of the job shall
- * come after its row.  Cursors go first: those WITH HOLD would be run to their end at commit, for nobody.
+ * come after its row.  Cursors go first: those WITH HOLD would be run to their end at commit, for nobody. A
+ * deferred trigger may open more.
  */
 void
 command_settle(void)
@@ -325,6 +326,7 @@ command_settle(void)
 
 	PortalHashTableDeleteAll();
 	AfterTriggerSetState(set_all_immediate);
+	PortalHashTableDeleteAll();
 	command_stop_timeout();
 }
 

@@ -62,7 +62,7 @@ typedef struct Run
 	RunRow		row;
 	bool		start_row;		/* one is committed */
 	bool		writing_row;	/* what fails now fails in our own row */
-	bool		settled;		/* it was one transaction, which committed, and left what executor_session_settle() leaves */
+	bool		settled;		/* it was one transaction, which committed, after command_settle() */
 	bool		row_written;	/* in the open transaction; true at its commit */
 	bool		to_record;		/* the outcome in row is still to be written, separately */
 	bool		look_up;		/* somebody recorded this run before us */
@@ -390,7 +390,6 @@ finish_transaction(bool checked)
 		return;
 	}
 	command_settle();
-	executor_session_settle();
 	write_row();
 	if (checked)
 		guard_commit();

@@ -118,17 +118,10 @@ executor_session_name_idle(void)
 	set_name(first_name);
 }
 
-void
-executor_session_settle(void)
-{
-	PortalHashTableDeleteAll();
-	Async_UnlistenAll();
-}
-
 /*
  * What DISCARD ALL does, with the settings first, so that the job's do not count for the rest.  A transaction
  * costs more than all that is in it where there is nothing to do, which is almost always; so there is one only
- * for what needs one and may be there.
+ * for what needs one and may be there.  (LISTEN cannot: background processes may not.)
  */
 bool
 executor_session_reset(bool settled)

@@ -13,14 +13,8 @@ extern void executor_session_name_after(const char *job_name);
 extern void executor_session_name_idle(void);
 
 /*
- * Before the commit of a run's last transaction, if it was its first as well: makes that a reset after it needs
- * no transaction for what can be done here.
- */
-extern void executor_session_settle(void);
-
-/*
  * Makes the session as good as new, in a transaction of its own if need be; outside a transaction.  settled:
- * the run was one transaction, which committed after executor_session_settle().  False: it cannot be, the
+ * the run was one transaction, which committed after command_settle().  False: it cannot be, the
  * process must end.
  */
 extern bool executor_session_reset(bool settled);
