@@ -12,8 +12,8 @@
  * are looked at, whatever their type turns out to be: the word may be part of a range, an array, a row.
  *
  * The body of a function in the language SQL can be put into the statement when it is planned, literals and
- * all.  What calls one of a user's is not steady.  (Where it is not put in, it is planned at every call, which
- * costs more than the statement around it.)
+ * all.  What calls one of a user's is not steady.  (Where it is not put in, it is planned at every call up to
+ * PostgreSQL 17, which costs more than the statement around it.)
  *
  * Each of these errs to the side of looking again, which costs time only.
  */

@@ -24,6 +24,7 @@ $node->safe_psql(
 	'postgres', q{
 CREATE EXTENSION pg_stat_statements;
 CREATE SCHEMA lab AUTHORIZATION worker;
+GRANT pg_read_all_stats TO worker;
 ALTER ROLE worker SET log_parser_stats = on;
 ALTER ROLE worker SET log_planner_stats = on;
 SET ROLE worker;
@@ -263,21 +264,31 @@ sub set_cache_size
 	return;
 }
 
-# Memory of the executor in plans of ours: those that plpgsql and the like keep are in contexts of other names, or were there before.
-my $kept = q{INSERT INTO lab.seen (v) SELECT coalesce(sum(total_bytes), 0) FROM pg_backend_memory_contexts
-	WHERE name IN ('CachedPlanSource', 'CachedPlanQuery', 'CachedPlan', 'dsched command') AND coalesce(ident, '') !~ 'dsched\\.'};
+# Memory of the executor in plans, those of PL/pgSQL among them.
+my $kept = q{INSERT INTO lab.seen (v) SELECT sum(total_bytes) FROM pg_backend_memory_contexts
+	WHERE name IN ('CachedPlanSource', 'CachedPlanQuery', 'CachedPlan', 'dsched command')};
 sub kept_bytes
 {
-	run_command($kept);
+	my $row = run_command($kept);
+
+	is($row->{status}, 'succeeded', 'memory is counted');
 	return $node->safe_psql('postgres', 'WITH d AS (DELETE FROM lab.seen RETURNING *) SELECT v FROM d');
 }
 
+# How much it grows by 40 different commands.
+sub growth
+{
+	my ($offset) = @_;
+	my $before = kept_bytes();
+
+	run_command("SELECT a + $_ FROM lab.t WHERE b > $_") for $offset + 1 .. $offset + 40;
+	return kept_bytes() - $before;
+}
+
+cmp_ok(growth(1000), '>', 320 * 1024, 'plans take memory');
 set_cache_size('128kB');
 comes_to('UPDATE lab.t SET b = b + 1 WHERE a = 5', 'succeeded', 'after a reload', '1 1 1');
-my $before = kept_bytes();
-run_command("SELECT a + $_ FROM lab.t WHERE b > $_") for 1 .. 40;
-my $after = kept_bytes();
-cmp_ok($after - $before, '<', 160 * 1024, "memory is bounded ($before, then $after)");
+cmp_ok(growth(0), '<', 128 * 1024, 'which is bounded');
 comes_to('SELECT a + 40 FROM lab.t WHERE b > 40', 'succeeded', 'what ran last is there', '0 0 0');
 comes_to('SELECT a + 1 FROM lab.t WHERE b > 1', 'succeeded', 'what ran long ago is not', '1 1 1');
 my $large = 'SELECT ' . join(', ', map { "a + $_" } 1 .. 1500) . ' FROM lab.t';
@@ -287,7 +298,7 @@ comes_to('SELECT a + 40 FROM lab.t WHERE b > 40', 'succeeded', 'does not drive o
 
 set_cache_size('0');
 comes_to('UPDATE lab.t SET b = b + 1 WHERE a = 5', 'succeeded', "nothing is kept ($_)", '1 1 1') for 1 .. 2;
-is(kept_bytes(), '0', 'nor are its plans in memory');
+comes_to(q{INSERT INTO lab.seen (v) SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'dsched command'}, 'succeeded: 0', 'nor is memory used');
 
 ok(wait_until($node, q{SELECT application_name || state FROM pg_stat_activity WHERE backend_type = 'dsched executor'}, 'idle'),
 	'an idle executor has no name of a job');
