@@ -3,6 +3,7 @@
 #
 # How much work a run was, the server says itself: log_parser_stats and log_planner_stats write a line for every time that something
 # is parsed, analysed or planned.
+# timeout: 600
 
 use strict;
 use warnings;
