@@ -12,13 +12,15 @@
  *	  HISTORY	 is our last heartbeat in its history, where we remember one?
  *	  LOOK		 is there a node key of this name?  If it is a living other's, wait for it
  *	  QUIET		 it was written from this very data directory: wait for the commits of its executors
+ *	  UNNAME	 delete the node key of that former session
+ *	  KEYS		 what hangs on its lease?  We go on under it if all of that is still ours to keep: NODE
  *	  REVOKE	 end the lease of that former session
  *	  GRANT		 get a lease
  *	  NODE		 create the node key.  Its create_revision is the session
  *	  LIVE		 heartbeats
  *
- * CONFIG, CREATE and HISTORY are in session_config.c, LOOK and REVOKE in session_predecessor.c.  The clock is judged in
- * session_clock.c.
+ * CONFIG, CREATE and HISTORY are in session_config.c, LOOK and REVOKE in session_predecessor.c, UNNAME and KEYS in
+ * session_resume.c.  The clock is judged in session_clock.c.
  *
  * Any failure is tried again with growing delays; whatever makes an answer ambiguous, the same conditional
  * request is sent again and its failure branch tells what became of the first.
@@ -210,8 +212,14 @@ take_step(int64 now)
 		case STEP_QUIET:
 			if (!fence_quiet(-1, -1))
 				return false;
-			session_set_step(STEP_REVOKE, 0);
+			session_set_step(own_session.old.resumable ? STEP_UNNAME : STEP_REVOKE, 0);
 			return true;
+		case STEP_UNNAME:
+			session_unname();
+			return false;
+		case STEP_KEYS:
+			session_ask_keys();
+			return false;
 		case STEP_REVOKE:
 			session_revoke_predecessor();
 			return false;
@@ -347,6 +355,7 @@ session_answered(const EtcdResponse *r)
 static void
 ask_lease(void)
 {
+	membership_keep_none();
 	own_session.request = etcd_lease_grant(cluster_client, dsched_lease_ttl, cluster_timeout_ms(),
 										   grant_answered, NULL);
 	cluster_need_memory(own_session.request);

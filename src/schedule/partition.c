@@ -345,6 +345,7 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 	Partition  *taken[DSCHED_MAX_PARTITIONS];
 	int			n = 0;
 	int			lost = 0;
+	uint64		session = pg_atomic_read_u64(&dsched_shared->session);
 
 	for (int i = 0; i < dsched_partitions; i++)
 	{
@@ -357,6 +358,12 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 			!keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
 		{
 			partition_lost(partition, "its lease or its owner key ended");
+			lost++;
+		}
+		else if (partition->step == STEP_ACTIVE && !keep && session != 0 && session != partition->session)
+		{
+			/* a coordinator after another goes on with the owner key, under a session of its own: taken over anew */
+			forget(partition);
 			lost++;
 		}
 		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING) && !keep &&
