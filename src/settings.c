@@ -119,14 +119,14 @@ define_cluster_settings(void)
 							   check_endpoints, NULL, NULL);
 
 	/*
-	 * An instance that is lost without a goodbye is replaced this long after its last sign of life.  etcd
-	 * raises it to 1.5 times its election timeout: 2 s by default.
+	 * An instance that is lost without a goodbye is replaced this long after its last sign of life.  etcd counts in
+	 * whole seconds, and raises it to 1.5 times its election timeout: 2 s by default.
 	 */
 	DefineCustomIntVariable("dsched.lease_ttl",
 							"Time after which an instance that gives no sign of life loses its partitions.",
 							NULL,
 							&dsched_lease_ttl,
-							10, 2, 3600,
+							10, 1, 3600,
 							PGC_POSTMASTER,
 							GUC_UNIT_S,
 							NULL, NULL, NULL);

@@ -75,6 +75,7 @@ static bool take_step(int64 now);
 
 static void ask_lease(void);
 static void grant_answered(void *arg, const EtcdResponse *r);
+static void say_longer(void);
 static bool put_node(EtcdTxn *txn);
 static void create_node(void);
 static void node_answered(void *arg, const EtcdResponse *r);
@@ -375,7 +376,25 @@ grant_answered(void *arg, const EtcdResponse *r)
 		session_refuse(STEP_LOOK, PROBLEM_CONFIG, NULL, "etcd has granted a lease without an id or a duration");
 		return;
 	}
+	if (own_session.ttl_us > dsched_lease_ttl * USECS_PER_SEC)
+		say_longer();
 	session_set_step(STEP_NODE, 0);
+}
+
+/* Once in the life of the process. */
+static void
+say_longer(void)
+{
+	static bool said = false;
+
+	if (!said)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("dsched: etcd grants no lease of %d s, as dsched.lease_ttl asks for, but one of %d s", dsched_lease_ttl,
+						(int) (own_session.ttl_us / USECS_PER_SEC)),
+				 errhint("The shortest is 1.5 times etcd's election timeout. Raise dsched.lease_ttl, or start etcd with a shorter "
+						 "one (--election-timeout, and --heartbeat-interval of a tenth of it).")));
+	said = true;
 }
 
 /* Adds a put of the node key, with our clock of now; false: this instance cannot be described. */

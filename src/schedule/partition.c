@@ -26,8 +26,11 @@
 
 #define LOCAL_STATE_INTERVAL_US INT64CONST(5000000)
 #define RETRY_TAKE_OVER_US INT64CONST(1000000)
-/* A quiet partition's watermark is written along with others when it is older than this: see checkpoint_etcd(). */
-#define QUIET_WATERMARK_US INT64CONST(600000000)
+/*
+ * A quiet partition's watermark is written along with others when it is older than this: see checkpoint_etcd().  Whoever takes
+ * it over reads all of its own rows since then, which an instance that is busy with others has made by the thousand each second.
+ */
+#define QUIET_WATERMARK_US INT64CONST(20000000)
 
 static int64 local_state_at = 0;
 

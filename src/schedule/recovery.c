@@ -201,6 +201,25 @@ list_running(void)
 	LWLockRelease(dsched_shared->queue_lock);
 }
 
+/* Rows of jobs whose partitions are not being taken over decide nothing, and can be many. */
+static void
+leave_out_others(Partition **partitions, int n)
+{
+	bool		wanted[DSCHED_MAX_PARTITIONS] = {false};
+	int			left = 0;
+
+	for (int i = 0; i < n; i++)
+		wanted[partitions[i]->number] = true;
+	for (int i = 0; i < nfound; i++)
+	{
+		Job		   *job = timetable_find(found[i].key.job_id);
+
+		if (job == NULL || wanted[job->partition])
+			found[left++] = found[i];
+	}
+	nfound = left;
+}
+
 static void
 read_everything(void *arg)
 {
@@ -216,6 +235,7 @@ read_everything(void *arg)
 	rows = hash_create("dsched recovery", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	rows_from = reading->from;
 	found = run_read_since(rows_from, &nfound);
+	leave_out_others(reading->partitions, reading->n);
 	for (int i = 0; i < reading->n; i++)
 		nwaiting += reading->partitions[i]->taken.npending;
 	ranges = palloc(sizeof(RunSeen) * Max(nfound + nwaiting, 1));

@@ -26,8 +26,9 @@
 #include "schedule/scheduler.h"
 #include "settings.h"
 
-#define TAKE_OVER_BATCH 16
-#define WRITE_BATCH 24
+/* Half of the partitions is what one of two instances leaves to the other: one read and one write, so that rows are read once. */
+#define TAKE_OVER_BATCH 32
+#define WRITE_BATCH 32
 #define WRITE_BYTES (1024 * 1024)
 #define TRIGGERS_PER_WRITE 16
 #define REQUEST_TIMEOUT_MS 2000
