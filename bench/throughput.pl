@@ -113,7 +113,22 @@ for my $round (1 .. rounds())
 	}
 }
 
+my ($dsched_work, $pgbench_work) = $backlog->same_work(command => 'SELECT 1', executors => 8);
+
 text('settings', "Servers: $settings.");
+table(
+	name    => 'same_work',
+	title   => 'Is it the same work? One run of each with `track_commit_timestamp`, `SELECT 1`, 8 executors or clients, synchronous_commit on',
+	columns => [ 'per run', 'dsched', 'pgbench, pipelined' ],
+	rows    => [
+		map {
+			my ($name, $key, $digits) = @$_;
+			[ $name, digits($dsched_work->{$key}, $digits), digits($pgbench_work->{$key}, $digits) ]
+		} (
+			[ 'runs (rows)', 'runs', 0 ], [ 'transactions that made them', 'transactions', 0 ], [ 'bytes of WAL per run', 'wal_bytes', 0 ],
+			[ 'flushes of WAL per run', 'wal_syncs', 3 ], [ 'from finished_at to the commit, p50, ms', 'lag_p50', 3 ],
+			[ 'from finished_at to the commit, p99, ms', 'lag_p99', 3 ])
+	]);
 
 table(
 	name    => 'pgbench',

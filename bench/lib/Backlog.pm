@@ -61,10 +61,11 @@ sub define
 	return;
 }
 
-# The jobs of a set, all due in one second. Returns runs a second, from when they were due to the end of the last.
+# The jobs of a set, all due in one second. Returns runs a second, from when they were due to the end of the last. $before is called when
+# they have been given their time and it has not come.
 sub distinct_jobs
 {
-	my ($self, $set) = @_;
+	my ($self, $set, $before) = @_;
 	my $pg = $self->{pg};
 	my $jobs = $self->{sets}{$set}{jobs};
 
@@ -79,6 +80,7 @@ sub distinct_jobs
 		wait_until(sub { !$pg->value('SELECT count(*) FROM dsched.job WHERE changed IS NOT NULL') || now() > $due });
 		$self->{sets}{$set}{seconds_to_alter} = now() - $from;
 		next if now() > $due - 0.2;
+		$before->() if defined $before;
 		return $self->_measure("scheduled_for = to_timestamp($due)", $due, $jobs);
 	}
 	die "$jobs jobs could not be given a time quickly enough\n";
@@ -126,7 +128,52 @@ sub _measure
 	my ($rows, $succeeded, $seconds, $processes) = @$row;
 
 	die "$rows rows and $succeeded successful runs of $jobs: $which\n" if $rows != $jobs || $succeeded != $jobs;
-	return { per_second => $jobs / $seconds, seconds => $seconds, processes => $processes, cpu => $self->{pg}->cpu - $cpu };
+	return { per_second => $jobs / $seconds, seconds => $seconds, processes => $processes, which => $which, cpu => $self->{pg}->cpu - $cpu };
+}
+
+# Is what dsched and pgbench are timed with the same work? One run of each, with the server noting when each transaction committed: how
+# many transactions there were, of which size in WAL, how often WAL was flushed, and how long after finished_at (which is written into the row) the
+# row was committed and visible.
+sub same_work
+{
+	my ($self, %opt) = @_;
+	my $pg = $self->{pg};
+	my $one_run = sub {
+		my ($table, $code) = @_;
+		my $counters = 'SELECT pg_current_wal_insert_lsn() - $$0/0$$::pg_lsn, wal_sync FROM pg_stat_wal';
+		my $before;
+		my $condition = $code->(sub { ($before) = $pg->query($counters) });
+		my $runs = $pg->value("SELECT count(*) FROM $table WHERE $condition");
+		# What processes count, they report once a second.
+		select(undef, undef, undef, 1.5);
+		my ($after) = $pg->query($counters);
+		my ($row) = $pg->query(
+			"SELECT count(DISTINCT xmin::text), percentile_disc(0.5) WITHIN GROUP (ORDER BY lag), percentile_disc(0.99) WITHIN GROUP (ORDER BY lag)
+			FROM (SELECT xmin, extract(epoch FROM pg_xact_commit_timestamp(xmin) - finished_at) * 1000 AS lag FROM $table WHERE $condition) r");
+
+		return {
+			runs         => $runs,
+			transactions => $row->[0],
+			wal_bytes    => ($after->[0] - $before->[0]) / $runs,
+			wal_syncs    => ($after->[1] - $before->[1]) / $runs,
+			lag_p50      => $row->[1],
+			lag_p99      => $row->[2],
+		};
+	};
+
+	$pg->configure(track_commit_timestamp => 'on', 'dsched.max_executors' => $opt{executors}, synchronous_commit => 'on');
+	$pg->restart;
+	$pg->wait_for("SELECT bool_and(state = 'ok') FROM dsched.status() WHERE component = 'scheduler'");
+	my $dsched = $one_run->('dsched.run', sub { $self->distinct_jobs($opt{command}, $_[0])->{which} });
+	my $since = $pg->value('SELECT now()');
+	my $pgbench = $one_run->(
+		'run_copy',
+		sub {
+			$_[0]->();
+			$self->pgbench(command => $opt{command}, clients => $opt{executors}, seconds => 2, pipeline => 1);
+			return "started_at >= '$since'";
+		});
+	return ($dsched, $pgbench);
 }
 
 # The row that dsched writes, with the values that it would have; runs of a backlog share their scheduled time.
