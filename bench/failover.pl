@@ -87,6 +87,19 @@ sub one_crash
 	return { first => minimum(map { $_ - $at } $again, @elsewhere), ready => $ready - $at, again => $again - $ready, moved => scalar(@elsewhere) };
 }
 
+# What pg_ctl stop -m fast sends.
+sub order_stop
+{
+	my ($node) = @_;
+	my @family = $node->pids;
+	my $at = now();
+
+	kill('INT', $node->{pid});
+	delete $node->{pid};
+	$node->{orphans} = \@family;
+	return $at;
+}
+
 # The moment in the log, after so many bytes, at which the server says that it is ready; undef if it has not yet.
 sub ready_since
 {
@@ -140,7 +153,7 @@ sub with_lease
 	my %kinds = (
 		machine    => [ sub { $_[0]->kill9 },            $machine_tries ],
 		postmaster => [ sub { $_[0]->kill9_postmaster }, $others ],
-		clean_stop => [ sub { my $at = now(); kill('INT', $_[0]->{pid}); $at }, $others ],
+		clean_stop => [ \&order_stop, $others ],
 	);
 	foreach my $kind (qw(clean_stop postmaster machine))
 	{
@@ -155,14 +168,7 @@ sub with_lease
 
 			push @first, $result->{first};
 			push @all,   $result->{all};
-			if ($kind eq 'clean_stop')
-			{
-				$victim->stop;
-			}
-			else
-			{
-				$victim->wait_gone;
-			}
+			$victim->wait_gone or die $victim->name . ' does not end';
 			$victim->start;
 		}
 		next unless @first;
