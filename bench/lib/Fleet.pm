@@ -95,13 +95,13 @@ sub settle
 							string_agg(partition || '=' || coalesce(owner_node, '?'), ' ' ORDER BY partition),
 							count(*) FILTER (WHERE state = 'active') FROM dsched.partitions}))[0];
 				};
-				my ($members, $all, $active) = @{ $row // ['nobody', '', 0] };
+				my ($members, $all, $active) = map { $_ // '' } @{ $row // [] }[ 0 .. 2 ];
 				my $mine = () = $all =~ /=\Q@{[ $node->name ]}\E(?= |$)/g;
 				my $partitions = () = $all =~ /=/g;
 
 				$seen = $node->name . ": members $members, $active active, $all";
 				return if $members ne $names || $all =~ /\?/ || ($agreed // $all) ne $all;
-				return if $mine != $active || $mine > POSIX::ceil($partitions / @nodes);
+				return if !$mine || $mine != $active || $mine > POSIX::ceil($partitions / @nodes);
 				$agreed = $all;
 			}
 			return $owners = { $agreed =~ /(\d+)=(\S+)/g };
