@@ -91,7 +91,7 @@ our %DEFAULT_CONF = (
 	jit                      => 'off',
 );
 
-my $bench;
+my ($bench, $machine, @processors);
 my (@instances, @etcds);
 my $next_port = 57100;
 my $owner = $$;
@@ -107,6 +107,7 @@ END
 	{
 		$_->_end foreach @instances;
 		$_->stop('KILL') foreach @etcds;
+		_finish() if defined $bench && $exit_code == 0;
 	}
 	$? = $exit_code;
 }
@@ -121,8 +122,38 @@ sub begin_bench
 	$| = 1;
 	make_path(_tmp(), _out());
 	unlink glob(_out() . "/$bench.*.md"), glob(_out() . "/$bench.*.svg");
-	text('machine', _machine());
+	@processors = _processors();
+	select(undef, undef, undef, 2);
+	my $busy = _share(idle => 1);
+	$machine = _machine() . sprintf(', processors %.0f %% busy with other things before it began', 100 - $busy);
+	text('machine', $machine);
+	progress('NOTE: others use this machine (%.0f %% busy): the figures will be worse than they are', 100 - $busy) if $busy < 95;
+	@processors = _processors();
 	return;
+}
+
+# At the end it is known how much of the machine others had.
+sub _finish
+{
+	text('machine', sprintf("%s; %.1f %% of the processor time was taken by other virtual machines.", $machine, _share(steal => 1)));
+	return;
+}
+
+# The kernel's account of processor time: user, nice, system, idle, iowait, irq, softirq, steal.
+sub _processors
+{
+	return _slurp('/proc/stat') =~ /^cpu +([\d ]+)/ ? split(' ', $1) : ();
+}
+
+# Of the time since @processors was taken, in percent: what nobody used, or what the hypervisor took.
+sub _share
+{
+	my (%what) = @_;
+	my @now = _processors();
+	my @used = map { $now[$_] - $processors[$_] } 0 .. 7;
+	my $all = sum(@used) || 1;
+
+	return 100 * ($what{idle} ? $used[3] + $used[4] : $used[7]) / $all;
 }
 
 sub _tmp { return $ENV{BENCH_TMP} // die "BENCH_TMP is not set: benches are started by bench/run\n" }
@@ -176,8 +207,8 @@ sub _machine
 		  . "%d round%s, %s%s",
 		$cores, $model // 'unknown model', $memory / 1024 / 1024, $kernel, $version, $type, median(@micros),
 		rounds(), rounds() == 1 ? '' : 's', strftime('%Y-%m-%d', gmtime),
-		$ENV{BENCH_COMMIT} ? ", dsched at $ENV{BENCH_COMMIT}" : '')
-	  . (short() ? ' (SHORT: small sizes, figures mean little)' : '') . "\n";
+		$ENV{BENCH_COMMIT} ? ", dsched $ENV{BENCH_COMMIT}" : '')
+	  . (short() ? ' (SHORT: small sizes, figures mean little)' : '');
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -336,18 +367,21 @@ sub _family
 	return @family;
 }
 
-# User and system time of these and of the children that they have waited for.
+# Processor time of these, and of the children that they have waited for. Of those that live the scheduler's own count is taken: the
+# other is in hundredths of a second for each process, which is coarse where there are many.
 sub _cpu_of
 {
-	my $ticks = 0;
+	my $seconds = 0;
 
 	foreach my $pid (@_)
 	{
-		my @stat = _stat($pid);
+		my @stat = _stat($pid) or next;
+		my ($ns) = _slurp("/proc/$pid/schedstat") =~ /^(\d+)/;
 
-		$ticks += $stat[11] + $stat[12] + $stat[13] + $stat[14] if @stat;
+		$seconds += defined $ns ? $ns / 1e9 : ($stat[11] + $stat[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+		$seconds += ($stat[13] + $stat[14]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
 	}
-	return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+	return $seconds;
 }
 
 # Runs a command that has no say on the terminal; dies with its output if it fails.
