@@ -141,7 +141,7 @@ sub distribution
 
 sub with_lease
 {
-	my ($ttl, $machine_tries, $others) = @_;
+	my ($ttl, %tries) = @_;
 	my $etcd = start_etcd();
 	my @nodes = fleet(3, etcd => $etcd, prefix => "ttl${ttl}_",
 		conf => { 'dsched.lease_ttl' => "${ttl}s", 'dsched.max_executors' => 4, 'dsched.timezone' => 'UTC', shared_buffers => '64MB' });
@@ -151,16 +151,16 @@ sub with_lease
 	wait_published($job_count, @nodes);
 
 	my %kinds = (
-		machine    => [ sub { $_[0]->kill9 },            $machine_tries ],
-		postmaster => [ sub { $_[0]->kill9_postmaster }, $others ],
-		clean_stop => [ \&order_stop, $others ],
+		machine    => [ sub { $_[0]->kill9 }, $tries{machine} ],
+		postmaster => [ sub { $_[0]->kill9_postmaster }, $tries{postmaster} ],
+		clean_stop => [ \&order_stop, $tries{clean_stop} ],
 	);
 	foreach my $kind (qw(clean_stop postmaster machine))
 	{
 		my ($blow, $count) = @{ $kinds{$kind} };
 		my (@first, @all);
 
-		for my $try (1 .. $count)
+		for my $try (1 .. $count // 0)
 		{
 			settle(@nodes);
 			my $victim = $nodes[ $try % 3 ];
@@ -180,7 +180,7 @@ sub with_lease
 
 	my (@first, @again, @ready);
 	my $moved = 0;
-	for my $try (1 .. $others)
+	for my $try (1 .. $tries{backend} // 0)
 	{
 		settle(@nodes);
 		my $result = one_crash(\@nodes, $nodes[ $try % 3 ]);
@@ -190,13 +190,13 @@ sub with_lease
 		push @ready, $result->{ready};
 		$moved++ if $result->{moved};
 	}
-	if ($others)
+	if (@first)
 	{
 		note('backend: to the first run anywhere', $ttl, \@first);
 		note('backend: until the server is up again', $ttl, \@ready);
 		note('backend: from there to its first run', $ttl, \@again);
-		distribution("backend", @first);
-		progress('in %d of %d crashes others ran some of its jobs meanwhile', $moved, $others);
+		distribution("backend, lease of $ttl s", @first);
+		progress('in %d of %d crashes others ran some of its jobs meanwhile', $moved, scalar(@first));
 	}
 	settle(@nodes);
 	$_->stop foreach @nodes;
@@ -204,9 +204,10 @@ sub with_lease
 	return;
 }
 
-# The default lease takes long to run out, so it gets fewer tries.
-with_lease(2,  $tries, $tries);
-with_lease(10, short() ? 1 : 8, 0);
+# The default lease takes long to run out, so fewer machines are lost under it. It is longer than PostgreSQL needs to come back from a crash
+# of a backend, so that the instance keeps what it owns; a lease of 2 s is not always.
+with_lease(2,  clean_stop => $tries, postmaster => $tries, machine => $tries);
+with_lease(10, backend => $tries, machine => short() ? 1 : 8);
 
 table(
 	name    => 'times',
