@@ -61,7 +61,7 @@ foreach my $name ('one alone', 'three alone', 'fleet')
 		$jobs = $load;
 		settle(@nodes) if defined $etcd;
 		# What came due while the jobs were being defined is over.
-		select(undef, undef, undef, 3);
+		select(undef, undef, undef, 5);
 
 		my $result = observe($name, \@nodes, $load, $load == $target ? $long : $brief);
 		last unless $result->{sustained};
@@ -155,6 +155,8 @@ sub observe
 		FROM verdict, strange, (SELECT percentile_disc(ARRAY[0.5, 0.99, 0.999, 1]) WITHIN GROUP (ORDER BY ms) AS p FROM late) l});
 	my ($slots, $lost, $doubled, $other, $strange, $per_second, $p50, $p99, $p999, $max, $least, $end) = @$row;
 
+	progress('not succeeded: %s', join(', ', map { "$_->[0] ($_->[1])" }
+		$judge->query("SELECT status || coalesce(' ' || reason, ''), count(*) FROM run WHERE status <> 'succeeded' GROUP BY 1"))) if $other;
 	die "the judge expects $slots slots of $load jobs in $seconds s\n" if $slots != $load * $seconds;
 	die "a run of $name began $least ms before it was due\n" if $least < 0;
 	my $sound = !$lost && !$doubled && !$other && !$strange;

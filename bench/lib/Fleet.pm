@@ -46,8 +46,8 @@ sub as_worker
 	return $node->query("SET SESSION AUTHORIZATION worker; $sql");
 }
 
-# Defines jobs "PREFIX 00001 ..." that run each second, each with a jitter of a second, so that their runs spread evenly. One transaction
-# for each 5,000.
+# Defines jobs "PREFIX 000001 ..." that run each second, each with a jitter of a second, so that their runs spread evenly. Two times of a job
+# can be due within a millisecond, so what comes while a run is under way waits, or it would be skipped. One transaction for each 5,000.
 sub steady_jobs
 {
 	my ($node, $first, $last, %opt) = @_;
@@ -60,7 +60,7 @@ sub steady_jobs
 		my $to = Bench::min($from + 4999, $last);
 
 		as_worker($node, "SELECT count(dsched.schedule('$prefix ' || to_char(i, 'FM000000'), '* * * * * *', $command, "
-			. "jitter => '$jitter')) FROM generate_series($from, $to) i");
+			. "jitter => '$jitter', overlap => 'queue_all')) FROM generate_series($from, $to) i");
 	}
 	return;
 }
