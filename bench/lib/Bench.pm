@@ -255,7 +255,7 @@ sub ratio { return digits($_[0], defined $_[0] && $_[0] >= 10 ? 0 : 2) }
 sub spread
 {
 	my ($values, $digits) = @_;
-	my @values = grep { defined } @$values;
+	my @values = grep { defined } @{ $values // [] };
 
 	return '-' unless @values;
 	$digits //= 0;
