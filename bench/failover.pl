@@ -211,7 +211,7 @@ with_lease(10, backend => $tries, machine => short() ? 1 : 8);
 
 table(
 	name    => 'times',
-	columns => [ 'lost', 'lease, s', 'tries', 'least, s', 'median', '95 %', 'most', 'until all of its jobs run, median / most' ],
+	columns => [ 'lost', 'lease, s', 'tries', 'least, s', 'median', '95 %', 'most', 'until each of its jobs, due once a second, has run, median / most' ],
 	rows    => \@rows,
 	note    => 'Seconds from the blow to the first start, on another instance, of a run of a job that the lost one owned.');
 plot(
