@@ -131,7 +131,7 @@ my %counters = (
 sub etcd_counters
 {
 	my ($etcd) = @_;
-	my %now = (time => time(), cpu => $etcd->cpu, map { $_ => 0 } keys %counters);
+	my %now = (time => time(), cpu => cpu_of_process($etcd->pids), map { $_ => 0 } keys %counters);
 
 	foreach my $member (0 .. scalar($etcd->pids) - 1)
 	{
