@@ -16,7 +16,7 @@ EXTRA_CLEAN = .deps build tmp_check
 all:
 
 # These goals build nothing themselves: they work on a machine that has no PostgreSQL yet.
-OWN_GOALS = help setup check unit fuzz layers format-check demo demo-stop
+OWN_GOALS = help setup check unit fuzz layers format-check demo demo-stop bench bench-report
 ifneq ($(filter-out $(OWN_GOALS),$(or $(MAKECMDGOALS),all)),)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -49,6 +49,9 @@ help:
 	@echo '     TESTS=pattern    only the tests whose name matches, e.g. TESTS=003_kill9'
 	@echo 'make demo           as above, then three servers and an etcd, one of the servers killed; about a minute'
 	@echo 'make demo-stop      stop what the demo left running, remove its data'
+	@echo 'make bench          as above, then the benches, which take long and want the machine for themselves; see docs/performance.md'
+	@echo '     BENCH=names      only these, e.g. BENCH="throughput lateness"; BENCH_SHORT=1: small sizes, a few minutes'
+	@echo 'make bench-report   take the results of the last benches into docs/performance.md'
 	@echo 'make unit           only the tests that need no server'
 	@echo 'make fuzz           ten minutes of fuzzing with libFuzzer, which comes with clang'
 	@echo 'make layers         check which part of the source includes which'
@@ -71,6 +74,18 @@ endif
 demo-stop:
 	@scripts/demo stop
 
+ifneq ($(filter bench,$(MAKECMDGOALS)),)
+bench:
+	@scripts/setup bench
+	@echo 'building and installing dsched'
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@$(AS_ROOT) $(MAKE) --no-print-directory -s install PG_CONFIG='$(PG_CONFIG)'
+	@PG_CONFIG='$(PG_CONFIG)' BENCH='$(BENCH)' bench/run
+endif
+
+bench-report:
+	@bench/report
+
 unit:
 	@TESTS='$(TESTS)' scripts/check unit
 
@@ -83,4 +98,4 @@ layers:
 format-check:
 	@clang-format --dry-run --Werror $$(git ls-files 'src/*.[ch]' 'test/*.[ch]')
 
-.PHONY: all help setup check unit fuzz layers format-check demo demo-stop
+.PHONY: all help setup check unit fuzz layers format-check demo demo-stop bench bench-report

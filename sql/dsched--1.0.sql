@@ -3,8 +3,8 @@
 -- complain if the script is sourced in psql, rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION dsched" to load this file. \quit
 
--- The schema is made by CREATE EXTENSION (schema = dsched in the control file).  No table gives PUBLIC any
--- privilege: functions change them, security-barrier views show each role its own.
+-- The schema is made by CREATE EXTENSION (schema = dsched in the control file).  No table but dsched.run, which
+-- has a policy, gives PUBLIC any privilege: functions change them, views show each role its own.
 
 -- Every job of the database group.
 CREATE TABLE dsched.job (
@@ -47,11 +47,14 @@ CREATE TABLE dsched.job (
 	extra			text,						-- fields of newer versions, kept
 	created_at		timestamptz NOT NULL,
 	changed_at		timestamptz NOT NULL,
-	UNIQUE (username, job_name),
+	UNIQUE (job_name, username),				-- in this order people look for one
 	CHECK ((schedule IS NULL) <> (run_at IS NULL))
 );
 -- what the scheduler has to publish (in a cluster) or to take in (standalone)
 CREATE INDEX job_changed ON dsched.job (job_id) WHERE changed IS NOT NULL;
+-- what status() and the view queues look for among all jobs
+CREATE INDEX job_problem ON dsched.job (job_id) WHERE problem IS NOT NULL;
+CREATE INDEX job_queue ON dsched.job (queue) WHERE queue IS NOT NULL;
 
 -- Every run that this instance made, and every slot that it closed without a run.
 CREATE TABLE dsched.run (
@@ -79,6 +82,11 @@ CREATE TABLE dsched.run (
 	hint			text,
 	context			text,
 	PRIMARY KEY (scheduled_for, job_id, trigger_id, attempt)
+) WITH (
+	-- Rows come at one end and go at the other.  Vacuumed often, their space is used again, and reading by index alone is possible.
+	autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05,
+	-- To give space back to the system it would have to lock out those who record; what was needed once is needed again.
+	vacuum_truncate = off
 );
 CREATE INDEX run_job ON dsched.run (job_id, scheduled_for);
 -- start rows without an end, which a scheduler looks for when it takes over
@@ -101,6 +109,8 @@ CREATE TABLE dsched.outbox (
 	requested_by	text NOT NULL,
 	created_at		timestamptz NOT NULL
 );
+-- the order in which they are taken
+CREATE INDEX outbox_order ON dsched.outbox (created_at, outbox_id);
 
 -- The account of each partition: the truth standalone, a copy of etcd's in a cluster (format: docs/etcd-keys.md).
 CREATE TABLE dsched.partition_state (
@@ -341,6 +351,10 @@ CREATE FUNCTION dsched._partitions(
 	RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'dsched_partition_list' LANGUAGE C PARALLEL RESTRICTED ROWS 64;
 
+-- The only table that callers read themselves, in dsched.runs: its rows are for those who may see them.
+ALTER TABLE dsched.run ENABLE ROW LEVEL SECURITY;
+CREATE POLICY visible ON dsched.run FOR SELECT USING (dsched._visible(username));
+
 CREATE VIEW dsched.jobs WITH (security_barrier) AS
 	SELECT j.job_id, j.job_name, j.username, j.schedule, j.time_zone, j.run_at, j.command, j.active,
 		j.starts_at, j.expires_at, j.max_runs, j.payload, j.metadata,
@@ -361,11 +375,13 @@ CREATE VIEW dsched.jobs WITH (security_barrier) AS
 		j.changed IS NULL AS published,
 		j.problem
 	FROM dsched.job j
+	-- The latest time first, alone: asked for the latest row, the planner may go back through the runs of all jobs.
 	LEFT JOIN LATERAL (
 		SELECT l.scheduled_for, l.status, l.finished_at
 		FROM dsched.run l
 		WHERE l.job_id = j.job_id
-		ORDER BY l.scheduled_for DESC, l.trigger_id DESC, l.attempt DESC
+		AND l.scheduled_for = (SELECT max(m.scheduled_for) FROM dsched.run m WHERE m.job_id = j.job_id)
+		ORDER BY l.trigger_id DESC, l.attempt DESC
 		LIMIT 1) r ON true
 	WHERE dsched._visible(j.username);
 
@@ -387,38 +403,27 @@ CREATE VIEW dsched._waiting_runs AS
 	-- not what is open only because another instance's clock was ahead of ours
 	AND timestamptz 'epoch' + p.s * interval '1 microsecond' <= dsched._now();
 
--- A run that is in the table too (it commits a row before it starts) is shown once, and so is one that waited until just now.
--- Who may see what is asked around the union: the planner takes a UNION ALL at the top of a view apart, and with it the barrier.
-CREATE VIEW dsched.runs WITH (security_barrier) AS
-	SELECT u.run_key, u.job_id, u.job_name, u.username, u.scheduled_for, u.trigger_id, u.attempt, u.gen, u.reason, u.status,
-		u.last_slot, u.slots, u.not_before, u.started_at, u.finished_at, u.node, u.epoch, u.pid, u.rows, u.command_tag,
-		u.sqlstate, u.message, u.detail, u.hint, u.context
+-- What is not over yet: with an executor, queued or waiting.  A run that is in the table too (it commits a row before it starts) is
+-- shown once, and so is one that waited until just now.  Who may see what is asked around the union: the planner takes a
+-- UNION ALL at the top of a view apart, and with it the barrier.
+CREATE VIEW dsched._open_runs WITH (security_barrier) AS
+	SELECT u.job_id, u.job_name, u.username, u.scheduled_for, u.trigger_id, u.attempt, u.gen, u.reason, u.status,
+		u.last_slot, u.slots, u.not_before, u.started_at, m.node, u.epoch, u.pid
 	FROM (
-		SELECT dsched._run_key(r.job_id, r.scheduled_for, r.trigger_id) AS run_key,
-			r.job_id, r.job_name, r.username, r.scheduled_for, r.trigger_id, r.attempt, r.gen, r.reason, r.status,
-			r.last_slot, r.slots, NULL::timestamptz AS not_before, r.started_at, r.finished_at, r.node, r.epoch, r.pid,
-			r.rows, r.command_tag, r.sqlstate, r.message, r.detail, r.hint, r.context
-		FROM dsched.run r
-		UNION ALL
-		SELECT dsched._run_key(a.job_id, a.scheduled_for, a.trigger_id),
-			a.job_id, coalesce(j.job_name, a.job_id::text), a.username, a.scheduled_for, a.trigger_id, a.attempt, a.gen,
-			a.reason, a.status,
-			NULL, 1, NULL, a.started_at, NULL, m.node, a.epoch, a.pid, NULL, NULL,
-			NULL, NULL, NULL, NULL, NULL
+		SELECT a.job_id, coalesce(j.job_name, a.job_id::text) AS job_name, a.username, a.scheduled_for, a.trigger_id,
+			a.attempt, a.gen, a.reason, a.status, NULL::timestamptz AS last_slot, 1 AS slots,
+			NULL::timestamptz AS not_before, a.started_at, a.epoch, a.pid
 		FROM dsched._active_runs() a
 		LEFT JOIN dsched.job j ON j.job_id = a.job_id
-		LEFT JOIN dsched._members() m ON m.this_instance
 		WHERE NOT EXISTS (
 			SELECT FROM dsched.run r
 			WHERE r.scheduled_for = a.scheduled_for AND r.job_id = a.job_id AND r.trigger_id = a.trigger_id
 			AND r.attempt = a.attempt)
 		UNION ALL
-		SELECT dsched._run_key(w.job_id, w.scheduled_for, w.trigger_id),
-			w.job_id, w.job_name, w.username, w.scheduled_for, w.trigger_id, w.attempt, w.gen, w.reason, 'waiting',
-			w.last_slot, w.slots, w.not_before, NULL, NULL, m.node, w.epoch, NULL, NULL, NULL,
-			NULL, NULL, NULL, NULL, NULL
+		SELECT w.job_id, w.job_name, w.username, w.scheduled_for, w.trigger_id,
+			w.attempt, w.gen, w.reason, 'waiting', w.last_slot, w.slots,
+			w.not_before, NULL, w.epoch, NULL
 		FROM dsched._waiting_runs w
-		LEFT JOIN dsched._members() m ON m.this_instance
 		WHERE NOT EXISTS (
 			SELECT FROM dsched.run r
 			WHERE r.scheduled_for = w.scheduled_for AND r.job_id = w.job_id AND r.trigger_id = w.trigger_id
@@ -427,7 +432,23 @@ CREATE VIEW dsched.runs WITH (security_barrier) AS
 			SELECT FROM dsched._active_runs() a
 			WHERE a.scheduled_for = w.scheduled_for AND a.job_id = w.job_id AND a.trigger_id = w.trigger_id
 			AND a.attempt >= w.attempt)) u
+	LEFT JOIN dsched._members() m ON m.this_instance
 	WHERE dsched._visible(u.username);
+
+-- No barrier: the planner could not see through it that the newest 20 of ten million rows are at the end of an index.  Instead the
+-- table is read with the caller's rights, under its policy, and the rest is behind a barrier of its own.
+CREATE VIEW dsched.runs WITH (security_invoker) AS
+	SELECT dsched._run_key(r.job_id, r.scheduled_for, r.trigger_id) AS run_key,
+		r.job_id, r.job_name, r.username, r.scheduled_for, r.trigger_id, r.attempt, r.gen, r.reason, r.status,
+		r.last_slot, r.slots, NULL::timestamptz AS not_before, r.started_at, r.finished_at, r.node, r.epoch, r.pid,
+		r.rows, r.command_tag, r.sqlstate, r.message, r.detail, r.hint, r.context
+	FROM dsched.run r
+	UNION ALL
+	SELECT dsched._run_key(o.job_id, o.scheduled_for, o.trigger_id),
+		o.job_id, o.job_name, o.username, o.scheduled_for, o.trigger_id, o.attempt, o.gen, o.reason, o.status,
+		o.last_slot, o.slots, o.not_before, o.started_at, NULL, o.node, o.epoch, o.pid,
+		NULL, NULL, NULL, NULL, NULL, NULL, NULL
+	FROM dsched._open_runs o;
 
 CREATE VIEW dsched.nodes WITH (security_barrier) AS
 	SELECT node, this_instance, host, port, labels, version, session, last_seen, clock_skew_ms
@@ -461,11 +482,11 @@ CREATE VIEW dsched.queues WITH (security_barrier) AS
 
 
 -- Privileges.  Whatever default privileges there are: nobody but the owner touches the tables, everybody may ask the
--- views, which know who asks.  USAGE on the schema is for the administrator to grant.
+-- views, which know who asks, and read dsched.run, which does too.  USAGE on the schema is for the administrator to grant.
 REVOKE ALL ON dsched.job, dsched.run, dsched.outbox, dsched.partition_state, dsched.identity, dsched.queue,
 	dsched._waiting_runs
 	FROM PUBLIC;
-GRANT SELECT ON dsched.jobs, dsched.runs, dsched.nodes, dsched.partitions, dsched.queues TO PUBLIC;
+GRANT SELECT ON dsched.jobs, dsched.runs, dsched.run, dsched._open_runs, dsched.nodes, dsched.partitions, dsched.queues TO PUBLIC;
 
 -- Last: says which server and database this is, and wakes the coordinator when it is committed.
 CREATE FUNCTION dsched._created() RETURNS void

@@ -3,16 +3,32 @@
  *	  The pool of executors: which lane has how many of them.
  *
  * The pool belongs to nobody.  Schedulers start executors for the lanes of their database that have more
- * work than hands, the lane whose next run ranks first before the others.  Where the pool is full, or the
- * server has no worker left, they ask idle executors of other lanes to leave, and a busy one leaves by
- * itself when its run has ended if its place is for another lane.
+ * work than hands.  Where the pool is full, or the server has no worker left, they ask idle executors of
+ * other lanes to leave, and a busy one leaves by itself when its run has ended if its place is for another
+ * lane.
  *
- * What counts of a lane is the run that one more executor would take: the first, or the one after those
- * that executors which start or were called are about to take.  A change of lane costs the start of a
- * process, some milliseconds, so an executor leaves for another lane only if that run ranks before its
- * own lane's by more than PLACE_MARGIN_US.  As ranks are times, and those of later runs are higher, no
- * lane keeps its places for ever, however much work it has, and none waits for the end of its own long
- * run while others go on.
+ * Shares.  What a database, and within it a lane, holds is its executors that start, are called or make a
+ * run: a long run holds a place as long as it takes.  Of those that could use one more the next is
+ *
+ *	  1. that which holds the fewest (so all get the same, or what they can use if that is less);
+ *	  2. of equals, that which has had the least executor time, counted in steps of QUANTUM_US;
+ *	  3. of equals again, that whose first run ranks first (schedule/order.c).
+ *
+ * first among the databases, then among the lanes of that one.  Executor time is charged to lane and
+ * database as runs end (served).  It is the virtual time of start-time fair queueing: who begins to wait
+ * begins at the clock, which is what the one has had that took the last run, and has no claim to what it
+ * did not use before.  So however much work one has, another that comes gets its share at once, and the
+ * order of a single policy holds between roles where none has had more than another.
+ *
+ * A change of lane costs the start of a process, some milliseconds.  So an executor whose lane has work
+ * leaves for another only if that holds two fewer; or one fewer, and has had less by more than QUANTUM_US
+ * (and some times what this start took) or its first run ranks before by more than PLACE_MARGIN_US.  One without work leaves at once for a lane
+ * that holds none, else after LINGER_US, as a lane that has little to do has it often.  Where more runs wait
+ * than the queue has places, its lane may have work that is not in there yet: it waits REFILL_US for that.  And a lane gets at
+ * most as many at a time as are up: often the first has done the work before a second would be there.
+ *
+ * Nobody can take a place back from a run that has begun.  So dsched.max_executors_per_role keeps one role
+ * from holding all, and dsched.max_executors_per_database one database.
  *
  * A place that was left is kept for the best of the lanes, whose scheduler may be another than the first
  * to wake up; but for PLACE_KEPT_US at most, as that scheduler may hang.
@@ -25,6 +41,7 @@
 
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "replication/logicallauncher.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
@@ -40,8 +57,23 @@
 #define REGISTRATION_DELAY_US INT64CONST(500000)
 /* Until the postmaster has noticed that a worker is gone. */
 #define EXIT_DELAY_US INT64CONST(20000)
+#define SLOW_START_US INT64CONST(1000000)
 #define START_TIMEOUT_US INT64CONST(60000000)
+#define QUANTUM_US INT64CONST(100000)
+/* On a busy machine a start takes longer; it is to pay, within bounds. */
+#define QUANTUM_MAX_US INT64CONST(500000)
+#define START_WORTH 4
+#define LINGER_US INT64CONST(50000)
 #define PLACE_MARGIN_US INT64CONST(50000)
+#define REFILL_US INT64CONST(10000)
+/* So long ago a run found the queue full: it is full. */
+#define FULL_US INT64CONST(100000)
+/* No executor leaves for a rank sooner after its start. */
+#define STAY_US INT64CONST(20000)
+/* An executor with work looks around once in so long: with many lanes a look costs more than a short run. */
+#define LOOK_US INT64CONST(1000)
+/* Lost registrations after so long a pause are reported again. */
+#define REPORT_PAUSE_US INT64CONST(300000000)
 #define PLACE_KEPT_US INT64CONST(1000000)
 
 /* Handles of the executors that this process started, by slot; valid while the generations agree. */
@@ -53,17 +85,109 @@ typedef struct StartedExecutor
 
 static StartedExecutor *started = NULL;
 
+static bool report_lost_registration = false;
+
 static void executor_exit(int code, Datum arg);
 static void reap_failed_starts(int64 now);
-static const RunEntry *unserved_run(int lane, int64 now);
-static int	claims_before(int lane, const RunEntry *own, int64 now);
-static bool may_take_place(int lane, int64 now, int64 *again);
-static int	best_lane(int db, int64 now);
 static bool start_executor(int lane);
-static bool retire_idle_executor(int except_lane);
 static bool give_up_on_lane(int lane);
 static void fail_lane(int lane);
-static bool place_is_for_others(const ExecutorSlot *slot, int64 now);
+static void take_stock(int64 now);
+static int	shortage(int lane, int64 now, const ExecutorSlot *leaving);
+static bool goes_first_in_database(int a, int b);
+static bool database_goes_first(int a, int b);
+static bool may_take_place(int db, int64 now, int64 *again);
+static void make_room(int db, int64 now, int64 *again);
+static bool outranks(int other, const ExecutorSlot *slot, const RunEntry *own, int64 now);
+static bool place_is_for_others(ExecutorSlot *slot, int64 now);
+
+/* ---- limits ------------------------------------------------------------------------------------- */
+
+/* Of three executors or more one is for the others, unless it is set otherwise. */
+int
+dsched_executors_per_role(void)
+{
+	if (dsched_max_executors_per_role < 0)
+		return dsched_max_executors > 2 ? dsched_max_executors - 1 : dsched_max_executors;
+	if (dsched_max_executors_per_role == 0)
+		return dsched_max_executors;
+	return Min(dsched_max_executors_per_role, dsched_max_executors);
+}
+
+int
+dsched_executors_per_database(void)
+{
+	if (dsched_max_executors_per_database == 0)
+		return dsched_max_executors;
+	return Min(dsched_max_executors_per_database, dsched_max_executors);
+}
+
+int
+dsched_workers_needed(char **detail, char **hint)
+{
+	int			schedulers = 0;
+	int			others = max_logical_replication_workers > 0 ? 1 : 0;
+	int			needed;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->max_databases; i++)
+		schedulers += dsched_shared->databases[i].state != SCHEDULER_NONE &&
+			dsched_shared->databases[i].state != SCHEDULER_ABSENT;
+	LWLockRelease(dsched_shared->control_lock);
+	needed = 1 + schedulers + dsched_shared->max_executors + others;
+	*detail = *hint = NULL;
+	if (needed > max_worker_processes)
+	{
+		*detail = psprintf("up to %d background workers are needed: the coordinator, %d %s, %d %s%s", needed,
+						   schedulers, schedulers == 1 ? "scheduler" : "schedulers",
+						   dsched_shared->max_executors, dsched_shared->max_executors == 1 ? "executor" : "executors",
+						   others > 0 ? ", and the server's own for logical replication" : "");
+		*hint = psprintf("Raise max_worker_processes (now %d) to at least %d, or lower dsched.max_executors (now %d), "
+						 "and restart the server.", max_worker_processes, needed, dsched_shared->max_executors);
+	}
+	return needed;
+}
+
+static int
+held_by_lane(const Lane *lane)
+{
+	return lane->coming + lane->busy;
+}
+
+/* Executors of a role in all databases; idle: with those that have nothing to do. */
+static int
+held_by_role(Oid roleoid, bool idle)
+{
+	int			n = 0;
+
+	for (int i = queue_role_bucket(roleoid); i >= 0; i = dsched_shared->lanes[i].next_of_role)
+		if (dsched_shared->lanes[i].roleoid == roleoid)
+			n += idle ? dsched_shared->lanes[i].executors : held_by_lane(&dsched_shared->lanes[i]);
+	return n;
+}
+
+static bool
+role_is_full(const Lane *lane)
+{
+	return held_by_role(lane->roleoid, true) >= dsched_executors_per_role();
+}
+
+/* May there be more for an executor without work than is in the queue? */
+static bool
+awaits_refill(const ExecutorSlot *executor, int64 now)
+{
+	int64		full_at = dsched_shared->databases[dsched_shared->lanes[executor->lane].db].full_at;
+
+	return full_at != 0 && now - full_at < FULL_US &&
+		(executor->state != EXECUTOR_IDLE || now < executor->idle_since + REFILL_US);
+}
+
+/* After take_stock(). */
+static bool
+database_is_full(const Lane *lane)
+{
+	return dsched_shared->databases[lane->db].executors >= dsched_executors_per_database();
+}
 
 /* ---- starting ---------------------------------------------------------------------------------- */
 
@@ -111,7 +235,7 @@ start_executor(int lane)
 			executor = &dsched_shared->executors[i];
 			break;
 		}
-	if (executor == NULL)
+	if (executor == NULL || role_is_full(l) || database_is_full(l))
 		return false;
 
 	start.generation = pg_atomic_add_fetch_u64(&dsched_shared->generation, 1);
@@ -140,10 +264,13 @@ start_executor(int lane)
 		MemoryContextSwitchTo(old);
 		if (!registered)
 		{
+			int64		now = dsched_boot_now();
+
 			started[i].handle = NULL;
-			dsched_shared->lost_registrations++;
-			dsched_shared->lost_registration_at = dsched_boot_now();
-			l->retry_at = dsched_shared->no_worker_until = dsched_boot_now() + REGISTRATION_DELAY_US;
+			report_lost_registration = dsched_shared->lost_registrations++ == 0 ||
+				now - dsched_shared->lost_registration_at > REPORT_PAUSE_US;
+			dsched_shared->lost_registration_at = now;
+			dsched_shared->no_worker_until = now + REGISTRATION_DELAY_US;
 			return false;
 		}
 	}
@@ -155,30 +282,13 @@ start_executor(int lane)
 	executor->dboid = l->dboid;
 	executor->roleoid = l->roleoid;
 	executor->entry = -1;
-	executor->started_at = dsched_boot_now();
+	executor->started_at = executor->charged_until = dsched_boot_now();
+	executor->looked_at = 0;
+	l->started_at = executor->started_at;
 	pg_atomic_write_u32(&executor->committing, 0);
 	queue_set_executor(executor, EXECUTOR_STARTING, false, false);
 	l->executors++;
 	return true;
-}
-
-static bool
-retire_idle_executor(int except_lane)
-{
-	for (int i = 0; i < dsched_shared->max_executors; i++)
-	{
-		ExecutorSlot *executor = &dsched_shared->executors[i];
-
-		if (executor->state != EXECUTOR_IDLE || executor->called || executor->lane == except_lane)
-			continue;
-		if (!executor->retire)
-		{
-			queue_set_executor(executor, EXECUTOR_IDLE, false, true);
-			SetLatch(&executor->proc->procLatch);
-		}
-		return true;
-	}
-	return false;
 }
 
 /* A role that may not log in or connect: classes 28 and 42.  Trying again soon would not help. */
@@ -229,54 +339,125 @@ no_worker_left(int64 now)
 }
 
 /*
- * The run of a lane that waits for an executor more, if one could be started for it (but for want of
- * workers); or NULL.
+ * How many executors a lane could use now besides those that it has; if this one were to leave (NULL: none).  After the
+ * count of take_stock().
  */
-static const RunEntry *
-unserved_run(int lane, int64 now)
+static int
+shortage(int lane, int64 now, const ExecutorSlot *leaving)
 {
 	const Lane *l = &dsched_shared->lanes[lane];
+	int			up = l->executors - l->starting;
+	int			of_role = held_by_role(l->roleoid, false);
+	int			of_database = dsched_shared->databases[l->db].held;
 
-	if (l->queued <= l->coming || (l->retry_at > now && !no_worker_left(now)))
-		return NULL;
+	if (leaving != NULL && (leaving->state != EXECUTOR_IDLE || leaving->called))
+	{
+		of_role -= leaving->roleoid == l->roleoid;
+		of_database -= dsched_shared->lanes[leaving->lane].db == l->db;
+	}
+	if (l->queued <= l->coming || l->retry_at > now)
+		return 0;
 	/* only a hint, as it is read without its lock: nobody is there who would start one */
 	if (dsched_shared->databases[l->db].scheduler_proc == NULL)
-		return NULL;
-	return queue_peek(lane, l->coming);
+		return 0;
+	if (of_role >= dsched_executors_per_role() || of_database >= dsched_executors_per_database())
+		return 0;
+	/* one that hangs in its start is not waited for */
+	if (now > l->started_at + SLOW_START_US)
+		return l->queued - l->coming;
+	return Max(0, Min(l->queued - l->coming, Max(up, 1) - l->starting));
 }
 
-/* How many other lanes have an unserved run that goes before this one. */
-static int
-claims_before(int lane, const RunEntry *own, int64 now)
+/* Of two lanes of a database that could use an executor: does a get it?  Those that failed to start come last. */
+static bool
+goes_first_in_database(int a, int b)
 {
-	int			n = 0;
+	const Lane *x = &dsched_shared->lanes[a];
+	const Lane *y = &dsched_shared->lanes[b];
 
+	if ((x->failed_starts > 0) != (y->failed_starts > 0))
+		return y->failed_starts > 0;
+	if (held_by_lane(x) != held_by_lane(y))
+		return held_by_lane(x) < held_by_lane(y);
+	if (x->served / QUANTUM_US != y->served / QUANTUM_US)
+		return x->served < y->served;
+	return queue_goes_before(queue_peek(a, 0), queue_peek(b, 0));
+}
+
+/* The same of two databases. */
+static bool
+database_goes_first(int a, int b)
+{
+	const DatabaseSlot *x = &dsched_shared->databases[a];
+	const DatabaseSlot *y = &dsched_shared->databases[b];
+
+	if (x->held != y->held)
+		return x->held < y->held;
+	if (x->served / QUANTUM_US != y->served / QUANTUM_US)
+		return x->served < y->served;
+	return queue_goes_before(queue_peek(x->claimant, 0), queue_peek(y->claimant, 0));
+}
+
+/* Counts what each database holds and could use, and finds which of its lanes is next. */
+static void
+take_stock(int64 now)
+{
+	for (int i = 0; i < dsched_shared->max_databases; i++)
+	{
+		DatabaseSlot *db = &dsched_shared->databases[i];
+
+		db->executors = db->held = db->wanted = 0;
+		db->claimant = -1;
+	}
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+	{
+		const ExecutorSlot *executor = &dsched_shared->executors[i];
+		DatabaseSlot *db;
+
+		if (executor->state == EXECUTOR_FREE)
+			continue;
+		db = &dsched_shared->databases[dsched_shared->lanes[executor->lane].db];
+		db->executors++;
+		db->held += executor->state != EXECUTOR_IDLE || executor->called;
+	}
+	if (dsched_shared->lanes_waiting == 0)
+		return;
 	for (int i = dsched_shared->lanes_used; i >= 0; i = dsched_shared->lanes[i].next)
 	{
-		const RunEntry *run = i == lane ? NULL : unserved_run(i, now);
+		DatabaseSlot *db = &dsched_shared->databases[dsched_shared->lanes[i].db];
+		int			n = shortage(i, now, NULL);
 
-		n += run != NULL && dsched_shared->lanes[i].failed_starts == 0 && queue_goes_before(run, own);
+		db->wanted += n;
+		if (n > 0 && (db->claimant < 0 || goes_first_in_database(i, db->claimant)))
+			db->claimant = i;
 	}
-	return n;
 }
 
 /*
- * Is there a free place for this lane?  Those before it come first: lanes of other databases, whose
- * schedulers may not have woken up yet, and where workers are short those of this one that have tried in
- * vain.  *again: when to ask again if not.
+ * Is there a free place for this database?  Those that are to have it before us come first: their
+ * schedulers may not have woken up yet.  *again: when to ask again if not.
  */
 static bool
-may_take_place(int lane, int64 now, int64 *again)
+may_take_place(int db, int64 now, int64 *again)
 {
+	const DatabaseSlot *us = &dsched_shared->databases[db];
 	int64		kept_until = dsched_shared->vacated_at + PLACE_KEPT_US;
-	int			claims;
+	int			claims = 0;
 	int			room = 0;
 
 	for (int i = 0; i < dsched_shared->max_executors; i++)
 		room += dsched_shared->executors[i].state == EXECUTOR_FREE;
 	if (room == 0)
 		return false;
-	claims = claims_before(lane, unserved_run(lane, now), now);
+	for (int i = 0; i < dsched_shared->max_databases; i++)
+	{
+		const DatabaseSlot *other = &dsched_shared->databases[i];
+
+		/* so many until they hold what we hold */
+		if (i != db && other->claimant >= 0 && dsched_shared->lanes[other->claimant].failed_starts == 0 &&
+			database_goes_first(i, db))
+			claims += Min(other->wanted, Max(us->held - other->held, 1));
+	}
 	if (claims == 0 || (room > claims && !no_worker_left(now)) || kept_until <= now)
 		return true;
 	*again = *again == 0 ? kept_until : Min(*again, kept_until);
@@ -284,37 +465,73 @@ may_take_place(int lane, int64 now, int64 *again)
 }
 
 /*
- * The lane of this database that is to get the next executor: its run ranks first; those that failed to
- * start come last. -1: none.
+ * Asks idle executors to leave for the claimant of a database that finds no place, those that were idle
+ * longest first, until as many leave as the database could use.  Where a limit is in its way, only those
+ * that count towards it.  *again: when one will have been idle for long enough.
  */
-static int
-best_lane(int db, int64 now)
+static void
+make_room(int db, int64 now, int64 *again)
 {
-	const RunEntry *best = NULL;
-	bool		best_failed = false;
-	int			found = -1;
+	const DatabaseSlot *us = &dsched_shared->databases[db];
+	const Lane *claimant = &dsched_shared->lanes[us->claimant];
+	int			wanted = us->wanted;
 
-	for (int i = dsched_shared->lanes_used; i >= 0; i = dsched_shared->lanes[i].next)
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+		wanted -= dsched_shared->executors[i].state != EXECUTOR_FREE && dsched_shared->executors[i].retire;
+	for (; wanted > 0; wanted--)
 	{
-		const Lane *lane = &dsched_shared->lanes[i];
-		bool		failed = lane->failed_starts > 0;
-		const RunEntry *run;
+		ExecutorSlot *longest = NULL;
 
-		if (lane->db != db || lane->retry_at > now || (run = unserved_run(i, now)) == NULL)
-			continue;
-		if (found < 0 || (failed != best_failed ? best_failed : queue_goes_before(run, best)))
+		for (int i = 0; i < dsched_shared->max_executors; i++)
 		{
-			best = run;
-			best_failed = failed;
-			found = i;
+			ExecutorSlot *executor = &dsched_shared->executors[i];
+			const Lane *lane = &dsched_shared->lanes[executor->lane];
+			int64		may_go;
+
+			if (executor->state != EXECUTOR_IDLE || executor->called || executor->retire || lane == claimant)
+				continue;
+			if ((role_is_full(claimant) && executor->roleoid != claimant->roleoid) ||
+				(database_is_full(claimant) && lane->db != db))
+				continue;
+			may_go = executor->idle_since;
+			if (held_by_lane(claimant) > 0)
+				may_go += LINGER_US;
+			else if (awaits_refill(executor, now))
+				may_go += REFILL_US;
+			if (now < may_go)
+			{
+				*again = *again == 0 ? may_go : Min(*again, may_go);
+				continue;
+			}
+			if (longest == NULL || executor->idle_since < longest->idle_since)
+				longest = executor;
 		}
+		if (longest == NULL)
+			return;
+		queue_set_executor(longest, EXECUTOR_IDLE, false, true);
+		SetLatch(&longest->proc->procLatch);
 	}
-	return found;
+}
+
+/* Registrations fail in rows: the first is said.  Outside the lock. */
+static void
+report_lost(void)
+{
+	if (!report_lost_registration)
+		return;
+	report_lost_registration = false;
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("dsched could not start an executor: no free background worker slot"),
+			 errdetail("Runs are delayed until there is one."),
+			 errhint("Raise max_worker_processes (now %d), or lower dsched.max_executors (now %d).",
+					 max_worker_processes, dsched_max_executors)));
 }
 
 int64
 dsched_pool_manage(int db)
 {
+	DatabaseSlot *us = &dsched_shared->databases[db];
 	int64		now = dsched_boot_now();
 	int64		again = 0;
 	int			lane,
@@ -327,25 +544,30 @@ dsched_pool_manage(int db)
 		Lane	   *l = &dsched_shared->lanes[lane];
 
 		next = l->next;
-		if (l->db == db && (l->queued == 0 || give_up_on_lane(lane)))
+		if (l->db != db)
+			continue;
+		if (l->queued == 0 || give_up_on_lane(lane))
 			queue_free_lane_if_unused(lane);
+		else if (l->retry_at > now)
+			again = again == 0 ? l->retry_at : Min(again, l->retry_at);
+		else if (l->starting > 0 && l->queued > l->coming && l->started_at + SLOW_START_US >= now)
+			again = again == 0 ? l->started_at + SLOW_START_US + 1 : Min(again, l->started_at + SLOW_START_US + 1);
 	}
-	while ((lane = best_lane(db, now)) >= 0)
+	while (us->queued > 0)
 	{
-		if (may_take_place(lane, now, &again) && start_executor(lane))
+		take_stock(now);
+		if (us->claimant < 0)
+			break;
+		if (!no_worker_left(now) && may_take_place(db, now, &again) && start_executor(us->claimant))
 			continue;
 		/* no room: an idle one of another lane gives way, and its exit wakes us */
-		(void) retire_idle_executor(lane);
+		make_room(db, now, &again);
+		if (no_worker_left(now))
+			again = again == 0 ? dsched_shared->no_worker_until : Min(again, dsched_shared->no_worker_until);
 		break;
 	}
-	for (lane = dsched_shared->lanes_used; lane >= 0; lane = dsched_shared->lanes[lane].next)
-	{
-		Lane	   *l = &dsched_shared->lanes[lane];
-
-		if (l->db == db && l->queued > 0 && l->retry_at > now)
-			again = again == 0 ? l->retry_at : Min(again, l->retry_at);
-	}
 	LWLockRelease(dsched_shared->queue_lock);
+	report_lost();
 	return again;
 }
 
@@ -368,31 +590,116 @@ dsched_executor_attach(int executor, uint64 generation)
 	before_shmem_exit(executor_exit, Int32GetDatum(executor));
 }
 
+/* Time that its run took is charged to lane and database. */
+static void
+charge(ExecutorSlot *slot, int64 now)
+{
+	Lane	   *lane = &dsched_shared->lanes[slot->lane];
+
+	if (slot->state == EXECUTOR_STARTING)
+		slot->start_took = now - slot->started_at;
+	if (slot->state == EXECUTOR_BUSY && now > slot->charged_until)
+	{
+		lane->served += now - slot->charged_until;
+		dsched_shared->databases[lane->db].served += now - slot->charged_until;
+	}
+	slot->charged_until = now;
+}
+
+void
+pool_note_take(const ExecutorSlot *executor)
+{
+	const Lane *lane = &dsched_shared->lanes[executor->lane];
+	DatabaseSlot *db = &dsched_shared->databases[lane->db];
+
+	db->served_clock = Max(db->served_clock, lane->served);
+	dsched_shared->served_clock = Max(dsched_shared->served_clock, db->served);
+}
+
+/* Is the place of this executor, whose lane has more to do (own: what is first), for another lane? */
+static bool
+outranks(int other, const ExecutorSlot *slot, const RunEntry *own, int64 now)
+{
+	const Lane *x = &dsched_shared->lanes[slot->lane];
+	const Lane *y = &dsched_shared->lanes[other];
+	const DatabaseSlot *xdb = &dsched_shared->databases[x->db];
+	const DatabaseSlot *ydb = &dsched_shared->databases[y->db];
+	bool		same = x->db == y->db;
+	int			fewer = same ? held_by_lane(x) - held_by_lane(y) : xdb->held - ydb->held;
+	int64		less = same ? x->served - y->served : xdb->served - ydb->served;
+
+	if (fewer != 1)
+		return fewer > 1;
+	return less > Max(QUANTUM_US, Min(START_WORTH * slot->start_took, QUANTUM_MAX_US)) ||
+		(now - slot->started_at - slot->start_took > Max(STAY_US, slot->start_took) && queue_peek(other, 0)->rank + PLACE_MARGIN_US < own->rank);
+}
+
 /*
- * Do more lanes rank before the executor's own than there are places free or about to be?  Its own lane
- * needs no margin where it has nothing to do.
+ * Are there more lanes for which this executor is to leave than there are places free or about to be?  A
+ * lane that a limit keeps from those places waits for one of its own role or database.
  */
 static bool
-place_is_for_others(const ExecutorSlot *slot, int64 now)
+place_is_for_others(ExecutorSlot *slot, int64 now)
 {
 	const Lane *lane = &dsched_shared->lanes[slot->lane];
-	const RunEntry *own = queue_peek(slot->lane, lane->coming - (slot->state == EXECUTOR_IDLE && slot->called));
+	bool		has_work = lane->queued > lane->coming - (slot->state == EXECUTOR_IDLE && slot->called);
+	const RunEntry *own = has_work ? queue_peek(slot->lane, 0) : NULL;
+	bool		lingers = slot->state != EXECUTOR_IDLE || now < slot->idle_since + LINGER_US;
 	int			claims = 0;
 	int			room = 0;
+	int			limited_claims = 0;
+	int			limited_room = 0;
 
+	if (!has_work && awaits_refill(slot, now))
+		return false;
+	if (dsched_shared->lanes_waiting == (lane->queued > 0) || (has_work && now < slot->looked_at + LOOK_US))
+		return false;
+	slot->looked_at = now;
+	take_stock(now);
 	for (int i = 0; i < dsched_shared->max_executors; i++)
 	{
 		const ExecutorSlot *executor = &dsched_shared->executors[i];
 
 		room += executor->state == EXECUTOR_FREE ? !no_worker_left(now) : executor->retire;
+		limited_room += executor->state != EXECUTOR_FREE && executor->retire &&
+			(executor->roleoid == slot->roleoid || dsched_shared->lanes[executor->lane].db == lane->db);
 	}
-	for (int i = dsched_shared->lanes_used; i >= 0 && claims <= room; i = dsched_shared->lanes[i].next)
+	for (int i = dsched_shared->lanes_used; i >= 0; i = dsched_shared->lanes[i].next)
 	{
-		const RunEntry *run = i == slot->lane ? NULL : unserved_run(i, now);
+		const Lane *other = &dsched_shared->lanes[i];
 
-		claims += run != NULL && (own == NULL || run->rank + PLACE_MARGIN_US < own->rank);
+		if (i == slot->lane || shortage(i, now, slot) == 0)
+			continue;
+		if (has_work ? !outranks(i, slot, own, now) : (lingers && held_by_lane(other) > 0))
+			continue;
+		if (!role_is_full(other) && !database_is_full(other))
+			claims++;
+		else if ((!role_is_full(other) || other->roleoid == lane->roleoid) &&
+				 (!database_is_full(other) || other->db == lane->db))
+			limited_claims++;
 	}
-	return claims > room;
+	return claims > room || limited_claims > limited_room;
+}
+
+/* After a reload there may be more of its role, or database, than there are to be. */
+static bool
+is_too_many(const ExecutorSlot *slot)
+{
+	int			of_role = 0;
+	int			of_database = 0;
+
+	if (held_by_role(slot->roleoid, true) <= dsched_executors_per_role() && dsched_max_executors_per_database == 0)
+		return false;
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+	{
+		const ExecutorSlot *executor = &dsched_shared->executors[i];
+
+		if (executor->state == EXECUTOR_FREE || executor->retire)
+			continue;
+		of_role += executor->roleoid == slot->roleoid;
+		of_database += executor->dboid == slot->dboid;
+	}
+	return of_role > dsched_executors_per_role() || of_database > dsched_executors_per_database();
 }
 
 bool
@@ -403,15 +710,31 @@ dsched_executor_should_retire(int executor)
 	bool		leave;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
+	charge(slot, now);
 	leave = slot->retire;
 	/* one that was just started makes a run before it thinks of others: it counts as a failed start else */
-	if (!leave && slot->state != EXECUTOR_STARTING && place_is_for_others(slot, now))
+	if (!leave && slot->state != EXECUTOR_STARTING && (is_too_many(slot) || place_is_for_others(slot, now)))
 	{
 		queue_set_executor(slot, slot->state, false, true);
 		leave = true;
 	}
 	LWLockRelease(dsched_shared->queue_lock);
 	return leave;
+}
+
+long
+dsched_executor_linger(int executor)
+{
+	const ExecutorSlot *slot = &dsched_shared->executors[executor];
+	int64		now = dsched_boot_now();
+	int64		left;
+
+	/* a hint, read without the lock: who begins to wait after this looks after it himself */
+	if (dsched_shared->lanes_waiting == 0)
+		return 0;
+	left = slot->idle_since + (awaits_refill(slot, now) ? REFILL_US : LINGER_US) - now;
+	left = left / 1000 + 1;
+	return left > 0 && left <= LINGER_US / 1000 ? (long) left : 0;
 }
 
 /*
@@ -439,17 +762,12 @@ executor_exit(int code, Datum arg)
 	slot->proc = NULL;
 	lane->executors--;
 	dsched_shared->vacated_at = dsched_boot_now();
+	if (dsched_shared->no_worker_until > dsched_shared->vacated_at + EXIT_DELAY_US)
+		dsched_shared->no_worker_until = dsched_shared->vacated_at + EXIT_DELAY_US;
 	/* others may wait for this place */
-	for (int i = dsched_shared->lanes_used; i >= 0; i = dsched_shared->lanes[i].next)
-	{
-		Lane	   *other = &dsched_shared->lanes[i];
-
-		if (other->queued == 0)
-			continue;
-		if (other->retry_at != 0 && other->retry_at == dsched_shared->no_worker_until)
-			other->retry_at = dsched_boot_now() + EXIT_DELAY_US;
-		dsched_wake_scheduler(other->db);
-	}
+	for (int i = 0; i < dsched_shared->max_databases; i++)
+		if (dsched_shared->databases[i].queued > 0)
+			dsched_wake_scheduler(i);
 	queue_free_lane_if_unused(slot->lane);
 	slot->lane = -1;
 	LWLockRelease(dsched_shared->queue_lock);

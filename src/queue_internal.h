@@ -13,6 +13,9 @@ extern bool queue_goes_before(const RunEntry *x, const RunEntry *y);
 /* The entry of a lane that is taken after 'skip' others, or NULL.  Costs O(skip log queued). */
 extern const RunEntry *queue_peek(int lane, int skip);
 
+/* The lanes of a role lie together: the first of its bucket, others by next_of_role; -1 ends. */
+extern int	queue_role_bucket(Oid roleoid);
+
 /* Takes the first entry out of a lane's heap; -1: it is empty. */
 extern int	queue_pop(int lane);
 
@@ -21,6 +24,9 @@ extern void queue_finish_entry(int e);
 
 /* Nothing waits in it and nobody is bound to it: it can be another's. */
 extern void queue_free_lane_if_unused(int lane);
+
+/* pool.c: an executor takes a run of its lane. */
+extern void pool_note_take(const ExecutorSlot *executor);
 
 /* The only way to change an executor's state: the counts of its lane follow. */
 extern void queue_set_executor(ExecutorSlot *executor, ExecutorState state, bool called, bool retire);

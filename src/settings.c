@@ -31,13 +31,18 @@ int			dsched_lease_ttl = 10;
 int			dsched_max_clock_skew = 2000;
 int			dsched_max_databases = 16;
 int			dsched_max_executors = 4;
+int			dsched_max_executors_per_database = 0;
+int			dsched_max_executors_per_role = -1;
 char	   *dsched_node_labels = NULL;
 char	   *dsched_node_name = NULL;
 int			dsched_notify = NOTIFY_FAILURES;
 int			dsched_partitions = 64;
+int			dsched_plan_cache_size = 4096;
 int			dsched_priority_ageing = 10000;
 int			dsched_queue_size = 1024;
 int			dsched_run_retention = 7 * 24 * 3600;
+int			dsched_run_retention_per_job = 100000;
+int			dsched_run_retention_total = 10000000;
 bool		dsched_test_clock = false;
 char	   *dsched_timezone = NULL;
 
@@ -119,14 +124,14 @@ define_cluster_settings(void)
 							   check_endpoints, NULL, NULL);
 
 	/*
-	 * An instance that is lost without a goodbye is replaced this long after its last sign of life.  etcd
-	 * raises it to 1.5 times its election timeout: 2 s by default.
+	 * An instance that is lost without a goodbye is replaced this long after its last sign of life.  etcd counts in
+	 * whole seconds, and raises it to 1.5 times its election timeout: 2 s by default.
 	 */
 	DefineCustomIntVariable("dsched.lease_ttl",
 							"Time after which an instance that gives no sign of life loses its partitions.",
 							NULL,
 							&dsched_lease_ttl,
-							10, 2, 3600,
+							10, 1, 3600,
 							PGC_POSTMASTER,
 							GUC_UNIT_S,
 							NULL, NULL, NULL);
@@ -239,6 +244,36 @@ define_execution_settings(void)
 							0,
 							NULL, NULL, NULL);
 
+	/* Parse trees and plans of the commands that it ran last.  A small command takes some 10 kB. */
+	DefineCustomIntVariable("dsched.plan_cache_size",
+							"Memory in which each executor keeps the plans of commands; 0 keeps none.",
+							NULL,
+							&dsched_plan_cache_size,
+							4096, 0, MAX_KILOBYTES,
+							PGC_SIGHUP,
+							GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
+	/* Where databases belong to different people. */
+	DefineCustomIntVariable("dsched.max_executors_per_database",
+							"Largest number of jobs of one database that run at the same time; 0 is no limit.",
+							NULL,
+							&dsched_max_executors_per_database,
+							0, 0, 256,
+							PGC_SIGHUP,
+							0,
+							NULL, NULL, NULL);
+
+	/* Shares count what runs, and nobody can take a place back from a long run: so one is left to the others. */
+	DefineCustomIntVariable("dsched.max_executors_per_role",
+							"Largest number of jobs of one role that run at the same time; 0 is no limit, -1 all but one of three or more.",
+							NULL,
+							&dsched_max_executors_per_role,
+							-1, -1, 256,
+							PGC_SIGHUP,
+							0,
+							NULL, NULL, NULL);
+
 	/* So that no stream of runs of high priority keeps the others out; also weighs periods in rate_monotonic. */
 	DefineCustomIntVariable("dsched.priority_ageing",
 							"Time that a run has to wait to be preferred like one of the next higher priority.",
@@ -267,6 +302,26 @@ define_execution_settings(void)
 							7 * 24 * 3600, -1, INT_MAX,
 							PGC_SIGHUP,
 							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	/* A job that runs each second has the last day with the default; the newest row stays in any case. */
+	DefineCustomIntVariable("dsched.run_retention_per_job",
+							"Number of rows of finished runs that are kept of one job; -1: any number.",
+							NULL,
+							&dsched_run_retention_per_job,
+							100000, -1, INT_MAX,
+							PGC_SIGHUP,
+							0,
+							NULL, NULL, NULL);
+
+	/* So that no rate of runs fills the disk: some 4 GB with the default. */
+	DefineCustomIntVariable("dsched.run_retention_total",
+							"Number of rows of finished runs that are kept in each database; -1: any number.",
+							NULL,
+							&dsched_run_retention_total,
+							10000000, -1, INT_MAX,
+							PGC_SIGHUP,
+							0,
 							NULL, NULL, NULL);
 }
 

@@ -43,13 +43,18 @@ extern int	dsched_lease_ttl;	/* s */
 extern int	dsched_max_clock_skew;	/* ms */
 extern int	dsched_max_databases;
 extern int	dsched_max_executors;
+extern int	dsched_max_executors_per_database;	/* 0: no limit; see pool.c */
+extern int	dsched_max_executors_per_role;	/* 0: no limit, -1: all but one */
 extern char *dsched_node_labels;
 extern char *dsched_node_name;	/* "" means <host name>:<port>; see dsched_my_node() */
 extern int	dsched_notify;	/* a NotifyWhat */
 extern int	dsched_partitions;
+extern int	dsched_plan_cache_size; /* kB */
 extern int	dsched_priority_ageing; /* ms */
 extern int	dsched_queue_size;
-extern int	dsched_run_retention;	/* s, -1 keeps all */
+extern int	dsched_run_retention;	/* s, -1 keeps all; and so do the next two, which are numbers of rows */
+extern int	dsched_run_retention_per_job;
+extern int	dsched_run_retention_total;
 extern bool dsched_test_clock;
 extern char *dsched_timezone;
 

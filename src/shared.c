@@ -48,6 +48,7 @@ shared_size(void)
 	size = add_size(size, MAXALIGN(mul_size(dsched_max_databases, sizeof(DatabaseSlot))));
 	size = add_size(size, MAXALIGN(mul_size(dsched_max_executors, sizeof(ExecutorSlot))));
 	size = add_size(size, MAXALIGN(mul_size(dsched_queue_size + dsched_max_executors, sizeof(Lane))));
+	size = add_size(size, MAXALIGN(mul_size(dsched_queue_size + dsched_max_executors, sizeof(int))));
 	size = add_size(size, MAXALIGN(mul_size(dsched_queue_size, sizeof(RunEntry))));
 	return size;
 }
@@ -101,11 +102,14 @@ init_arrays(DschedShared *shared)
 	shared->max_executors = dsched_max_executors;
 	shared->queue_size = dsched_queue_size;
 	shared->max_lanes = dsched_queue_size + dsched_max_executors;
+	shared->nbuckets = shared->max_lanes;
 
 	shared->databases = (DatabaseSlot *) next;
 	next += MAXALIGN(sizeof(DatabaseSlot) * shared->max_databases);
 	shared->executors = (ExecutorSlot *) next;
 	next += MAXALIGN(sizeof(ExecutorSlot) * shared->max_executors);
+	shared->lane_buckets = (int *) next;
+	next += MAXALIGN(sizeof(int) * shared->nbuckets);
 	shared->lanes = (Lane *) next;
 	next += MAXALIGN(sizeof(Lane) * shared->max_lanes);
 	shared->entries = (RunEntry *) next;
@@ -134,6 +138,8 @@ init_arrays(DschedShared *shared)
 		shared->lanes[i].next = i + 1 < shared->max_lanes ? i + 1 : -1;
 	shared->lanes_free = 0;
 	shared->lanes_used = -1;
+	for (int i = 0; i < shared->nbuckets; i++)
+		shared->lane_buckets[i] = -1;
 }
 
 void

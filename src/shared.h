@@ -121,6 +121,7 @@ typedef struct RunEntry
 	RunReason	reason;
 	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
+	bool		awaited;		/* something can start when it has ended: wake the scheduler at once. Under queue_lock */
 	TimestampTz queued_at;
 	/* set by the executor */
 	int			executor;		/* index into executors[]; -1. Under queue_lock */
@@ -145,11 +146,17 @@ typedef struct Lane
 	int			db;
 	int			prev,
 				next;			/* in the list of lanes in use; next also in that of free ones; -1 ends */
+	int			next_of_role;	/* in its bucket of lane_buckets, where lanes are found by role; -1 ends */
 	pairingheap_node *waiting;	/* root of the heap of its entries, lowest rank first; NULL */
 	int			queued;			/* entries in the heap */
+	int64		worst_rank;		/* none of them has a higher one */
 	int			executors;		/* bound to it, whatever they are doing */
 	int			idle;			/* of those, waiting for work, and not told of any */
 	int			coming;			/* of those, starting or called: about to take an entry */
+	int			starting;		/* of those that are coming, the ones that are not up yet */
+	int64		started_at;		/* boot time at which the last of them was registered */
+	int			busy;			/* of its executors, making a run */
+	int64		served;			/* executor time that it has had, on the clock of its database: see pool.c */
 	int			failed_starts;	/* in a row; reset by an executor that comes up */
 	int64		retry_at;		/* boot time before which no new executor is started for it */
 	char		last_error[256];	/* why the last executor could not start; "" */
@@ -178,6 +185,10 @@ typedef struct ExecutorSlot
 				roleoid;
 	int			entry;			/* what it runs; -1 */
 	int64		started_at;		/* boot time of registration: a start that hangs is noticed */
+	int64		start_took;		/* from its registration until it was up */
+	int64		charged_until;	/* boot time up to which its lane was charged */
+	int64		idle_since;		/* IDLE: boot time */
+	int64		looked_at;		/* boot time at which it last looked whether its place is for others */
 	bool		retire;			/* asked to leave when its run ends */
 	bool		fenced;			/* its run was cancelled by us: the attempt is lost, nobody wanted it to end */
 	bool		cancelled;		/* its run is to end because somebody asked, or its next slot came due */
@@ -228,10 +239,23 @@ typedef struct DatabaseSlot
 	bool		check_again;	/* an extension may have appeared while the last candidate looked */
 	bool		member_wanted;	/* S: loaded and healthy, would take partitions */
 	bool		member;			/* C: its member key is in etcd */
-	bool		wake_on_finish; /* S: wake me for every finished run (a queued one waits) */
+	/* S: what to wake it for when a run has ended; see queue_finish_entry() */
+	bool		wake_on_finish; /* any run */
+	bool		wake_on_first;	/* the first since it looked: no alarm of its own will make it look */
+	bool		wants_room;		/* an executor without work: others may wait for a place */
 	int			finished_head;	/* entries that ended, for the scheduler to take; queue_lock */
+	int			nfinished;		/* how many; queue_lock */
+	bool		collect;		/* it is to take them now; queue_lock */
 	int			entries;		/* in the queue, whatever their state; queue_lock */
-	int64		worst_rank;		/* no entry of ours that is QUEUED has a higher one; queue_lock */
+	int			queued;			/* of those, the ones that wait; queue_lock */
+	int64		full_at;		/* boot time at which a run of ours found no place; 0; queue_lock */
+	/* what the pool knows of it: see pool.c; queue_lock */
+	int64		served;			/* executor time that it has had, on served_clock of all */
+	int64		served_clock;	/* of its lanes: what the one has had that took the last run */
+	int			executors;		/* last count: bound to its lanes */
+	int			held;			/* of those, starting, called or busy */
+	int			wanted;			/* last count: executors that its lanes could use besides */
+	int			claimant;		/* of these lanes, the one that is next; -1 */
 	/* coordinator asks, scheduler answers: a scheduler that hangs is found */
 	pg_atomic_uint32 asked;
 	pg_atomic_uint32 answered;
@@ -319,6 +343,9 @@ typedef struct DschedShared
 	int64		last_seq;
 	int			lanes_used,
 				lanes_free;		/* heads of the lists of lanes; -1 */
+	int			lanes_waiting;	/* lanes in which a run waits */
+	int			nbuckets;
+	int64		served_clock;	/* of databases: what the one has had that took the last run */
 	int64		no_worker_until;	/* boot time until which the server is taken to have none for us */
 	int64		vacated_at;		/* boot time at which the last executor left */
 	int64		fair_time;		/* round robin: highest rank that was taken; see schedule/order.c */
@@ -332,6 +359,7 @@ typedef struct DschedShared
 	/* arrays follow in the same segment */
 	DatabaseSlot *databases;
 	ExecutorSlot *executors;
+	int		   *lane_buckets;	/* nbuckets: first lane of those with roles of this hash; -1 */
 	Lane	   *lanes;			/* max_lanes: each entry and each executor can have one of its own */
 	RunEntry   *entries;
 } DschedShared;
@@ -398,19 +426,33 @@ extern bool dsched_cancel_run(int entry, const RunKey *key);
 
 /*
  * Scheduler: queues a run and calls an idle executor of its lane.  Returns the index of its entry, or -1 if the queue is
- * full (then the next finished run wakes the scheduler).
+ * full.
  *
- * Full, it makes room for a run that ranks before the last of those of its database that wait: that one is taken
- * out, and *displaced is its key, for the scheduler to wait with it as with one that was never pushed; its attempt
- * is 0 if none was.  So a flood of low rank holds up nobody.  displaced may be NULL: full is full, then.
+ * Full, it makes room for a run whose lane has less in it than another of its database, or that ranks before the last of
+ * its own lane that waits: that other's last one, or its own, is taken out, and *displaced is its key, for the scheduler to wait with
+ * it as with one that was never pushed; its attempt is 0 if none was.  The entry that it had is the one returned.  So a flood holds up
+ * nobody else.  displaced may be NULL: full is full, then.
  */
 extern int	dsched_queue_push(const RunEntry *run, Oid dboid, Oid roleoid, RunKey *displaced);
 
 /* Scheduler: would a push for this database find a free entry now?  A part is kept for databases that have few in it. */
 extern bool dsched_queue_has_room(int db);
 
-/* Scheduler: takes all finished entries of its database, copies up to max into out, frees them; returns how many. */
-extern int	dsched_queue_take_finished(int db, RunEntry *out, int max);
+/*
+ * Scheduler: takes finished entries of its database, copies up to max into out, and which entry each was into index; frees
+ * them; returns how many.
+ */
+extern int	dsched_queue_take_finished(int db, RunEntry *out, int *index, int max);
+
+/* So many runs that have ended are worth a wake-up: their places in the queue can be filled again. */
+static inline int
+dsched_queue_batch(void)
+{
+	return Max(dsched_shared->queue_size / 8, 1);
+}
+
+/* Scheduler: the run of this entry is awaited from now on. It may have ended already: then DatabaseSlot.collect is set. */
+extern void dsched_queue_await(int db, int entry);
 
 /* Scheduler: takes back a queued entry that no executor has yet; entry is what the push returned. False: it is running, finished or gone. */
 extern bool dsched_queue_withdraw_entry(int db, int entry, const RunKey *key);
@@ -422,8 +464,8 @@ extern bool dsched_queue_withdraw_entry(int db, int entry, const RunKey *key);
 extern int64 dsched_queue_virtual_time(TimestampTz now, bool begin, uint64 *period);
 
 /*
- * Scheduler: starts executors for lanes of this database that have more work than hands, asks idle ones of other lanes to
- * retire when the pool is full, fails runs whose executors cannot start.  Returns the boot time at which it wants to be
+ * Scheduler: starts executors for lanes of this database that have more work than hands and less than their share, asks
+ * idle ones of other lanes to retire when the pool is full, fails runs whose executors cannot start.  Returns the boot time at which it wants to be
  * called again, or 0.
  */
 extern int64 dsched_pool_manage(int db);
@@ -434,8 +476,21 @@ extern int	dsched_queue_take(int executor);
 /* Executor: hands a run back as finished and wakes its scheduler if that waits for it. */
 extern void dsched_queue_finish(int executor);
 
-/* Executor: should it leave, because it was asked to or its place is for others? If so it must. */
+/* Executor, between two runs: should it leave, because it was asked to or its place is for others? If so it must. */
 extern bool dsched_executor_should_retire(int executor);
+
+/* Executor without work: ms after which it is to ask that again, as others may wait for its place; 0: not by itself. */
+extern long dsched_executor_linger(int executor);
+
+/*
+ * The background workers that this instance may need, and what is said to people if the server has not so many:
+ * detail with the numbers, hint with the setting (both psprintf'd; NULL if it has).  Takes control_lock.
+ */
+extern int	dsched_workers_needed(char **detail, char **hint);
+
+/* Executors that one role, or one database, can have at most: dsched.max_executors_per_role, ..._per_database. */
+extern int	dsched_executors_per_role(void);
+extern int	dsched_executors_per_database(void);
 
 /* Executor: claims the slot that it was started for, or exits quietly. Registers the exit callback. */
 extern void dsched_executor_attach(int executor, uint64 generation);

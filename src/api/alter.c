@@ -203,7 +203,7 @@ set_active(const JobRow *old, bool active)
 	store_change(&row, FIELD_BIT(FIELD_ACTIVE));
 
 	if (active && row.schedule != NULL && slot_rule_make(&row, &rule, &problem) &&
-		rule.cron.kind != CRON_REBOOT && slot_next(&rule, row.slots_from) == 0)
+		rule.cron->kind != CRON_REBOOT && slot_next(&rule, row.slots_from) == 0)
 		ereport(NOTICE,
 				(errmsg("job \"%s\" has no times left at which it would run", row.job_name)));
 	return row.job_id;

@@ -131,7 +131,7 @@ check_ever_runs(const JobRow *row)
 	SlotRule	rule;
 
 	rule_of(row, &rule);
-	if (rule.one_shot || rule.cron.kind == CRON_REBOOT || slot_next(&rule, row->slots_from) != 0)
+	if (rule.one_shot || rule.cron->kind == CRON_REBOOT || slot_next(&rule, row->slots_from) != 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -56,9 +56,12 @@ after_arg(FunctionCallInfo fcinfo, int arg)
 static void
 make_rule(const char *schedule, const char *zone, bool zone_given, TimestampTz after, SlotRule *rule)
 {
+	CronSchedule *cron = palloc(sizeof(CronSchedule));
+
 	memset(rule, 0, sizeof(*rule));
-	check_schedule(schedule, &zone, zone_given, &rule->cron);
-	if (rule->cron.kind == CRON_REBOOT)
+	check_schedule(schedule, &zone, zone_given, cron);
+	rule->cron = cron;
+	if (cron->kind == CRON_REBOOT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("@reboot has no times to show"),

@@ -331,11 +331,38 @@ executor_error(void)
 	return NULL;
 }
 
+/* A role of this database that has as many executors as one may have, and more to do; NULL: none that the caller may see. */
+static const char *
+limited_role(void)
+{
+	Oid			role = InvalidOid;
+	int			waiting = 0;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = dsched_shared->lanes_used; i >= 0; i = dsched_shared->lanes[i].next)
+	{
+		const Lane *lane = &dsched_shared->lanes[i];
+
+		if (lane->dboid == MyDatabaseId && lane->busy >= dsched_executors_per_role() &&
+			lane->busy < dsched_shared->max_executors && lane->queued > waiting)
+		{
+			role = lane->roleoid;
+			waiting = lane->queued;
+		}
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	if (waiting == 0 || !may_see(role))
+		return NULL;
+	return psprintf("role \"%s\" has the %d that one role may have, and %d %s", GetUserNameFromId(role, true),
+					dsched_executors_per_role(), waiting, waiting == 1 ? "run waits" : "runs wait");
+}
+
 static void
 put_executors(ReturnSetInfo *rsinfo)
 {
 	int			count[EXECUTOR_BUSY + 1] = {0};
 	const char *error = executor_error();
+	const char *limited = limited_role();
 	char	   *counts;
 
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
@@ -347,6 +374,10 @@ put_executors(ReturnSetInfo *rsinfo)
 					  count[EXECUTOR_IDLE], count[EXECUTOR_STARTING], dsched_shared->max_executors);
 	if (error != NULL)
 		put(rsinfo, "executors", PROBLEM, psprintf("%s (%s)", error, counts), NULL);
+	else if (limited != NULL)
+		put(rsinfo, "executors", WAITING, psprintf("%s (%s)", limited, counts),
+			psprintf("If this lasts, see dsched.max_executors (now %d) and dsched.max_executors_per_role (now %d).",
+					 dsched_shared->max_executors, dsched_max_executors_per_role));
 	else
 		put(rsinfo, "executors", OK, counts, NULL);
 }
@@ -378,16 +409,24 @@ static void
 put_worker_slots(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
 {
 	double		ago = (dsched_boot_now() - coordinator->lost_registration_at) / 1e6;
+	char	   *detail;
+	char	   *hint;
+	int			needed = dsched_workers_needed(&detail, &hint);
 
-	if (coordinator->lost_registrations == 0)
-		put(rsinfo, "worker slots", OK, NULL, NULL);
+	if (coordinator->lost_registrations == 0 && hint != NULL)
+		put(rsinfo, "worker slots", PROBLEM, detail, hint);
+	else if (coordinator->lost_registrations == 0)
+		put(rsinfo, "worker slots", OK,
+			psprintf("up to %d of max_worker_processes = %d are needed", needed, max_worker_processes), NULL);
 	else if (ago > RECENT_S)
 		put(rsinfo, "worker slots", OK,
 			psprintf("%d times there was no free slot for a background worker, the last time %.0f minutes ago",
 					 coordinator->lost_registrations, ago / 60), NULL);
 	else
 		put(rsinfo, "worker slots", PROBLEM,
-			psprintf("%d times there was no free slot for a background worker", coordinator->lost_registrations),
+			psprintf("%d times there was no free slot for a background worker%s%s", coordinator->lost_registrations,
+					 detail != NULL ? "; " : "", detail != NULL ? detail : ""),
+			hint != NULL ? hint :
 			psprintf("Raise max_worker_processes (now %d) and restart the server.", max_worker_processes));
 }
 

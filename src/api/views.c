@@ -2,8 +2,9 @@
  * views.c
  *	  What the views jobs, runs, nodes and partitions need beyond the tables.
  *
- * The views are security barriers and read the tables with their owner's rights; who may see a row is asked
- * of may_see().  The set-returning functions read shared memory, copy what they need under the lock and
+ * The views are security barriers and read the tables with their owner's rights; the table of runs is read with
+ * the caller's, under a policy.  In both, who may see a row is asked of may_see().  The set-returning functions
+ * read shared memory, copy what they need under the lock and
  * build rows afterwards.  As everybody may call them, they leave out what the caller may not see.
  *
  * Without shared memory (the library was not preloaded) the sets are empty, not an error, so that a view can
@@ -11,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
@@ -50,13 +52,60 @@ typedef struct PartitionInfo
 	PartitionPhase phase;
 } PartitionInfo;
 
+/*
+ * _visible() is asked of each row of a scan, of few roles again and again.  So a query remembers what it was told: by the hash of the
+ * name, the last one that came wins.
+ */
+#define VISIBLE_CACHED 64
+
+typedef struct VisibleCache
+{
+	Oid			userid;			/* who asked; a function that runs as somebody else begins anew */
+	struct
+	{
+		int			len;		/* 0: unused */
+		bool		visible;
+		char		name[NAMEDATALEN];
+	}			entries[VISIBLE_CACHED];
+} VisibleCache;
+
+static VisibleCache *
+visible_cache(FmgrInfo *flinfo)
+{
+	VisibleCache *cache = flinfo->fn_extra;
+
+	if (cache == NULL)
+		cache = flinfo->fn_extra = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(VisibleCache));
+	if (cache->userid != GetUserId())
+	{
+		memset(cache, 0, sizeof(*cache));
+		cache->userid = GetUserId();
+	}
+	return cache;
+}
+
 /* _visible(username): may the caller see this role's jobs? */
 Datum
 dsched_visible(PG_FUNCTION_ARGS)
 {
-	char	   *username = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	text	   *username = PG_GETARG_TEXT_PP(0);
+	const char *name = VARDATA_ANY(username);
+	int			len = VARSIZE_ANY_EXHDR(username);
+	VisibleCache *cache = visible_cache(fcinfo->flinfo);
+	int			i;
 
-	PG_RETURN_BOOL(may_see(get_role_oid(username, true)));
+	/* no role is named like this; if anybody may see it, it is for the same reason as one that was dropped */
+	if (len == 0 || len >= NAMEDATALEN)
+		PG_RETURN_BOOL(may_see(InvalidOid));
+	i = hash_bytes((const unsigned char *) name, len) % VISIBLE_CACHED;
+	if (cache->entries[i].len != len || memcmp(cache->entries[i].name, name, len) != 0)
+	{
+		cache->entries[i].len = 0;
+		cache->entries[i].visible = may_see(get_role_oid(text_to_cstring(username), true));
+		memcpy(cache->entries[i].name, name, len);
+		cache->entries[i].len = len;
+	}
+	PG_RETURN_BOOL(cache->entries[i].visible);
 }
 
 /* _run_key(job_id, scheduled_for, trigger_id) */

@@ -49,6 +49,13 @@ extern void catalog_insert(Relation rel, const Datum *values, const bool *nulls)
 /* Replaces the row at tid likewise.  A snapshot is registered or active (old toast values are deleted). */
 extern void catalog_update(Relation rel, ItemPointer tid, const Datum *values, const bool *nulls);
 
+/* ---- runs.c ------------------------------------------------------------------------------------ */
+
+/* The columns of a row of dsched.run; false if its status is one that only a newer version knows. */
+extern bool run_seen_from_tuple(HeapTuple tuple, Relation rel, RunSeen *out);
+
+/* ---- access.c, queries ------------------------------------------------------------------------- */
+
 /* A query of ours, its plan kept for the life of the process. */
 typedef struct CatalogQuery
 {

@@ -24,6 +24,7 @@ typedef struct CatalogOids
 				job,
 				job_pkey,
 				job_name_key,
+				job_changed,
 				run,
 				run_pkey,
 				outbox,
@@ -104,9 +105,23 @@ extern bool job_read(int64 job_id, JobRow *out);
 /* Reads one row by (username, job_name); SPI. lock: FOR UPDATE. */
 extern bool job_read_by_name(const char *username, const char *job_name, bool lock, JobRow *out);
 
-/* All rows, or those with changed IS NOT NULL that nobody else has locked (these rows are then locked by us). */
+/* All rows; of a million of them this is a gigabyte. */
 extern List *job_read_all(void);	/* of JobRow *, in id order */
-extern List *job_lock_changed(int max);
+
+/*
+ * Calls back for each row, in no particular order, without its command, payload, metadata and extra.  What the row points to, and what
+ * is palloc'd in between, goes when the callback returns.
+ */
+extern void job_scan(void (*callback) (const JobRow *row, void *arg), void *arg);
+
+/*
+ * Rows with changed IS NOT NULL that nobody else has locked, with ids after this one, up to max, in id order; they are then locked by
+ * us.  whole: with all columns, else as job_scan().  *left: there are others, locked, just being changed, or beyond max.
+ */
+extern List *job_lock_changed(int64 after, int max, bool whole, bool *left);
+
+/* Rows that are locked by us: nothing of them is to be published or taken in, and no cluster has seen them. */
+extern void job_taken_in(List *rows);
 
 /* Inserts or overwrites the whole row (by job_id). */
 extern void job_insert(const JobRow *row);
@@ -229,8 +244,37 @@ extern RunSeen *run_read_since(TimestampTz from, int *n);
 /* All rows whose status is 'running' (start rows). */
 extern RunSeen *run_read_started(int *n);
 
-/* Deletes up to max old rows of finished runs, oldest first, keeping each existing job's newest; returns how many. */
-extern int	run_purge(TimestampTz older_than, int max);
+/* ---- purge.c ----------------------------------------------------------------------------------- */
+
+typedef enum PurgeVerdict
+{
+	PURGE_KEEP,					/* the row, and go on */
+	PURGE_DELETE,
+	PURGE_STOP					/* by time only: none from this row on goes */
+} PurgeVerdict;
+
+/* What is to become of a row?  Asked within the transaction. */
+typedef PurgeVerdict (*PurgeJudge) (const RunSeen *row, void *arg);
+
+/* A way through the table, in steps.  Begins as zeroes, but for the first two. */
+typedef struct PurgeWalk
+{
+	bool		by_job;			/* else by time */
+	int64		keep;			/* by job: only rows beyond so many of a job are judged; at least 1 */
+	bool		done;			/* nothing is left to look at, or it was told to stop */
+	bool		begun;
+	RunKey		last;			/* looked at last; by job, only the job and the time count */
+	int64		rank;			/* by job: so many of its rows were seen */
+	TimestampTz edge;			/* time of the last one that is kept for being among them */
+	int64		rows;			/* by job: in the table, of what was walked through, less those deleted */
+	int64		deleted;
+} PurgeWalk;
+
+/* Goes on until boot time 'until', and is never far beyond it.  False: the table is locked, nothing was done. */
+extern bool run_purge_step(PurgeWalk *walk, int64 until, PurgeJudge judge, void *arg);
+
+/* The latest scheduled time of which there is a row of the job. */
+extern TimestampTz run_newest(int64 job_id);
 
 /* ---- states.c ---------------------------------------------------------------------------------- */
 

@@ -78,6 +78,7 @@ static void
 relation_invalidated(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == cached.job || relid == cached.job_pkey || relid == cached.job_name_key ||
+		relid == cached.job_changed ||
 		relid == cached.run || relid == cached.run_pkey || relid == cached.outbox ||
 		relid == cached.partition_state || relid == cached.identity || relid == cached.queue ||
 		relid == cached.queue_pkey)
@@ -124,7 +125,8 @@ look_up_relations(CatalogOids *oids)
 	}			relations[] = {
 		{"job", &oids->job},
 		{"job_pkey", &oids->job_pkey},
-		{"job_username_job_name_key", &oids->job_name_key},
+		{"job_job_name_username_key", &oids->job_name_key},
+		{"job_changed", &oids->job_changed},
 		{"run", &oids->run},
 		{"run_pkey", &oids->run_pkey},
 		{"outbox", &oids->outbox},

@@ -10,14 +10,19 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "access.h"
@@ -87,7 +92,23 @@ bool		catalog_writing = false;
 
 static ColumnMap table_map = {job_columns, N_JOB_COLUMNS};
 
-static void job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *out);
+/*
+ * Where job_read() found rows, so that it need not search for them again: an executor reads few jobs, but each
+ * at every run.  Of jobs that fall on one place the last one read has it.
+ */
+#define KNOWN_PLACES 1024
+
+typedef struct KnownPlace
+{
+	int64		job_id;
+	ItemPointerData tid;
+} KnownPlace;
+
+static KnownPlace known_places[KNOWN_PLACES];
+
+static bool read_at_known_place(Relation rel, int64 job_id, JobRow *out);
+static void note_place(int64 job_id, const ItemPointerData *tid);
+static void job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, bool whole, JobRow *out);
 static List *jobs_from_spi(MemoryContext context);
 static void job_to_parameters(const JobRow *row, Datum *values, char *nulls);
 static int	compare_job_ids(const ListCell *a, const ListCell *b);
@@ -211,7 +232,7 @@ policy_value_field(const Fields *f, PolicyField i)
 }
 
 static void
-job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *out)
+job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, bool whole, JobRow *out)
 {
 	Fields		f;
 
@@ -225,7 +246,7 @@ job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *ou
 	out->job_name = text_field(&f, COL_JOB_NAME);
 	out->schedule = text_field(&f, COL_SCHEDULE);
 	out->run_at = optional_time_field(&f, COL_RUN_AT);
-	out->command = text_field(&f, COL_COMMAND);
+	out->command = whole ? text_field(&f, COL_COMMAND) : NULL;
 	out->time_zone = text_field(&f, COL_TIME_ZONE);
 	out->starts_at = optional_time_field(&f, COL_STARTS_AT);
 	out->expires_at = optional_time_field(&f, COL_EXPIRES_AT);
@@ -235,8 +256,8 @@ job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *ou
 		policy_set(&out->policy, (PolicyField) i, policy_value_field(&f, (PolicyField) i));
 	out->queue = text_field(&f, COL_QUEUE);
 	out->active = has(&f, COL_ACTIVE) && DatumGetBool(field(&f, COL_ACTIVE));
-	out->payload = jsonb_field(&f, COL_PAYLOAD);
-	out->metadata = jsonb_field(&f, COL_METADATA);
+	out->payload = whole ? jsonb_field(&f, COL_PAYLOAD) : NULL;
+	out->metadata = whole ? jsonb_field(&f, COL_METADATA) : NULL;
 	out->anchor = time_field(&f, COL_ANCHOR);
 	out->gen = int64_field(&f, COL_GEN);
 	out->slots_from = time_field(&f, COL_SLOTS_FROM);
@@ -245,7 +266,7 @@ job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, JobRow *ou
 	out->change_id = int64_field(&f, COL_CHANGE_ID);
 	out->changed = text_array_field(&f, COL_CHANGED);
 	out->problem = text_field(&f, COL_PROBLEM);
-	out->extra = text_field(&f, COL_EXTRA);
+	out->extra = whole ? text_field(&f, COL_EXTRA) : NULL;
 	out->created_at = time_field(&f, COL_CREATED_AT);
 	out->changed_at = time_field(&f, COL_CHANGED_AT);
 
@@ -273,15 +294,66 @@ job_read(int64 job_id, JobRow *out)
 		return false;
 	rel = table_open(oids->job, AccessShareLock);
 	column_map_for(&table_map, rel);
+	if (read_at_known_place(rel, job_id, out))
+	{
+		table_close(rel, AccessShareLock);
+		return true;
+	}
 	ScanKeyInit(&key, table_map.attno[COL_JOB_ID], BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(job_id));
 	scan = systable_beginscan(rel, oids->job_pkey, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	found = HeapTupleIsValid(tuple);
 	if (found)
-		job_from_tuple(&table_map, tuple, RelationGetDescr(rel), out);
+		note_place(job_id, &tuple->t_self);
+	if (found)
+		job_from_tuple(&table_map, tuple, RelationGetDescr(rel), true, out);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
+}
+
+/*
+ * A visible row with this id is the current one, wherever it came from: ids are unique, and an older version
+ * is not visible.  If none is there, nothing is known.
+ */
+static bool
+read_at_known_place(Relation rel, int64 job_id, JobRow *out)
+{
+	KnownPlace *place = &known_places[(uint64) job_id % KNOWN_PLACES];
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	bool		found = false;
+
+	/* the table may have become shorter, but does not while it is locked */
+	if (place->job_id != job_id || !ItemPointerIsValid(&place->tid) ||
+		ItemPointerGetBlockNumber(&place->tid) >= RelationGetNumberOfBlocks(rel))
+		return false;
+
+	slot = table_slot_create(rel, NULL);
+	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
+	if (table_tuple_fetch_row_version(rel, &place->tid, snapshot, slot))
+	{
+		bool		isnull;
+		Datum		id = slot_getattr(slot, table_map.attno[COL_JOB_ID], &isnull);
+
+		if (!isnull && DatumGetInt64(id) == job_id)
+		{
+			job_from_tuple(&table_map, ExecFetchSlotHeapTuple(slot, false, NULL), RelationGetDescr(rel), true, out);
+			found = true;
+		}
+	}
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	return found;
+}
+
+static void
+note_place(int64 job_id, const ItemPointerData *tid)
+{
+	KnownPlace *place = &known_places[(uint64) job_id % KNOWN_PLACES];
+
+	place->job_id = job_id;
+	place->tid = *tid;
 }
 
 List *
@@ -299,13 +371,39 @@ job_read_all(void)
 		JobRow	   *row = palloc(sizeof(JobRow));
 
 		CHECK_FOR_INTERRUPTS();
-		job_from_tuple(&table_map, tuple, RelationGetDescr(rel), row);
+		job_from_tuple(&table_map, tuple, RelationGetDescr(rel), true, row);
 		result = lappend(result, row);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	list_sort(result, compare_job_ids);
 	return result;
+}
+
+void
+job_scan(void (*callback) (const JobRow *row, void *arg), void *arg)
+{
+	const CatalogOids *oids = catalog_require();
+	Relation	rel = table_open(oids->job, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	MemoryContext each = AllocSetContextCreate(CurrentMemoryContext, "dsched job row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(each);
+	HeapTuple	tuple;
+
+	column_map_for(&table_map, rel);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		JobRow		row;
+
+		CHECK_FOR_INTERRUPTS();
+		job_from_tuple(&table_map, tuple, RelationGetDescr(rel), false, &row);
+		callback(&row, arg);
+		MemoryContextReset(each);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(each);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
 }
 
 static int
@@ -332,7 +430,7 @@ jobs_from_spi(MemoryContext context)
 	{
 		JobRow	   *row = palloc(sizeof(JobRow));
 
-		job_from_tuple(&map, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, row);
+		job_from_tuple(&map, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, true, row);
 		result = lappend(result, row);
 	}
 	MemoryContextSwitchTo(spi_context);
@@ -369,23 +467,99 @@ job_read_by_name(const char *username, const char *job_name, bool lock, JobRow *
 	return true;
 }
 
+/* True: the row in the slot is locked, as it was seen. */
+static bool
+lock_seen(Relation rel, TupleTableSlot *seen, Snapshot snapshot, TupleTableSlot *locked)
+{
+	TM_FailureData failure;
+
+	return table_tuple_lock(rel, &seen->tts_tid, snapshot, locked, GetCurrentCommandId(true), LockTupleExclusive,
+							LockWaitSkip, 0, &failure) == TM_Ok;
+}
+
+/*
+ * By the partial index itself, not by a query: how many rows are changed differs by orders of magnitude from one minute to the next,
+ * and a plan made by statistics of the wrong minute reads the whole table.
+ */
 List *
-job_lock_changed(int max)
+job_lock_changed(int64 after, int max, bool whole, bool *left)
+{
+	const CatalogOids *oids = catalog_require();
+	Relation	rel = table_open(oids->job, RowShareLock);
+	Relation	index = index_open(oids->job_changed, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *seen = table_slot_create(rel, NULL);
+	TupleTableSlot *locked = table_slot_create(rel, NULL);
+	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 1, 0);
+	ScanKeyData key;
+	List	   *rows = NIL;
+
+	column_map_for(&table_map, rel);
+	*left = false;
+	/* the index's only column */
+	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, seen))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (list_length(rows) >= max)
+		{
+			*left = true;
+			break;
+		}
+		if (lock_seen(rel, seen, snapshot, locked))
+		{
+			JobRow	   *row = palloc(sizeof(JobRow));
+			bool		copied;
+			HeapTuple	tuple = ExecFetchSlotHeapTuple(locked, false, &copied);
+
+			job_from_tuple(&table_map, tuple, RelationGetDescr(rel), whole, row);
+			rows = lappend(rows, row);
+			if (copied)
+				heap_freetuple(tuple);
+		}
+		else
+			*left = true;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(seen);
+	ExecDropSingleTupleTableSlot(locked);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, NoLock);
+	return rows;
+}
+
+void
+job_taken_in(List *rows)
 {
 	static CatalogQuery query = {
-		"SELECT * FROM dsched.job WHERE changed IS NOT NULL ORDER BY job_id LIMIT $1 FOR UPDATE SKIP LOCKED",
-		SPI_OK_SELECT, 1, {INT8OID}
+		"UPDATE dsched.job SET changed = NULL, gen_rev = 0, mod_revision = 0"
+		" WHERE job_id OPERATOR(pg_catalog.=) ANY ($1)",
+		SPI_OK_UPDATE, 1, {INT8ARRAYOID}
 	};
-	MemoryContext caller = CurrentMemoryContext;
+	Datum	   *ids = palloc(list_length(rows) * sizeof(Datum));
+	int			n = 0;
 	CatalogSpi	spi;
-	Datum		limit = Int64GetDatum(max);
-	List	   *rows;
+	Datum		array;
+	ListCell   *lc;
 
+	foreach(lc, rows)
+		ids[n++] = Int64GetDatum(((JobRow *) lfirst(lc))->job_id);
 	catalog_spi_begin(&spi);
-	catalog_run(&query, &limit, NULL);
-	rows = jobs_from_spi(caller);
+	array = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	PG_TRY();
+	{
+		catalog_writing = true;
+		catalog_run(&query, &array, NULL);
+	}
+	PG_FINALLY();
+	{
+		catalog_writing = false;
+	}
+	PG_END_TRY();
 	catalog_spi_finish(&spi);
-	return rows;
+	pfree(ids);
 }
 
 /*

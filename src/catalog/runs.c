@@ -66,7 +66,6 @@ static SysScanDesc begin_key_scan(Relation rel, const RunKey *key);
 static void put_row(const RunRow *row, Datum *values, bool *nulls);
 static RunStatus status_of(HeapTuple tuple, TupleDesc desc);
 static void add_seen(RunSeen **array, int *n, int *room, const RunSeen *seen);
-static bool seen_from_tuple(HeapTuple tuple, TupleDesc desc, RunSeen *out);
 
 /* ---- by key ------------------------------------------------------------------------------------ */
 
@@ -270,13 +269,15 @@ status_of(HeapTuple tuple, TupleDesc desc)
 	return RUN_STATUS_NONE;
 }
 
-static bool
-seen_from_tuple(HeapTuple tuple, TupleDesc desc, RunSeen *out)
+bool
+run_seen_from_tuple(HeapTuple tuple, Relation rel, RunSeen *out)
 {
+	TupleDesc	desc = RelationGetDescr(rel);
 	bool		isnull;
 	Datum		last_slot;
 	Datum		value;
 
+	column_map_for(&table_map, rel);
 	out->key.scheduled_for = DatumGetTimestampTz(get(tuple, desc, COL_SCHEDULED_FOR, &isnull));
 	out->key.job_id = DatumGetInt64(get(tuple, desc, COL_JOB_ID, &isnull));
 	out->key.trigger_id = DatumGetInt64(get(tuple, desc, COL_TRIGGER_ID, &isnull));
@@ -339,7 +340,7 @@ run_history(const RunKey *key, RunHistory *out)
 
 	memset(out, 0, sizeof(*out));
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		if (seen_from_tuple(tuple, RelationGetDescr(rel), &seen))
+		if (run_seen_from_tuple(tuple, rel, &seen))
 			run_history_add(out, &seen);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -385,7 +386,7 @@ run_read_since(TimestampTz from, int *n)
 	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (seen_from_tuple(tuple, RelationGetDescr(rel), &seen))
+		if (run_seen_from_tuple(tuple, rel, &seen))
 			add_seen(&array, n, &room, &seen);
 	}
 	systable_endscan_ordered(scan);
@@ -428,37 +429,4 @@ run_read_started(int *n)
 	}
 	catalog_spi_finish(&spi);
 	return array;
-}
-
-/*
- * Old by both its slot and its end: a backfilled run is as young as its end.  The rows that stay for being
- * their job's newest are passed over each time; there are at most as many as jobs.
- */
-int
-run_purge(TimestampTz older_than, int max)
-{
-	static CatalogQuery query = {
-		"DELETE FROM dsched.run WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-		"SELECT r.ctid FROM dsched.run r"
-		" WHERE r.scheduled_for OPERATOR(pg_catalog.<) $1"
-		" AND coalesce(r.finished_at, r.scheduled_for) OPERATOR(pg_catalog.<) $1"
-		" AND r.status OPERATOR(pg_catalog.<>) 'running'"
-		" AND (NOT EXISTS (SELECT FROM dsched.job j WHERE j.job_id OPERATOR(pg_catalog.=) r.job_id)"
-		" OR EXISTS (SELECT FROM dsched.run n WHERE n.job_id OPERATOR(pg_catalog.=) r.job_id"
-		" AND n.scheduled_for OPERATOR(pg_catalog.>=) r.scheduled_for"
-		" AND ROW(n.scheduled_for, n.trigger_id, n.attempt) OPERATOR(pg_catalog.>)"
-		" ROW(r.scheduled_for, r.trigger_id, r.attempt)))"
-		" ORDER BY r.scheduled_for, r.job_id, r.trigger_id, r.attempt LIMIT $2 FOR UPDATE OF r SKIP LOCKED))",
-		SPI_OK_DELETE, 2, {TIMESTAMPTZOID, INT8OID}
-	};
-	CatalogSpi	spi;
-	Datum		values[2];
-	int			deleted;
-
-	catalog_spi_begin(&spi);
-	values[0] = TimestampTzGetDatum(older_than);
-	values[1] = Int64GetDatum(max);
-	deleted = (int) catalog_run(&query, values, NULL);
-	catalog_spi_finish(&spi);
-	return deleted;
 }

@@ -12,6 +12,7 @@
  *	  session.c				 the session's steps, lease, node key, heartbeat, deadline
  *	  session_config.c		 whose etcd it is: config, incarnation, revisions
  *	  session_predecessor.c	 a node key of our name that is not ours
+ *	  session_resume.c		 going on under the lease of a former session
  *	  session_clock.c		 is the wall clock right?
  *	  membership.c			 which databases take part, and who should own which partition
  *	  membership_watch.c	 what nodes, members and owners there are
@@ -123,6 +124,13 @@ extern void membership_init(void);
 /* A session begins; it is over (or the process leaves) and nothing is ours any more. */
 extern void membership_begin(void);
 extern void membership_end(void);
+
+/*
+ * Before a session begins: the database of this name goes on with the member and owner keys that are there, under the
+ * lease that will be the session's; false: it has no scheduler here.  Or none does.
+ */
+extern bool membership_keep(const char *database);
+extern void membership_keep_none(void);
 
 /* For leaving: no more calls; what is in shared memory stays. */
 extern void membership_stop(void);

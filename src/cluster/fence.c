@@ -41,6 +41,7 @@ static bool waiting = false;
 static void expect_commits(void);
 static int open_process(pid_t pid);
 static bool wait_for_process(int fd, pid_t pid, int64 until);
+static pid_t kill_executor(const volatile ExecutorSlot *executor, int *fd);
 
 /* Whatever a coordinator before us has left: a right that nobody keeps up is none. */
 void
@@ -188,24 +189,39 @@ bool
 fence_kill_executors(int timeout_ms)
 {
 	int64 until = dsched_boot_now() + timeout_ms * INT64CONST(1000);
+	pid_t *pids = palloc0(sizeof(pid_t) * dsched_shared->max_executors);
+	int *fds = palloc0(sizeof(int) * dsched_shared->max_executors);
 	bool gone = true;
 	int i;
 
+	/* all at once, so that they end side by side */
+	for (i = 0; i < dsched_shared->max_executors; i++)
+		pids[i] = kill_executor(&dsched_shared->executors[i], &fds[i]);
 	for (i = 0; i < dsched_shared->max_executors; i++)
 	{
-		volatile ExecutorSlot *executor = &dsched_shared->executors[i];
-		pid_t pid = executor->pid;
-		int fd;
-
-		if (executor->state == EXECUTOR_FREE || pid <= 0 || pid == MyProcPid)
+		if (pids[i] == 0)
 			continue;
-		fd = open_process(pid);
-		/* The slot is freed before the process ends: if it is still taken, the pid is still this process's. */
-		pg_memory_barrier();
-		if (executor->state != EXECUTOR_FREE && executor->pid == pid && kill(pid, SIGKILL) == 0)
-			gone = wait_for_process(fd, pid, until) && gone;
-		if (fd >= 0)
-			(void) close(fd);
+		gone = wait_for_process(fds[i], pids[i], until) && gone;
+		if (fds[i] >= 0)
+			(void) close(fds[i]);
 	}
 	return gone;
+}
+
+/* The process that was killed, and a descriptor of it, or 0. */
+static pid_t
+kill_executor(const volatile ExecutorSlot *executor, int *fd)
+{
+	pid_t pid = executor->pid;
+
+	if (executor->state == EXECUTOR_FREE || pid <= 0 || pid == MyProcPid)
+		return 0;
+	*fd = open_process(pid);
+	/* The slot is freed before the process ends: if it is still taken, the pid is still this process's. */
+	pg_memory_barrier();
+	if (executor->state != EXECUTOR_FREE && executor->pid == pid && kill(pid, SIGKILL) == 0)
+		return pid;
+	if (*fd >= 0)
+		(void) close(*fd);
+	return 0;
 }

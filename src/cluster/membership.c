@@ -39,6 +39,8 @@
 #define DRAIN_SLACK_US INT64CONST(1000000)
 #define STAY_AWAY_DRAIN_US INT64CONST(5000000)
 #define DOUBT_PAUSE_US INT64CONST(1000000)
+/* A scheduler that is busy for so long is not wedged yet, however short the lease. */
+#define MIN_WEDGED_US INT64CONST(4000000)
 
 /* What a turn sees of a DatabaseSlot. */
 typedef struct SlotView
@@ -88,8 +90,44 @@ membership_begin(void)
 	Assert(!membership_active);
 	membership_active = true;
 	for (db = 0; db < dsched_shared->max_databases; db++)
-		memset(&membership_groups[db], 0, sizeof(Group));
+		if (!membership_groups[db].kept)
+			memset(&membership_groups[db], 0, sizeof(Group));
 	membership_watch_begin();
+}
+
+/* Followed from the beginning, so that its partitions are given up in order if its scheduler does not come back. */
+bool
+membership_keep(const char *database)
+{
+	bool found = false;
+	int db;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (db = 0; db < dsched_shared->max_databases && !found; db++)
+	{
+		const DatabaseSlot *slot = &dsched_shared->databases[db];
+		Group *g = &membership_groups[db];
+
+		if (slot->state == SCHEDULER_NONE || slot->state == SCHEDULER_ABSENT || strcmp(slot->dbname, database) != 0)
+			continue;
+		found = true;
+		memset(g, 0, sizeof(Group));
+		g->used = g->kept = true;
+		g->dboid = slot->dboid;
+		strlcpy(g->name, slot->dbname, sizeof(g->name));
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	return found;
+}
+
+void
+membership_keep_none(void)
+{
+	int db;
+
+	Assert(!membership_active);
+	for (db = 0; db < dsched_shared->max_databases; db++)
+		memset(&membership_groups[db], 0, sizeof(Group));
 }
 
 /* The rights were taken by fence_session() already: this is the rest. */
@@ -177,7 +215,7 @@ membership_heartbeat(int64 now, int64 revision)
 				dsched_set_problem(db, NULL, NULL);
 			g->wedged = false;
 		}
-		else if (!g->wedged && now - g->asked_at > 2 * session_ttl_us())
+		else if (!g->wedged && now - g->asked_at > Max(2 * session_ttl_us(), MIN_WEDGED_US))
 		{
 			g->wedged = true;
 			dsched_set_problem(db, wedged_problem,
@@ -303,7 +341,11 @@ decide(int db, Group *g, const SlotView *view, int64 now)
 	{
 		case GROUP_OUT:
 			if (!view->present)
-				forget_group(g);
+			{
+				/* not before what a former session has left is gone */
+				if (!g->kept && !holds_any(g))
+					forget_group(g);
+			}
 			else if (view->wanted && !g->wedged && !untrusted && view->stay_away == 0)
 			{
 				g->state = GROUP_JOINING;
@@ -504,6 +546,10 @@ membership_own_key_is(Group *g, int64 create_revision, int64 revision)
 	if (revision <= g->member_known)
 		return;
 	g->member_known = revision;
+	/* the member key of the session before: its scheduler has as long to come as after any restart */
+	if (g->kept && g->state == GROUP_OUT && create_revision != 0)
+		g->state = GROUP_JOINING;
+	g->kept = false;
 	if (g->member == create_revision)
 		return;
 	g->member = create_revision;

@@ -15,8 +15,9 @@
  * one that is applied late does nothing once either is over.  If it is applied late while they are not, the watch
  * tells of an owner key with our lease that we do not count on: it is taken, or deleted again.
  *
- * From FENCED there is no way back to OWNED under the same epoch: a deletion that seemed lost can still be applied.
- * The deletion compares the create_revision, so it cannot hurt a later claim.
+ * From FENCED there is no way back to OWNED under the same epoch and session: a deletion that seemed lost can still be
+ * applied.  The deletion compares the create_revision, so it cannot hurt a later claim, and the session, so it cannot
+ * hurt one that goes on with the key after a crash (session_resume.c).
  *
  * THE REQUESTS
  *
@@ -435,6 +436,7 @@ static bool
 delete_owners(int db)
 {
 	Group *g = &membership_groups[db];
+	char node[KEYS_MAX_LEN];
 	char owner[KEYS_MAX_LEN];
 	EtcdTxn *txn;
 	int i;
@@ -447,6 +449,7 @@ delete_owners(int db)
 	if (g->nbatch == 0)
 		return false;
 
+	membership_need_key(keys_node(node, dsched_cluster_name, dsched_my_node()));
 	txn = etcd_txn_begin();
 	for (i = 0; i < g->nbatch; i++)
 	{
@@ -454,6 +457,7 @@ delete_owners(int db)
 
 		membership_need_key(keys_owner(owner, dsched_cluster_name, g->name, g->batch[i]));
 		etcd_txn_if_create(nested, owner, g->holds[g->batch[i]].epoch);
+		etcd_txn_if_create(nested, node, session_id());
 		etcd_txn_delete(nested, owner);
 		etcd_txn_else_get(nested, owner, NULL);
 		etcd_txn_nest(txn, nested);
@@ -489,6 +493,9 @@ delete_answered(void *arg, const EtcdResponse *r)
 		nested = etcd_txn_response(r->body, i);
 		if (!etcd_txn_succeeded(nested) && etcd_kv_at(etcd_txn_response(nested, 0), 0, &kv))
 		{
+			/* it is another's, or our session is over */
+			if (kv.lease == session_lease())
+				session_check();
 			membership_apply_owner(db, p, &kv, r->revision);
 			etcd_kv_free(&kv);
 		}

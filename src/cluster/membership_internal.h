@@ -63,6 +63,7 @@ typedef struct Group
 	Oid dboid;
 	char name[NAMEDATALEN];
 	GroupState state;
+	bool kept; /* had by a former session under our lease; nothing was read yet */
 	pid_t scheduler; /* the process that the partitions were given to; 0: it is gone */
 
 	int64 unwanted_since; /* boot time; 0: wanted */

@@ -12,13 +12,15 @@
  *	  HISTORY	 is our last heartbeat in its history, where we remember one?
  *	  LOOK		 is there a node key of this name?  If it is a living other's, wait for it
  *	  QUIET		 it was written from this very data directory: wait for the commits of its executors
+ *	  UNNAME	 delete the node key of that former session
+ *	  KEYS		 what hangs on its lease?  We go on under it if all of that is still ours to keep: NODE
  *	  REVOKE	 end the lease of that former session
  *	  GRANT		 get a lease
  *	  NODE		 create the node key.  Its create_revision is the session
  *	  LIVE		 heartbeats
  *
- * CONFIG, CREATE and HISTORY are in session_config.c, LOOK and REVOKE in session_predecessor.c.  The clock is judged in
- * session_clock.c.
+ * CONFIG, CREATE and HISTORY are in session_config.c, LOOK and REVOKE in session_predecessor.c, UNNAME and KEYS in
+ * session_resume.c.  The clock is judged in session_clock.c.
  *
  * Any failure is tried again with growing delays; whatever makes an answer ambiguous, the same conditional
  * request is sent again and its failure branch tells what became of the first.
@@ -73,6 +75,7 @@ static bool take_step(int64 now);
 
 static void ask_lease(void);
 static void grant_answered(void *arg, const EtcdResponse *r);
+static void say_longer(void);
 static bool put_node(EtcdTxn *txn);
 static void create_node(void);
 static void node_answered(void *arg, const EtcdResponse *r);
@@ -210,8 +213,14 @@ take_step(int64 now)
 		case STEP_QUIET:
 			if (!fence_quiet(-1, -1))
 				return false;
-			session_set_step(STEP_REVOKE, 0);
+			session_set_step(own_session.old.resumable ? STEP_UNNAME : STEP_REVOKE, 0);
 			return true;
+		case STEP_UNNAME:
+			session_unname();
+			return false;
+		case STEP_KEYS:
+			session_ask_keys();
+			return false;
 		case STEP_REVOKE:
 			session_revoke_predecessor();
 			return false;
@@ -347,6 +356,7 @@ session_answered(const EtcdResponse *r)
 static void
 ask_lease(void)
 {
+	membership_keep_none();
 	own_session.request = etcd_lease_grant(cluster_client, dsched_lease_ttl, cluster_timeout_ms(),
 										   grant_answered, NULL);
 	cluster_need_memory(own_session.request);
@@ -366,7 +376,25 @@ grant_answered(void *arg, const EtcdResponse *r)
 		session_refuse(STEP_LOOK, PROBLEM_CONFIG, NULL, "etcd has granted a lease without an id or a duration");
 		return;
 	}
+	if (own_session.ttl_us > dsched_lease_ttl * USECS_PER_SEC)
+		say_longer();
 	session_set_step(STEP_NODE, 0);
+}
+
+/* Once in the life of the process. */
+static void
+say_longer(void)
+{
+	static bool said = false;
+
+	if (!said)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("dsched: etcd grants no lease of %d s, as dsched.lease_ttl asks for, but one of %d s", dsched_lease_ttl,
+						(int) (own_session.ttl_us / USECS_PER_SEC)),
+				 errhint("The shortest is 1.5 times etcd's election timeout. Raise dsched.lease_ttl, or start etcd with a shorter "
+						 "one (--election-timeout, and --heartbeat-interval of a tenth of it).")));
+	said = true;
 }
 
 /* Adds a put of the node key, with our clock of now; false: this instance cannot be described. */

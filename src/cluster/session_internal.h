@@ -21,6 +21,8 @@ typedef enum SessionStep
 	STEP_HISTORY,
 	STEP_LOOK,
 	STEP_QUIET,
+	STEP_UNNAME,
+	STEP_KEYS,
 	STEP_REVOKE,
 	STEP_GRANT,
 	STEP_NODE,
@@ -33,6 +35,8 @@ typedef struct Predecessor
 	int64 create_revision; /* 0: none */
 	int64 mod_revision;	   /* when first seen */
 	int64 lease;
+	bool resumable; /* written from this data directory, by this very system */
+	uint64 term;	/* raft term in which its node key was deleted */
 	int64 since; /* boot time when first seen */
 	EtcdWatch *watch;
 } Predecessor;
@@ -116,6 +120,12 @@ extern bool session_same_config(const EtcdResponse *r);
 /* The steps LOOK and REVOKE; between them is QUIET, which waits for fence_quiet(). */
 extern void session_look(void);
 extern void session_revoke_predecessor(void);
+
+/* ---- session_resume.c ------------------------------------------------------------------------ */
+
+/* The steps UNNAME and KEYS, after QUIET, for a predecessor whose lease may be kept. */
+extern void session_unname(void);
+extern void session_ask_keys(void);
 
 /* ---- session_clock.c ------------------------------------------------------------------------- */
 

@@ -5,15 +5,18 @@
  * The steps LOOK, QUIET and REVOKE of a session (session.c).  Nothing of a new session exists in etcd before they are
  * through.
  *
- * A node key of our name can be that of our own past, of a clone, or of a cut-off primary.  Its lease is revoked only
+ * A node key of our name can be that of our own past, of a clone, or of a cut-off primary.  Its session is ended only
  * if it was written from this data directory since this boot: then no old server can live, and the executors of
  * a coordinator before us are found through shared memory; it is waited until none of them is in a commit (fence.c).
+ * Then we go on under its lease (session_resume.c), or, where that cannot be, revoke it.
  * Else it has to expire.  If it is renewed for two TTLs it is a living instance of the same name, and we stay out.
  *
  * A watch of the key is a help only: it may be lost, and then the key is read again every second.  A failed request is
  * repeated by session_answered().
  */
 #include "postgres.h"
+
+#include "access/xlog.h"
 
 #include "clock.h"
 #include "cluster/cluster.h"
@@ -84,6 +87,8 @@ predecessor_found(const EtcdKv *kv, int64 revision)
 		own_session.old.create_revision = kv->create_revision;
 		own_session.old.lease = kv->lease;
 	}
+	own_session.old.resumable = readable && kv->lease != 0 &&
+								info.system_identifier == GetSystemIdentifier();
 
 	if (readable && node_is_here(&info))
 	{

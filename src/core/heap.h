@@ -15,8 +15,8 @@
 /* Embedded in what is to be ordered; the smallest (time, id) comes first. */
 typedef struct HeapNode
 {
+	int64_t id; /* first: an element whose own id it is need not have it twice */
 	int64_t time;
-	int64_t id;
 	int index; /* place in the heap's array, or -1: in no heap */
 } HeapNode;
 

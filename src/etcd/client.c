@@ -691,3 +691,16 @@ etcd_lease_revoke(EtcdClient *client, int64 lease, int timeout_ms, EtcdCallback 
 	return start_call(client, ETCD_PATH_LEASE_REVOKE, number_object("ID", lease), ETCD_IDEMPOTENT,
 					  false, timeout_ms, cb, arg);
 }
+
+EtcdRequest *
+etcd_lease_keys(EtcdClient *client, int64 lease, int timeout_ms, EtcdCallback cb, void *arg)
+{
+	cJSON *body = number_object("ID", lease);
+
+	if (body != NULL && cJSON_AddTrueToObject(body, "keys") == NULL)
+	{
+		cJSON_Delete(body);
+		body = NULL;
+	}
+	return start_call(client, ETCD_PATH_LEASE_TIMETOLIVE, body, ETCD_READ, false, timeout_ms, cb, arg);
+}

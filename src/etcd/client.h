@@ -28,6 +28,7 @@
 #define ETCD_PATH_LEASE_GRANT "/v3/lease/grant"
 #define ETCD_PATH_LEASE_KEEPALIVE "/v3/lease/keepalive"
 #define ETCD_PATH_LEASE_REVOKE "/v3/lease/revoke"
+#define ETCD_PATH_LEASE_TIMETOLIVE "/v3/lease/timetolive"
 #define ETCD_PATH_STATUS "/v3/maintenance/status"
 
 typedef struct EtcdClient EtcdClient;
@@ -103,5 +104,8 @@ extern EtcdRequest *etcd_lease_keepalive(EtcdClient *client, int64 lease, int ti
 										 EtcdCallback cb, void *arg);
 extern EtcdRequest *etcd_lease_revoke(EtcdClient *client, int64 lease, int timeout_ms,
 									  EtcdCallback cb, void *arg);
+
+/* "TTL" (what is left; -1: there is no such lease), "grantedTTL", and "keys", each in base64. */
+extern EtcdRequest *etcd_lease_keys(EtcdClient *client, int64 lease, int timeout_ms, EtcdCallback cb, void *arg);
 
 #endif /* DSCHED_ETCD_CLIENT_H */

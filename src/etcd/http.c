@@ -405,6 +405,13 @@ make_headers(EtcdTransfer *transfer)
 	if (!add_header(transfer, "Content-Type: application/json") ||
 		!add_header(transfer, "Expect:") || !add_header(transfer, "Grpc-Metadata-Hasleader: true"))
 		return false;
+	/*
+	 * Go's server throws away what it has not read of a body when it begins to answer, unless the connection is not to
+	 * be used again.  The gateway reads a stream's requests one by one while it answers the first, and loses the rest
+	 * of them if it is slow: the first 512 bytes are safe.
+	 */
+	if (transfer->post.stream && !add_header(transfer, "Connection: close"))
+		return false;
 	if (transfer->post.grpc_timeout_ms <= 0)
 		return true;
 	snprintf(timeout, sizeof(timeout), "Grpc-Timeout: %dm", transfer->post.grpc_timeout_ms);

@@ -7,6 +7,8 @@
  * settings and extensions that look at statements: statement_timeout, log_statement,
  * log_min_duration_statement, auto_explain.
  *
+ * Parse trees and plans come from plans.c where it has them.
+ *
  * Several plain statements are one transaction, in an implicit block as psql -c has it.  If one of them
  * cannot run in a block or controls transactions, each is its own transaction, as psql -f has it.
  */
@@ -28,6 +30,7 @@
 
 #include "command.h"
 #include "compat.h"
+#include "plans.h"
 
 static bool logged_by_setting(List *statements);
 static bool cannot_run_in_block(const Node *stmt);
@@ -36,23 +39,27 @@ static bool alters_tablespace(const AlterDatabaseStmt *stmt);
 static bool may_control_transactions(const DoStmt *stmt);
 static void refuse_client_copy(const RawStmt *statement);
 static void start_timeout(void);
-static List *plan_statement(const char *text, RawStmt *statement);
-static void run_plan(const char *text, CommandTag tag, List *plans, CommandResult *result);
+static void parse(Command *command);
+static void define_portal(Portal portal, const Command *command, int n, CommandTag tag);
+static void define_portal_anew(Portal portal, const Command *command, int n, CommandTag tag);
+static void run_portal(Portal portal, CommandTag tag, CommandResult *result);
 
 /* ---- what it is -------------------------------------------------------------------------------- */
 
 void
 command_parse(Command *command, const char *text)
 {
-	ListCell   *lc;
-
 	command->text = text;
-	command->statements = pg_parse_query(text);
-	command->top_level = false;
-	foreach(lc, command->statements)
+	command->kept = plans_find(text);
+	if (command->kept == NULL)
 	{
-		if (statement_kind(lfirst_node(RawStmt, lc)) != STATEMENT_PLAIN)
-			command->top_level = true;
+		parse(command);
+		command->kept = plans_add(text, command->statements, command->top_level);
+	}
+	if (command->kept != NULL)
+	{
+		command->statements = plans_statements(command->kept);
+		command->top_level = plans_top_level(command->kept);
 	}
 
 	command->logged = logged_by_setting(command->statements);
@@ -60,6 +67,20 @@ command_parse(Command *command, const char *text)
 		ereport(LOG,
 				(errmsg("statement: %s", text),
 				 errhidestmt(true)));
+}
+
+static void
+parse(Command *command)
+{
+	ListCell   *lc;
+
+	command->statements = pg_parse_query(command->text);
+	command->top_level = false;
+	foreach(lc, command->statements)
+	{
+		if (statement_kind(lfirst_node(RawStmt, lc)) != STATEMENT_PLAIN)
+			command->top_level = true;
+	}
 }
 
 static bool
@@ -207,11 +228,12 @@ refuse_client_copy(const RawStmt *statement)
 /* ---- running it -------------------------------------------------------------------------------- */
 
 void
-command_run_statement(const Command *command, RawStmt *statement, CommandResult *result)
+command_run_statement(const Command *command, int n, CommandResult *result)
 {
-	MemoryContext context;
+	RawStmt    *statement = list_nth_node(RawStmt, command->statements, n);
 	CommandTag	tag = CreateCommandTag(statement->stmt);
-	List	   *plans;
+	MemoryContext context;
+	Portal		portal;
 
 	pgstat_report_query_id(0, true);
 	set_ps_display(GetCommandTagName(tag));
@@ -222,39 +244,63 @@ command_run_statement(const Command *command, RawStmt *statement, CommandResult 
 	/* not in the transaction's context, as the statement may end the transaction */
 	context = AllocSetContextCreate(MessageContext, "dsched statement", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
-	plans = plan_statement(command->text, statement);
+	portal = CreatePortal("", true, true);
+	portal->visible = false;
+	define_portal(portal, command, n, tag);
 	CHECK_FOR_INTERRUPTS();
-	run_plan(command->text, tag, plans, result);
+	run_portal(portal, tag, result);
 
 	MemoryContextDelete(context);
 }
 
-static List *
-plan_statement(const char *text, RawStmt *statement)
+/* Gives the portal its plans, ours or kept ones; those it holds until it is dropped. */
+static void
+define_portal(Portal portal, const Command *command, int n, CommandTag tag)
 {
-	bool		snapshot_set = analyze_requires_snapshot(statement);
-	List	   *queries;
-	List	   *plans;
+	if (command->kept != NULL && plans_source(command->kept, n) != NULL)
+	{
+		CachedPlan *plan = plans_get(command->kept, n);
 
-	if (snapshot_set)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	queries = pg_analyze_and_rewrite_fixedparams(statement, text, NULL, 0, NULL);
-	plans = pg_plan_queries(queries, text, CURSOR_OPT_PARALLEL_OK, NULL);
-
-	/* Execution takes a later one, after the tables are locked. */
-	if (snapshot_set)
-		PopActiveSnapshot();
-	return plans;
+		PortalDefineQuery(portal, NULL, command->text, tag, plan->stmt_list, plan);
+	}
+	else
+		define_portal_anew(portal, command, n, tag);
 }
 
 static void
-run_plan(const char *text, CommandTag tag, List *plans, CommandResult *result)
+define_portal_anew(Portal portal, const Command *command, int n, CommandTag tag)
 {
-	Portal		portal = CreatePortal("", true, true);
+	RawStmt    *statement = list_nth_node(RawStmt, command->statements, n);
+	bool		snapshot_set = analyze_requires_snapshot(statement);
+	List	   *queries;
+
+	if (command->kept != NULL)
+		statement = copyObject(statement);
+	if (snapshot_set)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	queries = pg_analyze_and_rewrite_fixedparams(statement, command->text, NULL, 0, NULL);
+	if (command->kept != NULL && plans_keep(command->kept, n, queries) != NULL)
+	{
+		CachedPlan *plan = plans_get(command->kept, n);
+
+		PortalDefineQuery(portal, NULL, command->text, tag, plan->stmt_list, plan);
+	}
+	else
+	{
+		List	   *plans = pg_plan_queries(queries, command->text, CURSOR_OPT_PARALLEL_OK, NULL);
+
+		PortalDefineQuery(portal, NULL, command->text, tag, plans, NULL);
+	}
+	/* Execution takes a later one, after the tables are locked. */
+	if (snapshot_set)
+		PopActiveSnapshot();
+}
+
+static void
+run_portal(Portal portal, CommandTag tag, CommandResult *result)
+{
 	QueryCompletion completion;
 
-	portal->visible = false;
-	PortalDefineQuery(portal, NULL, text, tag, plans, NULL);
 	PortalStart(portal, NULL, 0, InvalidSnapshot);
 	InitializeQueryCompletion(&completion);
 	/* PortalRun() follows if another transaction, with another context, is current at its end */
@@ -270,7 +316,8 @@ run_plan(const char *text, CommandTag tag, List *plans, CommandResult *result)
 
 /*
  * Deferred constraints and triggers belong to the run, as does what they take; and nothing of the job shall
- * come after its row.  Cursors go first: those WITH HOLD would be run to their end at commit, for nobody.
+ * come after its row.  Cursors go first: those WITH HOLD would be run to their end at commit, for nobody. A
+ * deferred trigger may open more.
  */
 void
 command_settle(void)
@@ -279,6 +326,7 @@ command_settle(void)
 
 	PortalHashTableDeleteAll();
 	AfterTriggerSetState(set_all_immediate);
+	PortalHashTableDeleteAll();
 	command_stop_timeout();
 }
 

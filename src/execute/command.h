@@ -19,7 +19,8 @@ typedef enum StatementKind
 typedef struct Command
 {
 	const char *text;
-	List	   *statements;		/* of RawStmt */
+	struct KeptCommand *kept;	/* where its plans are kept (plans.h), or NULL */
+	List	   *statements;		/* of RawStmt; read only if it is kept */
 	bool		top_level;		/* each statement in a transaction of its own; else all in one */
 	bool		logged;			/* by log_statement */
 } Command;
@@ -31,7 +32,10 @@ typedef struct CommandResult
 	int64		rows;			/* -1: not a statement that counts rows */
 } CommandResult;
 
-/* Fills command from text, in the current memory context; a syntax error is an ERROR. In a transaction. */
+/*
+ * Fills command from text, in the current memory context or from what is kept; a syntax error is an ERROR.  In a
+ * transaction.
+ */
 extern void command_parse(Command *command, const char *text);
 
 extern StatementKind statement_kind(const RawStmt *statement);
@@ -40,10 +44,10 @@ extern StatementKind statement_kind(const RawStmt *statement);
 extern bool statement_ends_block(const RawStmt *statement);
 
 /*
- * Runs one statement to its end in the current transaction, with statement_timeout on.  Comes back in the
- * memory context of the transaction that is then current, which may be another.
+ * Runs statement n (from 0) to its end in the current transaction, with statement_timeout on.  Comes back in
+ * the memory context of the transaction that is then current, which may be another.
  */
-extern void command_run_statement(const Command *command, RawStmt *statement, CommandResult *result);
+extern void command_run_statement(const Command *command, int n, CommandResult *result);
 
 /* What would come up at commit, now, while the statement_timeout is still on: then turns it off. */
 extern void command_settle(void);

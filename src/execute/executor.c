@@ -37,6 +37,7 @@
 #include "compat.h"
 #include "ending.h"
 #include "executor.h"
+#include "plans.h"
 #include "record.h"
 #include "run.h"
 #include "session.h"
@@ -121,18 +122,22 @@ static bool
 wait_for_work(int64 idle_since)
 {
 	int64		left = dsched_executor_idle_timeout - (dsched_boot_now() - idle_since) / 1000;
+	long		linger = dsched_executor_linger(my_index);
 	long		stats_due;
 	int			rc;
 
 	if (left <= 0)
 		return false;
+	executor_session_name_idle();
 	/* statistics that were held back, not to flush too often, go out when we stay idle */
 	stats_due = pgstat_report_stat(false);
 	if (stats_due > 0)
 		left = Min(left, stats_due);
+	if (linger > 0)
+		left = Min(left, linger);
 	rc = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
-	if ((rc & WL_TIMEOUT) && stats_due > 0)
+	if ((rc & WL_TIMEOUT) && stats_due > 0 && left == stats_due)
 		(void) pgstat_report_stat(true);
 	return true;
 }
@@ -147,6 +152,7 @@ handle_interrupts(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		plans_forget();
 	}
 }
 

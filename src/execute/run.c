@@ -47,6 +47,7 @@
 #include "ending.h"
 #include "executor.h"
 #include "guard.h"
+#include "plans.h"
 #include "record.h"
 #include "run.h"
 #include "session.h"
@@ -61,6 +62,7 @@ typedef struct Run
 	RunRow		row;
 	bool		start_row;		/* one is committed */
 	bool		writing_row;	/* what fails now fails in our own row */
+	bool		settled;		/* it was one transaction, which committed, after command_settle() */
 	bool		row_written;	/* in the open transaction; true at its commit */
 	bool		to_record;		/* the outcome in row is still to be written, separately */
 	bool		look_up;		/* somebody recorded this run before us */
@@ -80,7 +82,7 @@ static void check_superuser(void);
 static bool commit_start_row(void);
 static void run_in_one_transaction(void);
 static void run_at_top_level(void);
-static void run_top_level_statement(RawStmt *statement, bool last);
+static void run_top_level_statement(int n, bool last);
 static void finish_transaction(bool checked);
 static void write_row(void);
 static void set_success(void);
@@ -103,6 +105,7 @@ run_init(ExecutorSlot *my_slot)
 {
 	run_context = AllocSetContextCreate(TopMemoryContext, "dsched run", ALLOCSET_DEFAULT_SIZES);
 	MessageContext = run_context;	/* where the server's own code for clients expects the like */
+	plans_init();
 	guard_init(my_slot);
 	ending_init(my_slot);
 }
@@ -155,6 +158,7 @@ run_make(RunEntry *entry)
 	clean = clean_session();
 	if (run.to_record)
 		record_separately();
+	plans_trim(run.command.kept);
 	RESUME_CANCEL_INTERRUPTS();
 	/* not started, or the row could not be written: what was asked for holds all the same */
 	if (entry->status == RUN_STATUS_NONE && ending_cause() != END_NONE)
@@ -291,33 +295,33 @@ commit_start_row(void)
 static void
 run_in_one_transaction(void)
 {
-	List	   *statements = run.command.statements;
-	bool		several = list_length(statements) > 1;
-	ListCell   *lc;
+	int			n = list_length(run.command.statements);
+	bool		several = n > 1;
 
-	foreach(lc, statements)
+	for (int i = 0; i < n; i++)
 	{
 		ending_check();
 		if (several)
 			BeginImplicitTransactionBlock();
-		command_run_statement(&run.command, lfirst_node(RawStmt, lc), &run.result);
+		command_run_statement(&run.command, i, &run.result);
 		CommandCounterIncrement();
 	}
 	if (several)
 		EndImplicitTransactionBlock();
 	finish_transaction(true);
+	run.settled = run.row_written;
 }
 
 static void
 run_at_top_level(void)
 {
-	ListCell   *lc;
+	int			n = list_length(run.command.statements);
 
-	foreach(lc, run.command.statements)
+	for (int i = 0; i < n; i++)
 	{
-		if (lc != list_head(run.command.statements))
+		if (i > 0)
 			SetCurrentStatementStartTimestamp();
-		run_top_level_statement(lfirst_node(RawStmt, lc), lnext(run.command.statements, lc) == NULL);
+		run_top_level_statement(i, i == n - 1);
 	}
 
 	if (IsTransactionBlock())
@@ -333,8 +337,9 @@ run_at_top_level(void)
 }
 
 static void
-run_top_level_statement(RawStmt *statement, bool last)
+run_top_level_statement(int n, bool last)
 {
+	const RawStmt *statement = list_nth_node(RawStmt, run.command.statements, n);
 	StatementKind kind = statement_kind(statement);
 
 	guard_check();
@@ -349,7 +354,7 @@ run_top_level_statement(RawStmt *statement, bool last)
 	}
 
 	guard_arm(kind == STATEMENT_PROCEDURE || kind == STATEMENT_TRANSACTION);
-	command_run_statement(&run.command, statement, &run.result);
+	command_run_statement(&run.command, n, &run.result);
 	guard_arm(false);
 
 	if (last && kind != STATEMENT_TRANSACTION && !IsTransactionBlock())
@@ -543,7 +548,7 @@ clean_session(void)
 
 	PG_TRY();
 	{
-		clean = executor_session_reset();
+		clean = executor_session_reset(run.settled);
 	}
 	PG_CATCH();
 	{

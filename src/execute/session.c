@@ -24,12 +24,15 @@
 #include "commands/async.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/origin.h"
 #include "storage/lock.h"
 #include "storage/sinval.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -59,9 +62,17 @@ static Oid	effective_user;
 static Origin origin;
 static uint64 messages_seen = 0;
 
+static char *first_name = NULL; /* application_name as the session began */
+
+/* with a temporary schema: nothing was in it when the count of messages was this */
+static uint64 messages_when_empty = 0;
+
 static void look_at_origin(Origin *out);
 static void look_at_settings(Origin *out);
-static void reset_authorization(void);
+static void set_name(const char *name);
+static bool authorization_is_ours(void);
+static bool may_have_temporary_objects(void);
+static void reset_in_transaction(void);
 
 void
 executor_session_init(void)
@@ -70,6 +81,7 @@ executor_session_init(void)
 	outer_user = GetOuterUserId();
 	set_role = GetCurrentRoleId();
 	effective_user = GetUserId();
+	first_name = MemoryContextStrdup(TopMemoryContext, application_name);
 
 	StartTransactionCommand();
 	messages_seen = SharedInvalidMessageCounter;
@@ -79,47 +91,94 @@ executor_session_init(void)
 
 /* ---- between runs ------------------------------------------------------------------------------ */
 
+/*
+ * As the value that RESET goes back to: then there is nothing to take back after the run, and no list of
+ * changed settings to go through at its commit.
+ */
+static void
+set_name(const char *name)
+{
+	if (strcmp(name, application_name) != 0)
+		(void) set_config_option("application_name", name, PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+}
+
 void
 executor_session_name_after(const char *job_name)
 {
 	char		name[NAMEDATALEN + 8];
 
 	snprintf(name, sizeof(name), "dsched: %s", job_name);
-	(void) set_config_option("application_name", name, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+	name[pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1)] = '\0';
+	set_name(name);
+}
+
+void
+executor_session_name_idle(void)
+{
+	set_name(first_name);
 }
 
 /*
- * In the order of DISCARD ALL.  Every part costs next to nothing when there is nothing to do, so that they
- * are all called after every run.
+ * What DISCARD ALL does, with the settings first, so that the job's do not count for the rest.  A transaction
+ * costs more than all that is in it where there is nothing to do, which is almost always; so there is one only
+ * for what needs one and may be there.  (LISTEN cannot: background processes may not.)
  */
 bool
-executor_session_reset(void)
+executor_session_reset(bool settled)
 {
 	/* there is no way back from this one that is worth its while */
 	if (replorigin_session_origin != InvalidRepOriginId)
 		return false;
 
-	StartTransactionCommand();
-	PortalHashTableDeleteAll();
-	reset_authorization();
 	ResetAllOptions();
+	if (!settled || !authorization_is_ours() || may_have_temporary_objects())
+		reset_in_transaction();
 	DropAllPreparedStatements();
-	Async_UnlistenAll();
 	LockReleaseAll(USER_LOCKMETHOD, true);
-	ResetTempTableNamespace();
 	ResetSequenceCaches();
-	CommitTransactionCommand();
 	return true;
 }
 
 static void
-reset_authorization(void)
+reset_in_transaction(void)
 {
-	if (GetSessionUserId() == session_user && GetOuterUserId() == outer_user &&
-		GetCurrentRoleId() == set_role && GetUserId() == effective_user)
-		return;
-	SetPGVariable("session_authorization", NIL, false);
-	SetPGVariable("role", NIL, false);
+	StartTransactionCommand();
+	PortalHashTableDeleteAll();
+	if (!authorization_is_ours())
+	{
+		SetPGVariable("session_authorization", NIL, false);
+		SetPGVariable("role", NIL, false);
+	}
+	Async_UnlistenAll();
+	ResetTempTableNamespace();
+	CommitTransactionCommand();
+
+	AcceptInvalidationMessages();
+	messages_when_empty = SharedInvalidMessageCounter;
+}
+
+static bool
+authorization_is_ours(void)
+{
+	return GetSessionUserId() == session_user && GetOuterUserId() == outer_user &&
+		GetCurrentRoleId() == set_role && GetUserId() == effective_user;
+}
+
+/*
+ * A session that once had a temporary object keeps its schema.  No object comes into it without a message,
+ * which its own sender receives, too.
+ */
+static bool
+may_have_temporary_objects(void)
+{
+	Oid			schema;
+	Oid			toast_schema;
+
+	GetTempNamespaceState(&schema, &toast_schema);
+	if (!OidIsValid(schema))
+		return false;
+	AcceptInvalidationMessages();
+	return SharedInvalidMessageCounter != messages_when_empty;
 }
 
 /* ---- ageing ------------------------------------------------------------------------------------ */
@@ -128,16 +187,17 @@ bool
 executor_session_outdated(void)
 {
 	Origin		now;
-	bool		outdated = false;
+	bool		outdated;
 
-	/* beginning a transaction takes the messages in */
+	/* as the start of a transaction does it, before there is one */
+	AcceptInvalidationMessages();
+	if (SharedInvalidMessageCounter == messages_seen)
+		return false;
+
 	StartTransactionCommand();
-	if (SharedInvalidMessageCounter != messages_seen)
-	{
-		messages_seen = SharedInvalidMessageCounter;
-		look_at_origin(&now);
-		outdated = memcmp(&now, &origin, sizeof(Origin)) != 0;
-	}
+	messages_seen = SharedInvalidMessageCounter;
+	look_at_origin(&now);
+	outdated = memcmp(&now, &origin, sizeof(Origin)) != 0;
 	CommitTransactionCommand();
 	return outdated;
 }

@@ -8,14 +8,16 @@
 /* Once, after the connection to the database was made. */
 extern void executor_session_init(void);
 
-/* application_name of a run; executor_session_reset() takes it back. In a transaction. */
+/* application_name during a run, also after RESET; and when there is none to make. */
 extern void executor_session_name_after(const char *job_name);
+extern void executor_session_name_idle(void);
 
 /*
- * Makes the session as good as new, in transactions of its own; outside a transaction.  False: it cannot be,
- * the process must end.
+ * Makes the session as good as new, in a transaction of its own if need be; outside a transaction.  settled:
+ * the run was one transaction, which committed after command_settle().  False: it cannot be, the
+ * process must end.
  */
-extern bool executor_session_reset(void);
+extern bool executor_session_reset(bool settled);
 
 /*
  * Would a new session of this role differ: other settings (ALTER ROLE ... SET), another name, no right to be

@@ -38,10 +38,12 @@ static bool
 goes_on(const ClosedSlot *last, const ClosedSlot *slot)
 {
 	Job		   *job = timetable_find(slot->key.job_id);
+	SlotRule	rule;
 
-	return !last->was_open && !slot->was_open && job != NULL && job->usable && job->gen == slot->gen &&
-		slot->key.trigger_id == 0 &&
-		slot_next(&job->rule, last->last_slot != 0 ? last->last_slot : last->key.scheduled_for) == slot->key.scheduled_for;
+	if (last->was_open || slot->was_open || job == NULL || !job->usable || job->gen != slot->gen || slot->key.trigger_id != 0)
+		return false;
+	rule = job_rule(job);
+	return slot_next(&rule, last->last_slot != 0 ? last->last_slot : last->key.scheduled_for) == slot->key.scheduled_for;
 }
 
 /* A row for several slots of one job: the last one added goes on where this one begins. */
@@ -63,12 +65,15 @@ extend_last(const ClosedSlot *slot)
 void
 closing_add(const ClosedSlot *slot)
 {
+	Job		   *job = timetable_find(slot->key.job_id);
 	MemoryContext old;
 	ClosedSlot *copy;
 
-	scheduler.ran = true;
+	if (job != NULL)
+		purge_slot_closed(&scheduler.partitions[job->partition], slot->key.scheduled_for);
 	if (extend_last(slot))
 		return;
+	scheduler.recorded++;
 	old = MemoryContextSwitchTo(scheduler.context);
 	copy = palloc(sizeof(ClosedSlot));
 	*copy = *slot;

@@ -22,28 +22,8 @@
 #define RETRY_SOON_US INT64CONST(50000)
 #define RETRY_LATER_US INT64CONST(1000000)
 
-static OpenRun *find_open_run(const RunEntry *entry);
 static void finish_run(OpenRun *run, const RunEntry *entry);
 static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
-
-static OpenRun *
-find_open_run(const RunEntry *entry)
-{
-	Partition  *partition = &scheduler.partitions[entry->token.partition];
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &partition->open)
-	{
-		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
-
-		/* one that was started under a former epoch may end after its run was opened again */
-		if (run->queued && entry->token.epoch == partition->epoch && run->key.job_id == entry->key.job_id &&
-			run->key.scheduled_for == entry->key.scheduled_for &&
-			run->key.trigger_id == entry->key.trigger_id && run->key.attempt == entry->key.attempt)
-			return run;
-	}
-	return NULL;
-}
 
 /* ---- counting -------------------------------------------------------------------------------------- */
 
@@ -54,21 +34,33 @@ pause_job(Job *job, const char *problem)
 	dlist_iter	iter;
 
 	job->pausing = true;
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 		run_consider(dlist_container(OpenRun, in_job, iter.cur));
 	sync_pause(job->job_id, problem);
 	notify_paused(job->job_id, job->job_name, job->username, problem);
+}
+
+static int32
+job_failures(const Job *job)
+{
+	return job->extra != NULL ? job->extra->failures : 0;
 }
 
 void
 set_failures(Job *job, int32 failures)
 {
 	Partition  *partition = &scheduler.partitions[job->partition];
+	JobExtra   *extra;
 
-	if (job->failures == failures)
+	if (job_failures(job) == failures)
 		return;
-	partition->nfailing += (failures > 0) - (job->failures > 0);
-	job->failures = failures;
+	extra = job_extra(job);
+	partition->nfailing += (failures > 0) - (extra->failures > 0);
+	if (extra->failures > 0)
+		dlist_delete(&extra->in_failing);
+	if (failures > 0)
+		dlist_push_tail(&partition->failing, &extra->in_failing);
+	extra->failures = failures;
 	partition_touch(partition);
 }
 
@@ -80,12 +72,12 @@ note_outcome(Job *job, RunStatus status)
 
 	if (status == RUN_SUCCEEDED)
 		set_failures(job, 0);
-	if (job->pausing || job->policy.max_failures == 0 || (status != RUN_FAILED && status != RUN_TIMED_OUT))
+	if (job->pausing || job->policy->max_failures == 0 || (status != RUN_FAILED && status != RUN_TIMED_OUT))
 		return;
-	set_failures(job, job->failures + 1);
-	if (job->failures < job->policy.max_failures)
+	set_failures(job, job_failures(job) + 1);
+	if (job_failures(job) < job->policy->max_failures)
 		return;
-	problem = psprintf("paused: %d runs in a row failed (max_failures)", job->failures);
+	problem = psprintf("paused: %d runs in a row failed (max_failures)", job_failures(job));
 	pause_job(job, problem);
 	pfree(problem);
 }
@@ -107,7 +99,7 @@ is_failure(RunStatus status)
 bool
 history_is_final(const Job *job, const RunHistory *history)
 {
-	return run_history_is_final(history, job->policy.max_attempts);
+	return run_history_is_final(history, job->policy->max_attempts);
 }
 
 /* Back to waiting, for the same attempt. */
@@ -136,7 +128,7 @@ retry_run(OpenRun *run, TimestampTz finished_at)
 	run_show(run);
 	next_attempt(run, RUN_RETRY);
 	run->not_before = finished_at +
-		policy_retry_delay(&run->job->policy, run->key.job_id, run->key.scheduled_for, run->failures);
+		policy_retry_delay(run->job->policy, run->key.job_id, run->key.scheduled_for, run->failures);
 	run_consider(run);
 }
 
@@ -165,7 +157,7 @@ end_attempt(OpenRun *run, RunStatus status, TimestampTz finished_at)
 	if (is_failure(status))
 	{
 		run->failures++;
-		more = job != NULL && run->failures < job->policy.max_attempts && (of_schedule || run->key.trigger_id != 0);
+		more = job != NULL && run->failures < job->policy->max_attempts && (of_schedule || run->key.trigger_id != 0);
 	}
 	retry = more && !run->cancelled;
 	notify_run(&run->key, job != NULL ? job->job_name : run->orphan->job_name,
@@ -210,7 +202,7 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 	run->lost++;
 
 	/* a server that is stopped ends what runs: that is no fault of the job */
-	if (job == NULL || run->cancelled || (run->lost >= job->policy.max_lost && !scheduler.stopping))
+	if (job == NULL || run->cancelled || (run->lost >= job->policy->max_lost && !scheduler.stopping))
 	{
 		if (job != NULL && !run->cancelled)
 		{
@@ -270,12 +262,12 @@ resume_run(OpenRun *run, const RunHistory *history, const char *by)
 		retry_run(run, history->finished_at);
 	else if (history->status == RUN_RUNNING)
 	{
-		open = scheduler.stopping || run->lost + 1 < run->job->policy.max_lost;
+		open = scheduler.stopping || run->lost + 1 < run->job->policy->max_lost;
 		message = psprintf("%s ended before it committed", by);
 		lose_run(run, "57P01", message, 0, 0);
 		return open;
 	}
-	else if (run->lost >= run->job->policy.max_lost)
+	else if (run->lost >= run->job->policy->max_lost)
 	{
 		/* the server ended between the last row and the pause */
 		pause_job(run->job, "paused: its runs ended with the death of their process (max_lost)");
@@ -406,32 +398,36 @@ finish_run(OpenRun *run, const RunEntry *entry)
 	{
 		if (entry->commit_lsn > partition->flush_to)
 			partition->flush_to = entry->commit_lsn;
-		scheduler.ran = true;
+		scheduler.recorded++;
 		run_is_not_queued(run);
 		end_attempt(run, entry->status, entry->finished_at);
 	}
 }
 
-void
+bool
 dispatch_finished(void)
 {
 	static RunEntry *batch = NULL;
+	int			index[FINISHED_BATCH];
 	int			n;
 
+	scheduler.refill_at = 0;
 	if (scheduler.slot->finished_head < 0)
-		return;
+		return false;
 	if (batch == NULL)
 		batch = MemoryContextAlloc(scheduler.context, sizeof(RunEntry) * FINISHED_BATCH);
 	do
 	{
-		n = dsched_queue_take_finished(scheduler.db, batch, FINISHED_BATCH);
+		n = dsched_queue_take_finished(scheduler.db, batch, index, FINISHED_BATCH);
 		for (int i = 0; i < n; i++)
 		{
-			OpenRun    *run = find_open_run(&batch[i]);
+			OpenRun    *run = run_of_entry(index[i], &batch[i].key);
 
-			if (run != NULL)
+			/* one that was started under a former epoch may end after its run was opened again */
+			if (run != NULL && batch[i].token.epoch == scheduler.partitions[run->partition].epoch)
 				finish_run(run, &batch[i]);
 		}
 	} while (n == FINISHED_BATCH);
 	advance_jobs();
+	return true;
 }

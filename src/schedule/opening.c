@@ -82,7 +82,7 @@ job_is_running(Job *job)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 		if (is_at_work(dlist_container(OpenRun, in_job, iter.cur)))
 			return true;
 	return false;
@@ -94,14 +94,14 @@ one_waits(Job *job)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &job->ranges)
+	dlist_foreach(iter, &job->work->ranges)
 	{
 		SlotRange  *range = dlist_container(SlotRange, in_job, iter.cur);
 
 		if (range->trigger_id == 0 && !range->backlog)
 			return true;
 	}
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 
@@ -116,14 +116,14 @@ already_open(Job *job, TimestampTz slot)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 
 		if (run->key.trigger_id == 0 && run->key.scheduled_for == slot && run->gen == job->gen)
 			return true;
 	}
-	dlist_foreach(iter, &job->ranges)
+	dlist_foreach(iter, &job->work->ranges)
 	{
 		SlotRange  *range = dlist_container(SlotRange, in_job, iter.cur);
 
@@ -146,16 +146,16 @@ has_lapsed(int number)
 static bool
 has_waiting_slots(const Job *job)
 {
-	return !dlist_is_empty(unconstify(dlist_head *, &job->ranges)) &&
-		dlist_container(SlotRange, in_job, dlist_head_node(unconstify(dlist_head *, &job->ranges)))->trigger_id == 0;
+	return !dlist_is_empty(&job->work->ranges) &&
+		dlist_container(SlotRange, in_job, dlist_head_node(&job->work->ranges))->trigger_id == 0;
 }
 
 static bool
 has_room(const Job *job)
 {
-	if (job->policy.overlap == OVERLAP_ALLOW)
-		return job->nopen < MAX_PARALLEL_RUNS;
-	return job->nopen == 0;
+	if (job->policy->overlap == OVERLAP_ALLOW)
+		return job->work->nopen < MAX_PARALLEL_RUNS;
+	return job->work->nopen == 0;
 }
 
 /* ---- opening ------------------------------------------------------------------------------------ */
@@ -167,10 +167,11 @@ has_room(const Job *job)
 static void
 wait_behind(Job *job, TimestampTz slot, RunReason reason, bool backlog)
 {
+	SlotRule	rule = job_rule(job);
 	SlotRange  *last = NULL;
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &job->ranges)
+	dlist_foreach(iter, &job->work->ranges)
 	{
 		SlotRange  *range = dlist_container(SlotRange, in_job, iter.cur);
 
@@ -178,7 +179,7 @@ wait_behind(Job *job, TimestampTz slot, RunReason reason, bool backlog)
 			last = range;
 	}
 	if (last == NULL || last->gen != job->gen || last->reason != reason || last->backlog != backlog ||
-		slot_next(&job->rule, last->last) != slot)
+		slot_next(&rule, last->last) != slot)
 		(void) range_open(job, slot, slot, reason, backlog);
 	else
 	{
@@ -195,7 +196,7 @@ open_slot(Job *job, TimestampTz slot, TimestampTz due, RunReason reason)
 	bool		late = scheduler.now - due > LATE_OPENING_US || due > scheduler.now || has_lapsed(job->partition);
 	OpenRun    *run;
 
-	if (job->policy.overlap == OVERLAP_CANCEL_RUNNING && !job->rule.one_shot && !late)
+	if (job->policy->overlap == OVERLAP_CANCEL_RUNNING && !job->one_shot && !late)
 		supersede(job);
 	if (has_room(job) && !has_waiting_slots(job))
 	{
@@ -208,9 +209,9 @@ open_slot(Job *job, TimestampTz slot, TimestampTz due, RunReason reason)
 		}
 		return;
 	}
-	if (!job->rule.one_shot && !late &&
-		((job->policy.overlap == OVERLAP_SKIP && job_is_running(job)) ||
-		 (job->policy.overlap == OVERLAP_QUEUE_ONE && one_waits(job))))
+	if (!job->one_shot && !late &&
+		((job->policy->overlap == OVERLAP_SKIP && job_is_running(job)) ||
+		 (job->policy->overlap == OVERLAP_QUEUE_ONE && one_waits(job))))
 	{
 		close_skipped(job, slot, "overlap");
 		return;
@@ -224,7 +225,7 @@ supersede(Job *job)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &job->open)
+	dlist_foreach_modify(iter, &job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 		ClosedSlot	closed;
@@ -244,7 +245,7 @@ supersede(Job *job)
 		closing_add(&closed);
 		close_run(run);
 	}
-	dlist_foreach_modify(iter, &job->ranges)
+	dlist_foreach_modify(iter, &job->work->ranges)
 	{
 		SlotRange  *range = dlist_container(SlotRange, in_job, iter.cur);
 
@@ -259,7 +260,7 @@ supersede(Job *job)
 TimestampTz
 misfire_cutoff(const Job *job)
 {
-	return scheduler.now - job->policy.misfire_grace - job->rule.jitter;
+	return scheduler.now - job->policy->misfire_grace - job->policy->jitter;
 }
 
 /*
@@ -269,7 +270,8 @@ misfire_cutoff(const Job *job)
 static void
 open_late(Job *job, TimestampTz slot, TimestampTz end, TimestampTz (*closed) (Job *job, TimestampTz slot))
 {
-	const SlotRule *rule = &job->rule;
+	const SlotRule whole = job_rule(job);
+	const SlotRule *rule = &whole;
 	TimestampTz first = 0,
 				newest = 0,
 				before = 0;
@@ -281,7 +283,7 @@ open_late(Job *job, TimestampTz slot, TimestampTz end, TimestampTz (*closed) (Jo
 
 		if (known == 0)
 		{
-			if (job->policy.misfire == MISFIRE_ALL)
+			if (job->policy->misfire == MISFIRE_ALL)
 				wait_behind(job, slot, RUN_CATCH_UP, true);
 			if (n++ == 0)
 				first = slot;
@@ -296,7 +298,7 @@ open_late(Job *job, TimestampTz slot, TimestampTz end, TimestampTz (*closed) (Jo
 					rest_before;
 		int64		rest = slot_count(rule, slot, end, &rest_newest, &rest_before);
 
-		if (job->policy.misfire == MISFIRE_ALL)
+		if (job->policy->misfire == MISFIRE_ALL)
 		{
 			SlotRange  *range = range_open(job, slot, end, RUN_CATCH_UP, true);
 
@@ -310,9 +312,9 @@ open_late(Job *job, TimestampTz slot, TimestampTz end, TimestampTz (*closed) (Jo
 	}
 	if (n == 0)
 		return;
-	if (job->policy.misfire == MISFIRE_SKIP)
+	if (job->policy->misfire == MISFIRE_SKIP)
 		close_missed(job, first, newest, n);
-	else if (job->policy.misfire == MISFIRE_LATEST)
+	else if (job->policy->misfire == MISFIRE_LATEST)
 	{
 		close_missed(job, first, before, n - 1);
 		wait_behind(job, newest, RUN_CATCH_UP, true);
@@ -323,7 +325,8 @@ open_late(Job *job, TimestampTz slot, TimestampTz end, TimestampTz (*closed) (Jo
 void
 dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit, TimestampTz (*closed) (Job *job, TimestampTz slot))
 {
-	const SlotRule *rule = &job->rule;
+	const SlotRule whole = job_rule(job);
+	const SlotRule *rule = &whole;
 	TimestampTz cutoff = misfire_cutoff(job);
 	TimestampTz due;
 
@@ -443,6 +446,9 @@ dispatch_due_slots(void)
 			limit = partition->watermark;
 		if (node->time > limit || (node->time > scheduler.now && !throttle_may_open(job)))
 			break;
+		/* what is in its way may have ended */
+		if ((job->work->nopen > 0 || !throttle_may_open(job)) && dispatch_finished())
+			continue;
 		opened[job->partition] = true;
 		partition_touch(partition);
 		/* what came late, below the watermark, is in no account until it is open */
@@ -471,14 +477,17 @@ job_advance(Job *job)
 {
 	OpenRun    *run;
 
-	if (job->advancing)
+	if (job->work->advancing)
 	{
-		dlist_delete(&job->to_advance);
-		job->advancing = false;
+		dlist_delete(&job->work->to_advance);
+		job->work->advancing = false;
 	}
 	if (!partition_is_active(job->partition))
+	{
+		job_work_done(job);
 		return;
-	while (!dlist_is_empty(&job->ranges) && has_room(job))
+	}
+	while (!dlist_is_empty(&job->work->ranges) && has_room(job))
 	{
 		/* what is open and in no account would be lost with us */
 		if (scheduler.partitions[job->partition].nslots >= MAX_LISTED_RUNS)
@@ -487,26 +496,28 @@ job_advance(Job *job)
 			break;
 		}
 		CHECK_FOR_INTERRUPTS();
-		(void) range_take(dlist_head_element(SlotRange, in_job, &job->ranges), &run);
+		(void) range_take(dlist_head_element(SlotRange, in_job, &job->work->ranges), &run);
 	}
 	job_consider(job);
+	job_work_done(job);
 }
 
 /* For where lists are being walked: a job's next slots are opened when that is over. */
 void
 job_advance_later(Job *job)
 {
-	if (job->advancing)
+	/* nothing is open, and nothing was */
+	if (job->work->job == NULL || job->work->advancing)
 		return;
-	job->advancing = true;
-	dlist_push_tail(&scheduler.advancing, &job->to_advance);
+	job->work->advancing = true;
+	dlist_push_tail(&scheduler.advancing, &job->work->to_advance);
 }
 
 void
 advance_jobs(void)
 {
 	while (!dlist_is_empty(&scheduler.advancing))
-		job_advance(dlist_head_element(Job, to_advance, &scheduler.advancing));
+		job_advance(dlist_head_element(JobWork, to_advance, &scheduler.advancing)->job);
 }
 
 /* ---- the end of a generation ---------------------------------------------------------------------- */
@@ -517,7 +528,7 @@ end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reas
 	bool		unscheduled = strcmp(reason, "unscheduled") == 0;
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &job->open)
+	dlist_foreach_modify(iter, &job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 		ClosedSlot	closed;
@@ -538,7 +549,7 @@ end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reas
 		run->gen = 0;			/* a one-shot that was replaced is not done with */
 		close_run(run);
 	}
-	dlist_foreach_modify(iter, &job->ranges)
+	dlist_foreach_modify(iter, &job->work->ranges)
 	{
 		SlotRange  *range = dlist_container(SlotRange, in_job, iter.cur);
 

@@ -69,9 +69,9 @@ order_rank(Job *job, const RunKey *key, TimestampTz due)
 	switch (dsched_dispatch_policy)
 	{
 		case DISPATCH_PRIORITY:
-			return from - job->policy.priority * ageing;
+			return from - job->policy->priority * ageing;
 		case DISPATCH_EARLIEST_DEADLINE:
-			return from + (job->policy.deadline > 0 ? job->policy.deadline : ORDER_HOUR_US) - ORDER_HOUR_US;
+			return from + (job->policy->deadline > 0 ? job->policy->deadline : ORDER_HOUR_US) - ORDER_HOUR_US;
 		case DISPATCH_RATE_MONOTONIC:
 			return from + (int64) rint(ageing * log2((double) job_period(job, due) / ORDER_HOUR_US));
 		default:
@@ -97,22 +97,25 @@ counted_from(TimestampTz due)
 static int64
 job_period(Job *job, TimestampTz due)
 {
-	if (job->period == 0 || job->period_gen != job->gen)
-	{
-		TimestampTz slot = job->usable && !job->rule.one_shot ? slot_next(&job->rule, due - 1) : 0;
+	JobExtra   *extra = job_extra(job);
 
-		job->period_gen = job->gen;
-		job->period = -1;
+	if (extra->period == 0 || extra->period_gen != job->gen)
+	{
+		SlotRule	rule = job_rule(job);
+		TimestampTz slot = job->usable && !job->one_shot ? slot_next(&rule, due - 1) : 0;
+
+		extra->period_gen = job->gen;
+		extra->period = -1;
 		for (int i = 1; i < PERIOD_SLOTS && slot != 0; i++)
 		{
-			TimestampTz next = slot_next(&job->rule, slot);
+			TimestampTz next = slot_next(&rule, slot);
 
-			if (next != 0 && (job->period < 0 || next - slot < job->period))
-				job->period = next - slot;
+			if (next != 0 && (extra->period < 0 || next - slot < extra->period))
+				extra->period = next - slot;
 			slot = next;
 		}
 	}
-	return job->period > 0 ? job->period : ORDER_HOUR_US;
+	return extra->period > 0 ? extra->period : ORDER_HOUR_US;
 }
 
 static int64
@@ -120,11 +123,12 @@ fair_tag(Job *job)
 {
 	uint64		period;
 	int64		tag = dsched_queue_virtual_time(scheduler.now, !fair_goes_on, &period);
+	JobExtra   *extra = job_extra(job);
 
 	fair_goes_on = true;
-	if (job->fair_period == period)
-		tag = Max(tag, job->fair_tag + FAIR_UNIT_US);
-	job->fair_period = period;
-	job->fair_tag = tag;
+	if (extra->fair_period == period)
+		tag = Max(tag, extra->fair_tag + FAIR_UNIT_US);
+	extra->fair_period = period;
+	extra->fair_tag = tag;
 	return tag;
 }

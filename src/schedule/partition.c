@@ -25,9 +25,14 @@
 #include "settings.h"
 
 #define LOCAL_STATE_INTERVAL_US INT64CONST(5000000)
+/* Between two writes of the table's copy it rests for so many times as long as the last one took. */
+#define LOCAL_STATE_REST 30
 #define RETRY_TAKE_OVER_US INT64CONST(1000000)
-/* A quiet partition's watermark is written along with others when it is older than this: see checkpoint_etcd(). */
-#define QUIET_WATERMARK_US INT64CONST(600000000)
+/*
+ * A quiet partition's watermark is written along with others when it is older than this: see checkpoint_etcd().  Whoever takes
+ * it over reads all of its own rows since then, which an instance that is busy with others has made by the thousand each second.
+ */
+#define QUIET_WATERMARK_US INT64CONST(20000000)
 
 static int64 local_state_at = 0;
 
@@ -52,9 +57,11 @@ partitions_init(void)
 		memset(partition, 0, sizeof(*partition));
 		partition->number = i;
 		partition->ahead_round = 1;
+		purge_account_unknown(partition);
 		dlist_init(&partition->open);
 		dlist_init(&partition->ranges);
 		dlist_init(&partition->jobs);
+		dlist_init(&partition->failing);
 	}
 }
 
@@ -143,6 +150,7 @@ forget(Partition *partition)
 	partition->seq = partition->state_mod = partition->jobrev = 0;
 	partition->retry_at = 0;
 	partition->flush_to = 0;
+	purge_account_unknown(partition);
 }
 
 void
@@ -282,7 +290,7 @@ return_to_active(Partition *partition)
 static void
 continue_drain(Partition *partition)
 {
-	scheduler.slot->wake_on_finish = true;
+	scheduler.draining = true;
 	if (has_queued_runs(partition))
 	{
 		if (scheduler.boot < partition->drain_until)
@@ -345,6 +353,7 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 	Partition  *taken[DSCHED_MAX_PARTITIONS];
 	int			n = 0;
 	int			lost = 0;
+	uint64		session = pg_atomic_read_u64(&dsched_shared->session);
 
 	for (int i = 0; i < dsched_partitions; i++)
 	{
@@ -357,6 +366,12 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 			!keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
 		{
 			partition_lost(partition, "its lease or its owner key ended");
+			lost++;
+		}
+		else if (partition->step == STEP_ACTIVE && !keep && session != 0 && session != partition->session)
+		{
+			/* a coordinator after another goes on with the owner key, under a session of its own: taken over anew */
+			forget(partition);
 			lost++;
 		}
 		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING) && !keep &&
@@ -437,6 +452,7 @@ static void
 describe_range(SlotRange *range, PartitionState *out)
 {
 	PendingRun *pending = &out->pending[out->npending];
+	SlotRule	rule = range_rule(range);
 	TimestampTz newest;
 
 	if (out->npending >= CODEC_MAX_ENTRIES)
@@ -445,7 +461,7 @@ describe_range(SlotRange *range, PartitionState *out)
 	pending->job_id = range->job->job_id;
 	pending->gen = range->gen;
 	pending->slot = range->next;
-	pending->slots = (int32) Min(slot_count(range_rule(range), range->next, range->last, &newest, NULL), PG_INT32_MAX);
+	pending->slots = (int32) Min(slot_count(&rule, range->next, range->last, &newest, NULL), PG_INT32_MAX);
 	pending->slot_to = Max(newest, range->next);
 	pending->trigger_id = range->trigger_id;
 	strlcpy(pending->reason, run_reason_name(range->reason), sizeof(pending->reason));
@@ -511,14 +527,14 @@ describe_failures(Partition *partition, PartitionState *out)
 	if (partition->nfailing == 0)
 		return;
 	out->failing = palloc(sizeof(FailingJob) * partition->nfailing);
-	dlist_foreach(iter, &partition->jobs)
+	dlist_foreach(iter, &partition->failing)
 	{
-		Job		   *job = dlist_container(Job, in_partition, iter.cur);
+		JobExtra   *extra = dlist_container(JobExtra, in_failing, iter.cur);
 
-		if (job->failures == 0 || out->nfailing >= Min(partition->nfailing, CODEC_MAX_ENTRIES))
-			continue;
-		out->failing[out->nfailing].job_id = job->job_id;
-		out->failing[out->nfailing++].failures = job->failures;
+		if (out->nfailing >= Min(partition->nfailing, CODEC_MAX_ENTRIES))
+			break;
+		out->failing[out->nfailing].job_id = extra->job->job_id;
+		out->failing[out->nfailing++].failures = extra->failures;
 	}
 }
 
@@ -556,15 +572,20 @@ partition_describe(Partition *partition, bool clean, PartitionState *out)
 static bool
 checkpoint_local(bool now)
 {
+	static int64 not_before = 0;
+	int64		began;
 	bool		written;
 
-	if (local_state_at == 0 || (!now && local_state_at > scheduler.boot))
+	if (local_state_at == 0 || (!now && Max(local_state_at, not_before) > scheduler.boot))
 	{
 		if (local_state_at != 0)
-			scheduler_wake_at(local_state_at);
+			scheduler_wake_at(Max(local_state_at, not_before));
 		return true;
 	}
+	began = dsched_boot_now();
 	written = state_local_write(now && scheduler.stopping, now && scheduler.stopping);
+	/* the more waits the longer it takes, and the less often it is done: a small part of our time in any case */
+	not_before = scheduler.boot + Min((dsched_boot_now() - began) * LOCAL_STATE_REST, LOCAL_STATE_INTERVAL_US);
 	local_state_at = written ? 0 : scheduler.boot + LOCAL_STATE_INTERVAL_US;
 	if (local_state_at != 0)
 		scheduler_wake_at(local_state_at);

@@ -23,10 +23,18 @@
 #include "compat.h"
 #include "schedule/scheduler.h"
 
-const SlotRule *
+SlotRule
 range_rule(const SlotRange *range)
 {
-	return range->rule != NULL ? range->rule : &range->job->rule;
+	return range->rule != NULL ? *range->rule : job_rule(range->job);
+}
+
+static TimestampTz
+next_slot(const SlotRange *range, TimestampTz after)
+{
+	SlotRule	rule = range_rule(range);
+
+	return slot_next(&rule, after);
 }
 
 /* Adds a range to its job and partition; those of the schedule stand before backfills. */
@@ -42,7 +50,7 @@ range_add(Job *job, const SlotRange *like)
 	range->job = job;
 	range->partition = job->partition;
 	if (range->trigger_id == 0)
-		dlist_foreach(iter, &job->ranges)
+		dlist_foreach(iter, &job->work->ranges)
 		{
 			if (dlist_container(SlotRange, in_job, iter.cur)->trigger_id == 0)
 				continue;
@@ -52,13 +60,15 @@ range_add(Job *job, const SlotRange *like)
 	if (before != NULL)
 		dlist_insert_before(before, &range->in_job);
 	else
-		dlist_push_tail(&job->ranges, &range->in_job);
+		dlist_push_tail(&job_work(job)->ranges, &range->in_job);
 	dlist_push_tail(&partition->ranges, &range->in_partition);
 	range->opened_in = throttle_opened(job);
 	partition->nslots++;
 	partition->nopen++;
 	partition->nshown++;
 	scheduler.nranges++;
+	dlist_foreach(iter, &job->work->open)
+		run_await(dlist_container(OpenRun, in_job, iter.cur));
 	partition_touch(partition);
 	return range;
 }
@@ -83,6 +93,7 @@ range_free(SlotRange *range)
 	Partition  *partition = &scheduler.partitions[range->partition];
 
 	dlist_delete(&range->in_job);
+	job_advance_later(range->job);
 	dlist_delete(&range->in_partition);
 	throttle_closed(range->opened_in, range->partition);
 	partition->nslots--;
@@ -104,7 +115,7 @@ is_empty(const SlotRange *range)
 bool
 range_covers(const SlotRange *range, TimestampTz slot)
 {
-	return slot >= range->next && slot <= range->last && slot_next(range_rule(range), slot - 1) == slot;
+	return slot >= range->next && slot <= range->last && next_slot(range, slot - 1) == slot;
 }
 
 /* Takes one slot out, which its caller closes; what is left of the range may be nothing: then it is gone. */
@@ -116,7 +127,7 @@ range_exclude(SlotRange *range, TimestampTz slot)
 
 	if (!range_covers(range, slot))
 		return false;
-	rest.next = slot_next(range_rule(range), slot);
+	rest.next = next_slot(range, slot);
 	if (slot == range->next)
 	{
 		range->next = rest.next;
@@ -129,10 +140,7 @@ range_exclude(SlotRange *range, TimestampTz slot)
 	if (is_empty(&rest))
 		return true;
 	if (rest.rule != NULL)
-	{
-		rest.rule = MemoryContextAlloc(scheduler.context, sizeof(SlotRule));
-		*rest.rule = *range->rule;
-	}
+		rest.rule = slot_rule_copy(scheduler.context, range->rule);
 	half = range_add(range->job, &rest);
 	dlist_delete(&half->in_job);
 	dlist_insert_after(&range->in_job, &half->in_job);
@@ -146,7 +154,7 @@ is_open(const SlotRange *range, TimestampTz slot)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &range->job->open)
+	dlist_foreach(iter, &range->job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 
@@ -178,7 +186,7 @@ static void
 pass_closed(SlotRange *range, const RunHistory *history)
 {
 	if (history->last_slot != 0 && range->next != 0 && range->next <= history->last_slot)
-		range->next = slot_next(range_rule(range), history->last_slot);
+		range->next = next_slot(range, history->last_slot);
 }
 
 /* ---- closing ------------------------------------------------------------------------------------ */
@@ -209,12 +217,13 @@ close_slots(const SlotRange *range, TimestampTz first, TimestampTz last, int64 n
 static void
 close_without_rows(const SlotRange *range, TimestampTz first, TimestampTz before, RunStatus status, const char *reason)
 {
+	SlotRule	rule = range_rule(range);
 	TimestampTz newest;
 	int64		n;
 
 	if (first == 0)
 		return;
-	n = slot_count(range_rule(range), first, before - 1, &newest, NULL);
+	n = slot_count(&rule, first, before - 1, &newest, NULL);
 	close_slots(range, first, newest, n, status, reason);
 }
 
@@ -231,7 +240,7 @@ close_unsure(SlotRange *range, TimestampTz until, RunStatus status, const char *
 		ClosedSlot	closed;
 		bool		known = is_known(range, slot, &history);
 
-		range->next = slot_next(range_rule(range), slot);
+		range->next = next_slot(range, slot);
 		if (!known && history.attempt == 0)
 		{
 			if (without == 0)
@@ -272,7 +281,9 @@ range_close(SlotRange *range, TimestampTz until, RunStatus status, const char *r
 	close_unsure(range, until, status, reason);
 	if (!is_empty(range))
 	{
-		n = slot_count(range_rule(range), range->next, Min(range->last, until), &newest, NULL);
+		SlotRule	rule = range_rule(range);
+
+		n = slot_count(&rule, range->next, Min(range->last, until), &newest, NULL);
 		close_slots(range, range->next, newest, n, status, reason);
 	}
 	range_free(range);
@@ -288,20 +299,21 @@ range_close(SlotRange *range, TimestampTz until, RunStatus status, const char *r
 static bool
 settle_late(SlotRange *range)
 {
-	const JobPolicy *policy = &range->job->policy;
+	const JobPolicy *policy = range->job->policy;
+	SlotRule	rule = range_rule(range);
 	TimestampTz end = Min(range->last, misfire_cutoff(range->job) - 1);
 	TimestampTz newest,
 				before;
 	int64		n;
 
 	if (policy->overlap != OVERLAP_SKIP || policy->misfire == MISFIRE_ALL || range->trigger_id != 0 ||
-		range->job->rule.one_shot || range->next > end)
+		range->job->one_shot || range->next > end)
 		return false;
-	n = slot_count(range_rule(range), range->next, end, &newest, &before);
+	n = slot_count(&rule, range->next, end, &newest, &before);
 	if (policy->misfire == MISFIRE_SKIP)
 	{
 		close_slots(range, range->next, newest, n, RUN_MISSED, "late");
-		range->next = slot_next(range_rule(range), newest);
+		range->next = next_slot(range, newest);
 		return false;
 	}
 	close_slots(range, range->next, before, n - 1, RUN_MISSED, "late");
@@ -355,13 +367,13 @@ range_take(SlotRange *range, OpenRun **run)
 
 	*run = NULL;
 	/* one at a time: what has been started before stands at the beginning, without a gap */
-	if (range->unsure > 0 && range->job->policy.overlap != OVERLAP_ALLOW && !is_empty(range) && !next_is_known(range))
+	if (range->unsure > 0 && range->job->policy->overlap != OVERLAP_ALLOW && !is_empty(range) && !next_is_known(range))
 		range->unsure = 0;
 	late = range->unsure == 0 && settle_late(range);
 	if (!is_empty(range))
 	{
 		slot = key.scheduled_for = range->next;
-		range->next = slot_next(range_rule(range), slot);
+		range->next = next_slot(range, slot);
 		partition_touch(partition);
 		if (!is_open(range, slot))
 		{

@@ -96,7 +96,7 @@ look_back(Partition **partitions, int n)
 			PendingRun *pending = &state->pending[k];
 			Job		   *job = pending->attempt == 0 && pending->trigger_id == 0 ? timetable_find(pending->job_id) : NULL;
 
-			if (job != NULL && job->policy.max_failures > 0)
+			if (job != NULL && job->policy->max_failures > 0)
 				from = Min(from, pending->slot);
 		}
 	}
@@ -160,10 +160,12 @@ note_closed_range(const PendingRun *pending)
 {
 	Job		   *job = timetable_find(pending->job_id);
 	TimestampTz slot = pending->slot;
+	SlotRule	rule;
 
 	if (job == NULL || !job->usable || job->gen != pending->gen)
 		return;
-	for (int without = 0; slot != 0 && slot <= pending->slot_to && without < 2; slot = slot_next(&job->rule, slot))
+	rule = job_rule(job);
+	for (int without = 0; slot != 0 && slot <= pending->slot_to && without < 2; slot = slot_next(&rule, slot))
 	{
 		RunSeen		row = {{slot, pending->job_id, 0, 1}};
 		RunHistory	history;
@@ -201,6 +203,25 @@ list_running(void)
 	LWLockRelease(dsched_shared->queue_lock);
 }
 
+/* Rows of jobs whose partitions are not being taken over decide nothing, and can be many. */
+static void
+leave_out_others(Partition **partitions, int n)
+{
+	bool		wanted[DSCHED_MAX_PARTITIONS] = {false};
+	int			left = 0;
+
+	for (int i = 0; i < n; i++)
+		wanted[partitions[i]->number] = true;
+	for (int i = 0; i < nfound; i++)
+	{
+		Job		   *job = timetable_find(found[i].key.job_id);
+
+		if (job == NULL || wanted[job->partition])
+			found[left++] = found[i];
+	}
+	nfound = left;
+}
+
 static void
 read_everything(void *arg)
 {
@@ -216,6 +237,7 @@ read_everything(void *arg)
 	rows = hash_create("dsched recovery", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	rows_from = reading->from;
 	found = run_read_since(rows_from, &nfound);
+	leave_out_others(reading->partitions, reading->n);
 	for (int i = 0; i < reading->n; i++)
 		nwaiting += reading->partitions[i]->taken.npending;
 	ranges = palloc(sizeof(RunSeen) * Max(nfound + nwaiting, 1));
@@ -296,7 +318,7 @@ is_open(const Job *job, TimestampTz slot)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, unconstify(dlist_head *, &job->open))
+	dlist_foreach(iter, &job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 
@@ -567,7 +589,7 @@ recount_failures(void)
 		Job		   *job = timetable_find(pending->job_id);
 		SlotRows   *seen = find_rows(&key);
 
-		if (job != NULL && job->policy.max_failures > 0 && job->active && job->gen == pending->gen &&
+		if (job != NULL && job->policy->max_failures > 0 && job->active && job->gen == pending->gen &&
 			pending->attempt > 0 && pending->trigger_id == 0 && pending->slot < rows_from &&
 			seen != NULL && history_is_final(job, &seen->history))
 			note_outcome(job, seen->history.status);
@@ -578,7 +600,7 @@ recount_failures(void)
 		Job		   *job = timetable_find(row->key.job_id);
 		SlotRows   *seen;
 
-		if (job == NULL || job->partition != current->number || job->policy.max_failures == 0 || !job->active ||
+		if (job == NULL || job->partition != current->number || job->policy->max_failures == 0 || !job->active ||
 			row->key.trigger_id != 0 || row->last_slot != 0 || row->gen != job->gen)
 			continue;
 		seen = find_rows(&row->key);
@@ -630,6 +652,7 @@ continue_run(OpenRun *run)
 static void
 open_later_slots(Job *job, void *arg)
 {
+	SlotRule	rule = job_rule(job);
 	TimestampTz after = PG_INT64_MIN;
 	TimestampTz slot;
 	TimestampTz due;
@@ -637,18 +660,18 @@ open_later_slots(Job *job, void *arg)
 
 	if (!job->usable || !job->active)
 		return;
-	if (scheduler.etcd == NULL ? !job->rule.one_shot : job->gen_rev <= current->taken.jobrev)
+	if (scheduler.etcd == NULL ? !job->one_shot : job->gen_rev <= current->taken.jobrev)
 		after = job->job_id <= current->taken.watermark_job ? current->taken.watermark : current->taken.watermark - 1;
 	job->opened = 0;
 	/* alone, a one-shot that is still there has to be looked for */
-	if (done_until(job) > after && !(job->rule.one_shot && scheduler.etcd == NULL))
+	if (done_until(job) > after && !(job->one_shot && scheduler.etcd == NULL))
 		job->opened = after = done_until(job);
-	slot = slot_next_due(&job->rule, after);
+	slot = slot_next_due(&rule, after);
 	if (slot == 0)
 		return;
-	due = slot_due(&job->rule, slot);
+	due = slot_due(&rule, slot);
 	/* a one-shot older than the rows that were read: look for its own */
-	if (job->rule.one_shot && slot < scheduler.now)
+	if (job->one_shot && slot < scheduler.now)
 	{
 		RunKey		key = {slot, job->job_id, 0, 1};
 		RunHistory	history;
@@ -669,7 +692,7 @@ open_later_slots(Job *job, void *arg)
 	}
 	else
 		dispatch_job_until(job, slot, scheduler.now, slot_is_closed);
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 		continue_run(dlist_container(OpenRun, in_job, iter.cur));
 }
 

@@ -183,8 +183,7 @@ add_rest(Job *job, const SlotRange *whole, TimestampTz first, TimestampTz last)
 
 	range.next = first;
 	range.last = last;
-	range.rule = MemoryContextAlloc(scheduler.context, sizeof(SlotRule));
-	*range.rule = *whole->rule;
+	range.rule = slot_rule_copy(scheduler.context, whole->rule);
 	(void) range_add(job, &range);
 }
 
@@ -193,6 +192,7 @@ backfill(Partition *partition, Job *job, const TriggerDef *trigger)
 {
 	SlotRange	range = {0};
 	SlotRange  *waiting;
+	SlotRule	rule;
 	bool		known = false;
 	PendingRun	pending;
 
@@ -205,8 +205,8 @@ backfill(Partition *partition, Job *job, const TriggerDef *trigger)
 	range.unsure = MAX_PARALLEL_RUNS;
 	range.rule_hash = trigger->rule;
 	range.last = trigger->last;
-	range.rule = MemoryContextAlloc(scheduler.context, sizeof(SlotRule));
-	*range.rule = job->rule;
+	rule = job_rule(job);
+	range.rule = slot_rule_copy(scheduler.context, &rule);
 	slot_rule_narrow(range.rule, trigger->first, trigger->last);
 	range.next = slot_next(range.rule, trigger->first - 1);
 
@@ -234,14 +234,16 @@ void
 backfills_redefined(Job *job)
 {
 	dlist_mutable_iter iter;
+	SlotRule	rule;
 
-	if (dlist_is_empty(&job->ranges) || !job->usable)
+	if (dlist_is_empty(&job->work->ranges) || !job->usable)
 		return;
-	dlist_foreach_modify(iter, &job->ranges)
+	rule = job_rule(job);
+	dlist_foreach_modify(iter, &job->work->ranges)
 	{
 		SlotRange  *range = dlist_container(SlotRange, in_job, iter.cur);
 
-		if (range->trigger_id != 0 && range->rule_hash != slot_rule_hash(&job->rule))
+		if (range->trigger_id != 0 && range->rule_hash != slot_rule_hash(&rule))
 			range_close(range, PG_INT64_MAX, RUN_SKIPPED, "redefined");
 	}
 }
@@ -269,7 +271,7 @@ cancel_waiting(Job *job, const TriggerDef *trigger)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &job->ranges)
+	dlist_foreach_modify(iter, &job->work->ranges)
 	{
 		SlotRange  *range = dlist_container(SlotRange, in_job, iter.cur);
 		ClosedSlot	closed;
@@ -302,7 +304,7 @@ cancel(Partition *partition, Job *job, const TriggerDef *trigger)
 	dlist_mutable_iter iter;
 	bool		waits = false;
 
-	dlist_foreach_modify(iter, &job->open)
+	dlist_foreach_modify(iter, &job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 

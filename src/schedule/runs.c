@@ -16,11 +16,21 @@
 #include "schedule/scheduler.h"
 #include "settings.h"
 
+static OpenRun **runs_by_entry = NULL;	/* who has each entry of the shared queue; NULL: none of ours */
+
+static TimestampTz
+job_due(const Job *job, TimestampTz slot)
+{
+	SlotRule	rule = job_rule(job);
+
+	return slot_due(&rule, slot);
+}
+
 OpenRun *
 open_run(Job *job, const RunKey *key, RunReason reason)
 {
 	Partition  *partition = &scheduler.partitions[job->partition];
-	OpenRun    *run = MemoryContextAllocZero(scheduler.context, sizeof(OpenRun));
+	OpenRun    *run = MemoryContextAllocZero(scheduler.runs, MAXALIGN(sizeof(OpenRun)));
 
 	minheap_node_init(&run->wait);
 	run->job = job;
@@ -30,10 +40,10 @@ open_run(Job *job, const RunKey *key, RunReason reason)
 	run->reason = reason;
 	run->of_backfill = run->backlog = reason == RUN_BACKFILL;
 	run->due = run->of_backfill ? scheduler.now :
-		key->trigger_id != 0 ? key->scheduled_for : slot_due(&job->rule, key->scheduled_for);
+		key->trigger_id != 0 ? key->scheduled_for : job_due(job, key->scheduled_for);
 	run->entry = -1;
-	dlist_push_tail(&job->open, &run->in_job);
-	job->nopen++;
+	dlist_push_tail(&job_work(job)->open, &run->in_job);
+	job->work->nopen++;
 	dlist_push_tail(&partition->open, &run->in_partition);
 	partition->nopen++;
 	if (key->trigger_id == 0)
@@ -59,7 +69,8 @@ forget_run(OpenRun *run)
 	if (job != NULL)
 	{
 		dlist_delete(&run->in_job);
-		job->nopen--;
+		job->work->nopen--;
+		job_advance_later(job);
 	}
 	dlist_delete(&run->in_partition);
 	scheduler.partitions[run->partition].nopen--;
@@ -76,6 +87,10 @@ forget_run(OpenRun *run)
 void
 run_is_queued(OpenRun *run, int entry)
 {
+	if (runs_by_entry == NULL)
+		runs_by_entry = MemoryContextAllocExtended(scheduler.context, sizeof(OpenRun *) * dsched_shared->queue_size,
+												   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	runs_by_entry[entry] = run;
 	run->queued = true;
 	run->entry = entry;
 	scheduler.waiting--;
@@ -87,12 +102,33 @@ run_is_queued(OpenRun *run, int entry)
 void
 run_is_not_queued(OpenRun *run)
 {
+	if (runs_by_entry[run->entry] == run)
+		runs_by_entry[run->entry] = NULL;
 	run->queued = false;
 	run->entry = -1;
 	scheduler.waiting++;
 	if (run->careful)
 		scheduler.careful_running--;
 	throttle_count(run, false);
+}
+
+/*
+ * Until its entry is taken back nobody else gets it, so the index alone would do.  But an entry may be that of a scheduler before
+ * us, or of a run that we have dropped with its partition.
+ */
+OpenRun *
+run_of_entry(int entry, const RunKey *key)
+{
+	OpenRun    *run = runs_by_entry != NULL ? runs_by_entry[entry] : NULL;
+
+	return run != NULL && run_key_same(&run->key, key) ? run : NULL;
+}
+
+void
+run_await(OpenRun *run)
+{
+	if (run->queued)
+		dsched_queue_await(scheduler.db, run->entry);
 }
 
 bool
@@ -147,10 +183,11 @@ close_run(OpenRun *run)
 	int64		trigger_id = run->key.trigger_id;
 	bool		of_backfill = run->of_backfill;
 
-	if (trigger_id == 0 && job != NULL && job->rule.one_shot && run->gen == job->gen)
+	if (trigger_id == 0 && job != NULL && job->one_shot && run->gen == job->gen)
 		sync_retire(run->key.job_id);
 	if (run->cancel_id != 0)
 		request_done(partition, run->cancel_id);
+	purge_slot_closed(partition, run->key.scheduled_for);
 	partition_touch(partition);
 	forget_run(run);
 	if (of_backfill)
@@ -234,6 +271,7 @@ run_take_up(OpenRun *run)
 	run->careful = false;
 	run_wait_nowhere(run);
 	run_is_queued(run, entry);
+	run_await(run);
 	return true;
 }
 
@@ -307,8 +345,8 @@ run_close_void(OpenRun *run)
 	ClosedSlot	closed;
 
 	if (run->job != NULL && run->key.trigger_id == 0 &&
-		(run->key.scheduled_for > run->job->rule.slots_from ||
-		 (run->job->rule.one_shot && run->key.scheduled_for == run->job->rule.run_at)))
+		(run->key.scheduled_for > run->job->slots_from ||
+		 (run->job->one_shot && run->key.scheduled_for == run->job->base)))
 	{
 		/* the generation after it has this slot */
 		run->gen = 0;

@@ -39,10 +39,9 @@
 #include "settings.h"
 
 #define OWN_LOCK_TIMEOUT "500ms"
+/* How long room that came free may stay unused, as long as every executor has work: it is filled again for many runs at once. */
+#define REFILL_US INT64CONST(20000)
 #define STOP_TIMEOUT_US INT64CONST(4000000)
-#define PURGE_FIRST_US INT64CONST(60000000)
-#define PURGE_INTERVAL_US INT64CONST(3600000000)
-#define PURGE_BATCH 2000
 #define RESTART_DELAY_US INT64CONST(200000)
 #define RESTART_MAX_US INT64CONST(30000000)
 /* A scheduler that lived this long did not die of what it found at its start. */
@@ -70,11 +69,12 @@ static void publish_identity(void);
 static void check_identity(void);
 static const char *identity_problem(const Identity *identity, const char **hint);
 static void take_in_changes(void);
+static void collect_finished(void);
+static void ask_for_wakeups(void);
 static void turn(void);
 static void set_alarms(void);
 static void publish_state(void);
 static bool all_quiet(void);
-static void purge(void);
 static void withdraw_leftovers(void);
 static bool stop_in_order(void);
 
@@ -99,6 +99,7 @@ dsched_scheduler_main(Datum arg)
 	scheduler.turn = AllocSetContextCreate(TopMemoryContext, "dsched turn", ALLOCSET_DEFAULT_SIZES);
 	scheduler.roles_changed = 1;
 	CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
+	common_init();
 	timetable_init();
 	partitions_init();
 	waiting_init();
@@ -430,6 +431,7 @@ static void
 withdraw_leftovers(void)
 {
 	RunEntry	entry;
+	int			index;
 
 	for (int i = 0; i < dsched_shared->queue_size; i++)
 	{
@@ -440,18 +442,55 @@ withdraw_leftovers(void)
 		LWLockRelease(dsched_shared->queue_lock);
 		(void) dsched_queue_withdraw_entry(scheduler.db, i, &key);
 	}
-	while (dsched_queue_take_finished(scheduler.db, &entry, 1) > 0)
+	while (dsched_queue_take_finished(scheduler.db, &entry, &index, 1) > 0)
 		 /* its row tells */ ;
 }
 
-static bool
-must_collect(void)
+/*
+ * Completions are collected together: for the next checkpoint, unless something waits for one of them.  A slot that comes due
+ * looks for what has ended by itself (opening.c).
+ */
+static void
+collect_finished(void)
 {
-	HeapNode   *next = minheap_peek(timetable_heap());
+	DatabaseSlot *slot = scheduler.slot;
 
-	return scheduler.waiting > 0 || scheduler.nranges > 0 || scheduler.stopping || dsched_test_clock || scheduler.slot->wake_on_finish ||
-		(next != NULL && next->time <= scheduler.now) ||
-		(scheduler.checkpoint_at != 0 && scheduler.checkpoint_at <= scheduler.boot);
+	if (slot->collect || slot->wake_on_finish || scheduler.stopping || dsched_test_clock ||
+		(scheduler.checkpoint_at != 0 && scheduler.checkpoint_at <= scheduler.boot) ||
+		(scheduler.refill_at != 0 && scheduler.refill_at <= scheduler.boot))
+		(void) dispatch_finished();
+}
+
+/*
+ * Says for the ends of which runs executors are to wake us.  What has ended before that could be read has woken nobody, so it
+ * is looked at after that.
+ */
+static void
+ask_for_wakeups(void)
+{
+	DatabaseSlot *slot = scheduler.slot;
+
+	slot->wake_on_finish = scheduler.stopping || scheduler.draining;
+	slot->wants_room = dispatch_wants_room();
+	slot->wake_on_first = slot->wants_room || scheduler.checkpoint_at == 0;
+	if (scheduler.checkpoint_at != 0)
+		scheduler_wake_at(scheduler.checkpoint_at);
+	pg_memory_barrier();
+	if (slot->finished_head < 0)
+		return;
+	if (slot->collect || slot->wake_on_finish)
+		scheduler_wake_at(scheduler.boot);
+	if (slot->wants_room)
+	{
+		if (scheduler.refill_at == 0)
+			scheduler.refill_at = scheduler.boot + REFILL_US;
+		scheduler_wake_at(scheduler.refill_at);
+	}
+	if (scheduler.checkpoint_at == 0)
+	{
+		scheduler.checkpoint_at = scheduler.boot + dsched_checkpoint_interval * INT64CONST(1000);
+		scheduler_wake_at(scheduler.checkpoint_at);
+	}
 }
 
 static void
@@ -476,21 +515,16 @@ turn(void)
 			scheduler.stopping = true;
 	}
 
-	/* completions are collected together, at the next checkpoint, unless somebody waits for one */
-	if (must_collect())
-		dispatch_finished();
-	else if (scheduler.slot->finished_head >= 0 && scheduler.checkpoint_at == 0)
-		scheduler.checkpoint_at = scheduler.boot + dsched_checkpoint_interval * INT64CONST(1000);
-
+	collect_finished();
 	if (!scheduler.stopping)
 		take_in_changes();
 	/* when stopping, too: the last account says that all slots up to now were opened */
 	if (!extension_absent && !scheduler.held)
 		dispatch_due_slots();
+	scheduler.draining = false;
 	partitions_turn();
-	/* what waits may wait only for a run that has ended */
-	if (scheduler.waiting > 0 || scheduler.nranges > 0)
-		dispatch_finished();
+	/* what has come to wait may wait for a run that has ended */
+	collect_finished();
 	if (!scheduler.stopping)
 		dispatch_waiting();
 	if (!extension_absent)
@@ -503,7 +537,8 @@ turn(void)
 		if (again != 0)
 			scheduler_wake_at(again);
 	}
-	purge();
+	purge_turn();
+	ask_for_wakeups();
 	publish_state();
 	if (all_quiet())
 	{
@@ -524,7 +559,8 @@ all_quiet(void)
 		return false;
 	if (scheduler.held)
 		return true;
-	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet())
+	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet() ||
+		!purge_idle())
 		return false;
 	/* partitions that the coordinator has yet to give us */
 	if (scheduler.etcd == NULL)
@@ -557,37 +593,6 @@ set_alarms(void)
 	loop_set_wall_alarm(scheduler.loop, next != NULL && !scheduler.stopping &&
 						pg_atomic_read_u32(&dsched_shared->clock_suspect) == 0 ? next->time : 0);
 	loop_set_boot_alarm(scheduler.loop, scheduler.alarm);
-}
-
-/* ---- purging --------------------------------------------------------------------------------------- */
-
-static void
-purge_batch(void *arg)
-{
-	*(int *) arg = run_purge(scheduler.now - dsched_run_retention * USECS_PER_SEC, PURGE_BATCH);
-}
-
-static void
-purge(void)
-{
-	int			purged = 0;
-
-	if (!scheduler.ran || dsched_run_retention < 0 || scheduler.held || scheduler.stopping || !scheduler.ready)
-		return;
-	if (scheduler.purge_at == 0)
-		scheduler.purge_at = scheduler.boot + PURGE_FIRST_US;
-	if (scheduler.purge_at <= scheduler.boot)
-	{
-		if (scheduler_transaction(purge_batch, &purged, "purging old runs") && purged >= PURGE_BATCH)
-			scheduler.purge_at = scheduler.boot + 100000;
-		else
-		{
-			scheduler.ran = false;
-			scheduler.purge_at = scheduler.boot + PURGE_INTERVAL_US;
-			return;
-		}
-	}
-	scheduler_wake_at(scheduler.purge_at);
 }
 
 /* ---- stopping -------------------------------------------------------------------------------------- */

@@ -37,8 +37,8 @@
 #include "shared.h"
 
 /*
- * Open runs and ranges of a partition beyond which no more slots are opened until some are closed: of one throttle queue (that of jobs
- * without one among them), of all together; and jobs that may be ahead of the watermark meanwhile.  An account holds
+ * Open runs and ranges of a partition beyond which no more slots are opened until some are closed: of one throttle queue (the jobs
+ * of a role without one have their own), of all together; and jobs that may be ahead of the watermark meanwhile.  An account holds
  * CODEC_MAX_ENTRIES of either kind.
  */
 #define MAX_OPEN_RUNS 500
@@ -52,45 +52,112 @@
 
 typedef struct ThrottleQueue ThrottleQueue; /* waiting.c */
 
-typedef struct Job
+/* Of all jobs of a role. */
+typedef struct JobRole
 {
-	int64		job_id;			/* hash key */
-	HeapNode	next;			/* when its next slot is due, in the heap; not in it: none, paused, broken, not ours */
-	TimestampTz next_slot;		/* that slot, while it is in the heap */
-	ThrottleQueue *blocked;		/* it is in that queue's heap of blocked jobs instead; else NULL */
-	TimestampTz opened;			/* when the last slot that was opened, or closed at once, was due; 0: none yet */
-	uint32		ahead;			/* Partition.ahead_round if it is counted in its nahead */
-	char		username[NAMEDATALEN];
-	char		job_name[DSCHED_MAX_JOB_NAME + 1];
-	int			partition;
-	int64		gen;
-	int64		gen_rev;		/* revision that began gen; 0 standalone */
-	int64		mod_revision;	/* of the version that this is; 0 standalone */
-	bool		active;
-	bool		usable;			/* its rule could be made */
-	bool		applied;		/* dsched.job holds this version; else it is not started */
-	bool		seen;			/* mark of a full compare */
-	dlist_node	in_partition;	/* of Partition.jobs */
-	SlotRule	rule;
-	JobPolicy	policy;
-	char		queue[POLICY_MAX_QUEUE + 1];	/* "": none */
-	TimestampTz held_since;		/* not usable since: where to go on from, same generation; 0 */
-	Oid			roleoid;		/* of username, as of role_checked */
-	uint64		role_checked;	/* scheduler.roles_changed at that time; 0 never */
-	bool		role_problem;	/* its row says that the role is missing */
-	bool		start_problem;	/* its row says that no executor can start for the role */
+	char		name[NAMEDATALEN];	/* hash key */
+	Oid			oid;			/* as of 'checked'; InvalidOid: there is none */
+	uint64		checked;		/* scheduler.roles_changed at that time; 0 never */
+	int			users;
+} JobRole;
+
+/* Which times a schedule names, in its zone; of all jobs that name these. */
+typedef struct PatternKey
+{
+	CronSchedule cron;
+	pg_tz	   *tz;
+} PatternKey;
+
+typedef struct JobPattern
+{
+	PatternKey	key;			/* hash key */
+	int			users;
+} JobPattern;
+
+/* Bounds of a schedule, as in SlotRule. */
+typedef struct JobBounds
+{
+	TimestampTz starts_at;
+	TimestampTz expires_at;
+	TimestampTz last_slot;
+} JobBounds;
+
+typedef struct Job Job;
+
+/* What is open of a job: there only while something is. */
+typedef struct JobWork
+{
+	Job		   *job;
 	dlist_head	open;			/* its OpenRuns, in the order in which they are to run */
 	int			nopen;
 	dlist_head	ranges;			/* its SlotRanges: of the schedule, in order, then backfills */
 	bool		advancing;		/* in scheduler.advancing */
 	dlist_node	to_advance;
+} JobWork;
+
+/* What few jobs have; all zero: nothing. */
+typedef struct JobExtra
+{
+	TimestampTz held_since;		/* not usable since: where to go on from, same generation; 0 */
 	int32		failures;		/* runs in a row that failed; counted if the policy asks for it */
-	bool		pausing;		/* paused by us, which its row does not say yet */
+	Job		   *job;
+	dlist_node	in_failing;		/* of Partition.failing, while there are failures */
 	int64		period;			/* order.c: shortest distance of its slots; -1: it has none; 0: not yet known */
 	int64		period_gen;		/* of this generation */
 	int64		fair_tag;		/* order.c: its last rank by round robin */
 	uint64		fair_period;	/* in this busy period */
-} Job;
+} JobExtra;
+
+/*
+ * There may be a million of them, and almost all of these wait for a time that is far away.  So a job has what it needs for that and no
+ * more: values that many jobs share are pointed to (common.c), and what belongs to open runs or is rarely there has its own memory.
+ */
+struct Job
+{
+	union
+	{
+		int64		job_id;		/* hash key */
+		HeapNode	next;		/* begins with the id; when its next slot is due, in the heap: not in it if there is none, or it is
+								 * paused, broken, not ours; or in its queue's heap of blocked jobs */
+	};
+	TimestampTz next_slot;		/* that slot, while it is in one of the heaps */
+	TimestampTz opened;			/* when the last slot that was opened, or closed at once, was due; 0: none yet */
+	const char *username;		/* common_role() */
+	const char *job_name;
+	const JobPolicy *policy;	/* common_policy() */
+	ThrottleQueue *queue;		/* by its name, or that of the role */
+	const JobPattern *pattern;	/* common_pattern(); NULL: a one-shot, or not usable */
+	const JobBounds *bounds;	/* NULL: none */
+	TimestampTz base;			/* the only slot of a one-shot; else what an interval counts from */
+	TimestampTz slots_from;
+	int64		gen;
+	int64		gen_rev;		/* revision that began gen; 0 standalone */
+	int64		mod_revision;	/* of the version that this is; 0 standalone */
+	dlist_node	in_partition;	/* of Partition.jobs */
+	JobWork    *work;			/* never NULL; to be changed only after job_work() */
+	JobExtra   *extra;			/* NULL: all zero */
+	uint32		ahead;			/* Partition.ahead_round if it is counted in its nahead */
+	int16		partition;
+	bool		one_shot:1;
+	bool		active:1;
+	bool		usable:1;		/* its rule could be made */
+	bool		applied:1;		/* dsched.job holds this version; else it is not started */
+	bool		seen:1;			/* mark of a full compare */
+	bool		blocked:1;		/* it is in the heap of blocked jobs of its queue */
+	bool		role_problem:1; /* its row says that the role is missing */
+	bool		start_problem:1;	/* its row says that no executor can start for the role */
+	bool		pausing:1;		/* paused by us, which its row does not say yet */
+};
+
+/* common.c */
+extern void common_init(void);
+extern const char *common_role(const char *username);
+extern void common_role_free(const char *username);
+extern JobRole *job_role(const Job *job);
+extern const JobPolicy *common_policy(const JobPolicy *policy);
+extern void common_policy_free(const JobPolicy *policy);
+extern const JobPattern *common_pattern(const SlotRule *rule);
+extern void common_pattern_free(const JobPattern *pattern);
 
 /* timetable.c */
 extern void timetable_init(void);
@@ -115,6 +182,16 @@ extern void timetable_remove_as_of(int64 job_id, TimestampTz until);
 extern void timetable_plan(Job *job, TimestampTz after);
 extern void timetable_plan_slot(Job *job, TimestampTz slot);
 extern void timetable_unplan(Job *job);
+
+/* Its rule; good as long as its definition is. */
+extern SlotRule job_rule(const Job *job);
+
+/* Its work, to add something to it.  It goes again in job_advance(), when nothing is left of it. */
+extern JobWork *job_work(Job *job);
+extern void job_work_done(Job *job);
+
+/* What few jobs have, to change it. */
+extern JobExtra *job_extra(Job *job);
 
 /* Calls back for every job (of one partition, or of all: -1). The callback may remove that job. */
 extern void timetable_each(int partition, void (*callback) (Job *job, void *arg), void *arg);
@@ -147,6 +224,7 @@ typedef struct OpenRun
 	bool		queued;			/* in the shared queue, or with an executor */
 	int			entry;			/* index there, while queued */
 	ThrottleQueue *counted;		/* whose limit it counts towards, while queued; or NULL */
+	dlist_node	in_queue;		/* then: of its runs */
 	ThrottleQueue *opened_in;	/* among whose open runs of the partition it is; NULL: a request, which is among none */
 	bool		backlog;		/* opened late, or asked for: a slot that comes due meanwhile waits for it */
 	bool		careful;		/* after a crash: with a start row, one at a time */
@@ -205,6 +283,11 @@ typedef struct Partition
 	TimestampTz watermark;		/* every slot up to (watermark, watermark_job) is closed or in open */
 	int64		watermark_job;
 	TimestampTz local_watermark;	/* as last written to the table */
+	/* for the purge: what the account says that was last written, to etcd or, alone, to the table */
+	TimestampTz written_watermark;	/* its watermark */
+	TimestampTz taken_watermark;	/* of the one that is being written */
+	TimestampTz closed_from;	/* of the slots closed since an account was last taken: the earliest scheduled time */
+	TimestampTz closed_before;	/* of those closed before that, but after the written one was taken; PG_INT64_MAX: none */
 	bool		local_dirty;	/* the table's copy is older than the account */
 	int			nshown;			/* what waits, for people who look for it in the table's copy of the account */
 	bool		shown;			/* there are some in that copy */
@@ -218,7 +301,8 @@ typedef struct Partition
 	bool		behind;			/* the watermark is: slots before now are not opened, or were not when it was last moved */
 	int			nahead;			/* jobs of which slots after the watermark are accounted for, while it is behind */
 	uint32		ahead_round;	/* counts the counts of them; from 1 */
-	int			nfailing;		/* jobs with failures in a row */
+	dlist_head	failing;		/* JobExtras of jobs with failures in a row */
+	int			nfailing;
 	bool		dirty;			/* state differs from what was written */
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
@@ -241,6 +325,8 @@ typedef struct Scheduler
 	EtcdClient *etcd;			/* NULL standalone */
 	MemoryContext context;		/* lives as long as the process */
 	MemoryContext turn;			/* reset each turn */
+	MemoryContext runs;			/* OpenRuns, */
+	MemoryContext works;		/* and JobWorks: what a burst has taken goes back to the system after it */
 	Identity	identity;
 	bool		held;			/* identity does not fit: nothing runs */
 	bool		ready;			/* definitions are loaded; partitions may be taken over */
@@ -250,14 +336,16 @@ typedef struct Scheduler
 	int64		boot;			/* boot time of this turn */
 	int64		alarm;			/* boot time at which somebody wants another turn; 0 */
 	int64		checkpoint_at;	/* boot time of the next state write; 0: nothing to write */
-	int64		purge_at;
 	int			careful_running;
 	int64		careful_until;	/* the last careful run is alone until then */
 	int			waiting;		/* open runs that are not in the queue */
+	int64		refill_at;		/* boot time at which to collect what has ended, as something waits for room; 0 */
+	int			nblocked;		/* jobs of all partitions that wait for room in the account */
+	bool		draining;		/* a partition waits for the end of its runs */
 	int			nranges;
-	dlist_head	advancing;		/* Jobs whose ranges may have room to go on */
+	dlist_head	advancing;		/* JobWorks whose ranges may have room to go on */
 	uint64		roles_changed;	/* counts changes of pg_authid; from 1 */
-	bool		ran;			/* something was recorded since the last purge */
+	int64		recorded;		/* rows that were written, by executors and by us; for the purge */
 	Partition	partitions[DSCHED_MAX_PARTITIONS];
 } Scheduler;
 
@@ -316,6 +404,8 @@ extern void run_is_queued(OpenRun *run, int entry);
 extern void run_is_not_queued(OpenRun *run);
 extern bool run_withdraw(OpenRun *run);	/* out of the queue; false: an executor has it, or it was not there */
 extern bool run_is_running(const OpenRun *run);
+extern OpenRun *run_of_entry(int entry, const RunKey *key);	/* NULL: none of ours is, or was, there */
+extern void run_await(OpenRun *run);	/* something waits for its end, of which we are to hear at once */
 extern int	run_find_executor(const RunKey *key, int partition, int32 *attempt);
 extern bool run_take_up(OpenRun *run);	/* an executor is making it; false: none is */
 extern bool run_is_void(const OpenRun *run);
@@ -324,6 +414,15 @@ extern void drop_runs(Partition *partition);	/* forgets runs and ranges: not our
 extern int	open_runs_of_all(void);
 extern void request_done(Partition *partition, int64 trigger_id);	/* its key, or its row, can go */
 extern void backfill_may_be_done(Partition *partition, int64 trigger_id);
+
+/* purge.c: deletes old rows, between turns */
+extern void purge_turn(void);
+extern bool purge_idle(void);
+/* What was closed, and which account knows it. */
+extern void purge_slot_closed(Partition *partition, TimestampTz slot);
+extern void purge_account_taken(Partition *partition);
+extern void purge_account_written(Partition *partition);
+extern void purge_account_unknown(Partition *partition);
 
 /* opening.c */
 extern void dispatch_due_slots(void);
@@ -354,7 +453,7 @@ extern void range_free(SlotRange *range);
 extern bool range_covers(const SlotRange *range, TimestampTz slot);
 extern bool range_exclude(SlotRange *range, TimestampTz slot);	/* false: it is not in it */
 extern void range_close(SlotRange *range, TimestampTz until, RunStatus status, const char *reason);
-extern const SlotRule *range_rule(const SlotRange *range);
+extern SlotRule range_rule(const SlotRange *range);
 extern bool range_take(SlotRange *range, OpenRun **run);	/* false: it is at its end */
 
 /* waiting.c */
@@ -366,7 +465,11 @@ extern void job_consider(Job *job);
 extern void partition_consider(Partition *partition);
 extern void dispatch_waiting(void);
 extern bool dispatch_is_quiet(void);
+extern bool dispatch_wants_room(void);	/* does something wait for the ends of runs, whichever? */
 extern void throttle_count(OpenRun *run, bool queued);
+
+/* The queue of this name, known to dsched.queue or not; "" or NULL: that of the role's jobs without one. */
+extern ThrottleQueue *throttle_find(const char *name, const char *username);
 
 /* Counts an open run or range of the job's partition, for throttle_may_open(); and takes it back. */
 extern ThrottleQueue *throttle_opened(const Job *job);
@@ -384,7 +487,7 @@ extern void throttle_resume(Partition *partition);
 extern HeapNode *throttle_first_blocked(const Partition *partition);
 
 /* finishing.c */
-extern void dispatch_finished(void);
+extern bool dispatch_finished(void);	/* false: there was nothing */
 extern void lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid);
 extern void fail_unstartable(OpenRun *run, const char *sqlstate, const char *message);
 extern void close_cancelled(OpenRun *run);

@@ -119,6 +119,7 @@ bool
 slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 {
 	const char *zone = row->time_zone;
+	CronSchedule *cron;
 	CronError	error;
 
 	memset(rule, 0, sizeof(*rule));
@@ -136,13 +137,14 @@ slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 	if (rule->one_shot)
 		return true;
 
-	if (!cron_parse(row->schedule, &rule->cron, &error))
+	rule->cron = cron = palloc0(sizeof(CronSchedule));
+	if (!cron_parse(row->schedule, cron, &error))
 	{
 		*problem = psprintf("schedule \"%s\" cannot be read: %s", row->schedule, error.message);
 		return false;
 	}
-	if (rule->cron.zone[0] != '\0')
-		zone = rule->cron.zone;
+	if (rule->cron->zone[0] != '\0')
+		zone = rule->cron->zone;
 	rule->tz = pg_tzset(zone);
 	if (rule->tz == NULL || !pg_tz_acceptable(rule->tz))
 	{
@@ -150,6 +152,24 @@ slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 		return false;
 	}
 	return true;
+}
+
+SlotRule *
+slot_rule_copy(MemoryContext context, const SlotRule *rule)
+{
+	struct
+	{
+		SlotRule	rule;
+		CronSchedule cron;
+	}		   *copy = MemoryContextAlloc(context, sizeof(*copy));
+
+	copy->rule = *rule;
+	if (rule->cron != NULL)
+	{
+		copy->cron = *rule->cron;
+		copy->rule.cron = &copy->cron;
+	}
+	return &copy->rule;
 }
 
 void
@@ -163,8 +183,8 @@ slot_rule_narrow(SlotRule *rule, TimestampTz first, TimestampTz last)
 	rule->starts_at = rule->expires_at = 0;
 	rule->jitter = 0;
 	/* the anchor itself is no slot */
-	if (!rule->one_shot && rule->cron.kind == CRON_INTERVAL && anchor >= from)
-		rule->anchor = from_unix(anchor - ((anchor - from) / rule->cron.interval_s + 1) * rule->cron.interval_s);
+	if (!rule->one_shot && rule->cron->kind == CRON_INTERVAL && anchor >= from)
+		rule->anchor = from_unix(anchor - ((anchor - from) / rule->cron->interval_s + 1) * rule->cron->interval_s);
 }
 
 bool
@@ -172,7 +192,7 @@ slot_rule_for_range(const JobRow *row, TimestampTz first, TimestampTz last, Slot
 {
 	if (!slot_rule_make(row, out, problem))
 		return false;
-	if (out->one_shot || out->cron.kind == CRON_REBOOT)
+	if (out->one_shot || out->cron->kind == CRON_REBOOT)
 	{
 		*problem = pstrdup(out->one_shot ? "it runs once" : "@reboot names no times");
 		return false;
@@ -219,14 +239,14 @@ put_fields(StringInfo out, const CronSchedule *cron)
 uint64
 slot_rule_hash(const SlotRule *rule)
 {
-	const CronSchedule *cron = &rule->cron;
+	const CronSchedule *cron = rule->cron;
 	StringInfoData bytes;
 	int64		phase;
 	uint64		hash;
 
 	initStringInfo(&bytes);
 	put_number(&bytes, rule->one_shot);
-	put_number(&bytes, cron->kind);
+	put_number(&bytes, rule->one_shot ? CRON_FIELDS : cron->kind);
 	if (rule->one_shot)
 		put_number(&bytes, (uint64) rule->run_at);
 	else if (cron->kind == CRON_INTERVAL)
@@ -257,9 +277,9 @@ slot_next(const SlotRule *rule, TimestampTz after)
 		return rule->run_at > after ? rule->run_at : 0;
 
 	after = lower_bound(rule, after);
-	if (rule->cron.kind == CRON_REBOOT)
+	if (rule->cron->kind == CRON_REBOOT)
 		slot = PgStartTime > after ? PgStartTime : 0;
-	else if (calendar_next(&rule->cron, &zone, to_unix(rule->anchor), to_unix(after), &seconds))
+	else if (calendar_next(rule->cron, &zone, to_unix(rule->anchor), to_unix(after), &seconds))
 		slot = from_unix(seconds);
 	else
 		slot = 0;
@@ -276,8 +296,8 @@ slot_nth(const SlotRule *rule, int32 n)
 
 	if (rule->one_shot)
 		return n == 1 ? rule->run_at : 0;
-	if (rule->cron.kind == CRON_REBOOT ||
-		!calendar_nth(&rule->cron, &zone, to_unix(rule->anchor), to_unix(from), n, &seconds))
+	if (rule->cron->kind == CRON_REBOOT ||
+		!calendar_nth(rule->cron, &zone, to_unix(rule->anchor), to_unix(from), n, &seconds))
 		return 0;
 	slot = from_unix(seconds);
 	return before_end(rule, slot) ? slot : 0;
@@ -291,7 +311,7 @@ slot_due(const SlotRule *rule, TimestampTz slot)
 	int64		bound = rule->jitter;
 	TimestampTz next;
 
-	if (bound == 0 || rule->one_shot || rule->cron.kind == CRON_REBOOT)
+	if (bound == 0 || rule->one_shot || rule->cron->kind == CRON_REBOOT)
 		return slot;
 	next = slot_next(rule, slot);
 	if (next != 0)
@@ -324,7 +344,7 @@ slot_count(const SlotRule *rule, TimestampTz first, TimestampTz last, TimestampT
 	*newest = 0;
 	if (before != NULL)
 		*before = 0;
-	if (rule->one_shot || rule->cron.kind == CRON_REBOOT)
+	if (rule->one_shot || rule->cron->kind == CRON_REBOOT)
 	{
 		TimestampTz slot = slot_next(rule, first - 1);
 
@@ -340,11 +360,11 @@ slot_count(const SlotRule *rule, TimestampTz first, TimestampTz last, TimestampT
 		last = Min(last, rule->last_slot);
 	if (last <= after)
 		return 0;
-	n = calendar_count(&rule->cron, &zone, to_unix(rule->anchor), to_unix(after), to_unix(last), PG_INT64_MAX);
-	if (n > 0 && calendar_nth(&rule->cron, &zone, to_unix(rule->anchor), to_unix(after), n, &seconds))
+	n = calendar_count(rule->cron, &zone, to_unix(rule->anchor), to_unix(after), to_unix(last), PG_INT64_MAX);
+	if (n > 0 && calendar_nth(rule->cron, &zone, to_unix(rule->anchor), to_unix(after), n, &seconds))
 		*newest = from_unix(seconds);
 	if (n > 1 && before != NULL &&
-		calendar_nth(&rule->cron, &zone, to_unix(rule->anchor), to_unix(after), n - 1, &seconds))
+		calendar_nth(rule->cron, &zone, to_unix(rule->anchor), to_unix(after), n - 1, &seconds))
 		*before = from_unix(seconds);
 	return n;
 }

@@ -14,7 +14,7 @@ typedef struct SlotRule
 {
 	bool		one_shot;
 	TimestampTz run_at;			/* one_shot */
-	CronSchedule cron;			/* else */
+	const CronSchedule *cron;	/* else; not part of the rule's memory */
 	pg_tz	   *tz;
 	TimestampTz anchor;			/* what an interval counts from */
 	TimestampTz slots_from;		/* slots at or before it do not exist (but a one-shot's, which is due on arrival) */
@@ -26,10 +26,13 @@ typedef struct SlotRule
 } SlotRule;
 
 /*
- * Parses what a row says.  False: *problem is a palloc'd sentence (a definition of a newer version, or a zone that this
- * server does not have).  A zone prefix in the schedule (TZ=...) wins over the row's time_zone.
+ * Parses what a row says; rule->cron is palloc'd.  False: *problem is a palloc'd sentence (a definition of a newer version, or a
+ * zone that this server does not have).  A zone prefix in the schedule (TZ=...) wins over the row's time_zone.
  */
 extern bool slot_rule_make(const JobRow *row, SlotRule *rule, char **problem);
+
+/* A copy that needs nothing of the original; one piece of memory. */
+extern SlotRule *slot_rule_copy(MemoryContext context, const SlotRule *rule);
 
 /*
  * The rule of the same pattern for a range of time, both ends inclusive: its slots are all that the pattern has there,

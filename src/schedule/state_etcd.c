@@ -26,8 +26,9 @@
 #include "schedule/scheduler.h"
 #include "settings.h"
 
-#define TAKE_OVER_BATCH 16
-#define WRITE_BATCH 24
+/* Half of the partitions is what one of two instances leaves to the other: one read and one write, so that rows are read once. */
+#define TAKE_OVER_BATCH 32
+#define WRITE_BATCH 32
 #define WRITE_BYTES (1024 * 1024)
 #define TRIGGERS_PER_WRITE 16
 #define REQUEST_TIMEOUT_MS 2000
@@ -286,6 +287,7 @@ write_one(Partition *partition, bool final, Batch *batch)
 	partition->seq++;
 	partition->jobrev = sync_revision();
 	partition_describe(partition, final, &state);
+	purge_account_taken(partition);
 	text = codec_state_encode(&state, &length);
 	pfree(state.pending);
 	if (text == NULL)
@@ -351,6 +353,7 @@ write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *ne
 
 	partition->state_mod = revision;
 	partition->retry_at = 0;
+	purge_account_written(partition);
 	for (int k = 0; k < batch->triggers[i]; k++)
 	{
 		pfree(linitial(partition->done_triggers));

@@ -98,6 +98,8 @@ write_states(void *arg)
 		if (text == NULL)
 			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not encode a partition's state")));
 		state_write(PLACE_ANY, i, text);
+		if (scheduler.etcd == NULL)
+			purge_account_taken(partition);
 		free(text);
 		partition->local_watermark = partition->watermark;
 	}
@@ -116,7 +118,10 @@ state_local_write(bool clean, bool durable)
 		scheduler.partitions[i].local_dirty = false;
 		scheduler.partitions[i].shown = scheduler.partitions[i].nshown > 0;
 		if (scheduler.etcd == NULL)
+		{
 			scheduler.partitions[i].dirty = false;
+			purge_account_written(&scheduler.partitions[i]);
+		}
 	}
 	return true;
 }

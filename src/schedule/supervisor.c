@@ -267,6 +267,8 @@ wait_for_candidate(int slot, Oid dboid)
 void
 dsched_launcher_main(Datum arg)
 {
+	char	   *detail;
+	char	   *hint;
 	ListCell   *lc;
 	List	   *databases;
 
@@ -291,6 +293,12 @@ dsched_launcher_main(Datum arg)
 			ereport(LOG,
 					(errmsg("dsched: the scheduler of database \"%s\" does not come up", database->name)));
 	}
+	if (!dsched_shared->launcher_done && dsched_workers_needed(&detail, &hint) > max_worker_processes)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("dsched: there are too few background workers for the configured executors"),
+				 errdetail("%c%s.", pg_toupper((unsigned char) detail[0]), detail + 1),
+				 errhint("%s", hint)));
 	dsched_shared->launcher_done = true;
 	ConditionVariableBroadcast(&dsched_shared->changed);
 	dsched_wake_coordinator();

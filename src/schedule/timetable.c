@@ -19,20 +19,30 @@
 #include "schedule/scheduler.h"
 #include "settings.h"
 
-typedef struct NameEntry
-{
-	uint64		hash;			/* of role, NUL, name: 64 bits do not collide by chance */
-	int64		job_id;
-} NameEntry;
+#define SLAB_BLOCK (64 * 1024)
 
-static HTAB *jobs = NULL;
-static HTAB *names = NULL;
+static MemoryContext name_texts;
+static HTAB *jobs = NULL;		/* of Job */
+static HTAB *names = NULL;		/* of Job *, by the names of what it points to */
 static Heap heap;
+static JobWork no_work;			/* of all jobs of which nothing is open; its job is NULL */
 
 static void *grow_heap(void *old, size_t bytes);
-static uint64 name_hash(const char *username, const char *job_name);
+static uint32 name_hash(const void *key, Size keysize);
+static int	name_match(const void *a, const void *b, Size keysize);
 static void set_definition(Job *job, const JobRow *row, bool applied);
+static void free_definition(Job *job);
 static void forget_name(const Job *job);
+
+/* A piece that is never freed keeps the first block, which else would come and go with each run. */
+static MemoryContext
+make_slab(const char *name, Size size)
+{
+	MemoryContext slab = SlabContextCreate(scheduler.context, name, SLAB_BLOCK, MAXALIGN(size));
+
+	(void) MemoryContextAlloc(slab, MAXALIGN(size));
+	return slab;
+}
 
 void
 timetable_init(void)
@@ -45,12 +55,22 @@ timetable_init(void)
 	jobs = hash_create("dsched jobs", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 
 	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(uint64);
-	ctl.entrysize = sizeof(NameEntry);
+	ctl.keysize = sizeof(Job *);
+	ctl.entrysize = sizeof(Job *);
+	ctl.hash = name_hash;
+	ctl.match = name_match;
 	ctl.hcxt = scheduler.context;
-	names = hash_create("dsched job names", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	names = hash_create("dsched job names", 256, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	name_texts = AllocSetContextCreate(scheduler.context, "dsched name texts", ALLOCSET_DEFAULT_SIZES);
+
+	scheduler.runs = make_slab("dsched open runs", sizeof(OpenRun));
+	scheduler.works = make_slab("dsched works", sizeof(JobWork));
 
 	minheap_init(&heap, grow_heap);
+	dlist_init(&no_work.open);
+	dlist_init(&no_work.ranges);
+	StaticAssertStmt(offsetof(Job, job_id) == 0 && offsetof(HeapNode, id) == 0, "a job is hashed by its node's id");
+	StaticAssertStmt(DSCHED_MAX_PARTITIONS <= PG_INT16_MAX, "partitions are numbered by an int16");
 }
 
 static void *
@@ -61,10 +81,21 @@ grow_heap(void *old, size_t bytes)
 	return repalloc_huge(old, bytes);
 }
 
-static uint64
-name_hash(const char *username, const char *job_name)
+static uint32
+name_hash(const void *key, Size keysize)
 {
-	return keys_hash(job_name, strlen(job_name), keys_hash(username, strlen(username), 0));
+	const Job  *job = *(Job *const *) key;
+
+	return (uint32) keys_hash(job->job_name, strlen(job->job_name), keys_hash(job->username, strlen(job->username), 0));
+}
+
+static int
+name_match(const void *a, const void *b, Size keysize)
+{
+	const Job  *x = *(Job *const *) a;
+	const Job  *y = *(Job *const *) b;
+
+	return strcmp(x->job_name, y->job_name) != 0 || strcmp(x->username, y->username) != 0;
 }
 
 Heap *
@@ -88,11 +119,80 @@ timetable_find(int64 job_id)
 Job *
 timetable_find_name(const char *username, const char *job_name)
 {
-	uint64		hash = name_hash(username, job_name);
-	NameEntry  *entry = hash_search(names, &hash, HASH_FIND, NULL);
+	Job			like = {.username = username, .job_name = job_name};
+	const Job  *key = &like;
+	Job		  **entry = hash_search(names, &key, HASH_FIND, NULL);
 
-	return entry ? timetable_find(entry->job_id) : NULL;
+	return entry != NULL ? *entry : NULL;
 }
+
+/* ---- what belongs to a job --------------------------------------------------------------------------- */
+
+SlotRule
+job_rule(const Job *job)
+{
+	/* of a definition that cannot be understood: it has no times */
+	static const CronSchedule nothing;
+	SlotRule	rule = {.one_shot = job->one_shot};
+
+	if (job->one_shot)
+		rule.run_at = job->base;
+	else
+	{
+		rule.cron = job->pattern != NULL ? &job->pattern->key.cron : &nothing;
+		rule.tz = job->pattern != NULL ? job->pattern->key.tz : NULL;
+		rule.anchor = job->base;
+	}
+	rule.slots_from = job->slots_from;
+	if (job->bounds != NULL)
+	{
+		rule.starts_at = job->bounds->starts_at;
+		rule.expires_at = job->bounds->expires_at;
+		rule.last_slot = job->bounds->last_slot;
+	}
+	rule.job_id = job->job_id;
+	rule.jitter = job->policy->jitter;
+	return rule;
+}
+
+JobWork *
+job_work(Job *job)
+{
+	JobWork    *work = job->work;
+
+	if (work != &no_work)
+		return work;
+	work = job->work = MemoryContextAllocZero(scheduler.works, MAXALIGN(sizeof(JobWork)));
+	work->job = job;
+	dlist_init(&work->open);
+	dlist_init(&work->ranges);
+	return work;
+}
+
+/* Not where its lists are being walked. */
+void
+job_work_done(Job *job)
+{
+	JobWork    *work = job->work;
+
+	if (work == &no_work || work->advancing || !dlist_is_empty(&work->open) || !dlist_is_empty(&work->ranges))
+		return;
+	job->work = &no_work;
+	pfree(work);
+}
+
+JobExtra *
+job_extra(Job *job)
+{
+	if (job->extra == NULL)
+	{
+		job->extra = MemoryContextAllocZero(scheduler.context, sizeof(JobExtra));
+		job->extra->job = job;
+	}
+	return job->extra;
+}
+
+/* ---- definitions ------------------------------------------------------------------------------------- */
 
 /* It is no job of its partition any more, or begins anew. */
 static void
@@ -108,11 +208,56 @@ job_not_ahead(Job *job)
 static void
 forget_name(const Job *job)
 {
-	uint64		hash = name_hash(job->username, job->job_name);
-	NameEntry  *entry = hash_search(names, &hash, HASH_FIND, NULL);
+	Job		  **entry = hash_search(names, &job, HASH_FIND, NULL);
 
-	if (entry != NULL && entry->job_id == job->job_id)
-		hash_search(names, &hash, HASH_REMOVE, NULL);
+	if (entry != NULL && *entry == job)
+		hash_search(names, &job, HASH_REMOVE, NULL);
+}
+
+/* Whoever has had the name is not there any more. */
+static void
+enter_name(Job *job)
+{
+	bool		found;
+	Job		  **entry = hash_search(names, &job, HASH_ENTER, &found);
+
+	if (found && *entry != job)
+	{
+		timetable_remove((*entry)->job_id);
+		entry = hash_search(names, &job, HASH_ENTER, NULL);
+	}
+	*entry = job;
+}
+
+/* What the definition has taken: for another, or for none. */
+static void
+free_definition(Job *job)
+{
+	forget_name(job);
+	common_role_free(job->username);
+	pfree(unconstify(char *, job->job_name));
+	common_policy_free(job->policy);
+	if (job->pattern != NULL)
+		common_pattern_free(job->pattern);
+	if (job->bounds != NULL)
+		pfree(unconstify(JobBounds *, job->bounds));
+	job->pattern = NULL;
+	job->bounds = NULL;
+	dlist_delete(&job->in_partition);
+}
+
+static void
+set_bounds(Job *job, const JobRow *row)
+{
+	JobBounds  *bounds;
+
+	if (row->starts_at == 0 && row->expires_at == 0 && row->last_slot == 0)
+		return;
+	bounds = MemoryContextAlloc(scheduler.context, sizeof(JobBounds));
+	bounds->starts_at = row->starts_at;
+	bounds->expires_at = row->expires_at;
+	bounds->last_slot = row->last_slot;
+	job->bounds = bounds;
 }
 
 /* Copies what the row says into the job, and sets its name and partition. */
@@ -120,27 +265,34 @@ static void
 set_definition(Job *job, const JobRow *row, bool applied)
 {
 	char	   *problem = NULL;
-	NameEntry  *entry;
-	uint64		hash;
+	char		name[DSCHED_MAX_JOB_NAME + 1];
+	SlotRule	rule;
 
-	strlcpy(job->username, row->username, sizeof(job->username));
-	strlcpy(job->job_name, row->job_name, sizeof(job->job_name));
-	hash = name_hash(job->username, job->job_name);
-	entry = hash_search(names, &hash, HASH_ENTER, NULL);
-	entry->job_id = job->job_id;
+	job->username = common_role(row->username);
+	strlcpy(name, row->job_name, sizeof(name));
+	job->job_name = MemoryContextStrdup(name_texts, name);
+	enter_name(job);
 
 	job->partition = sync_partition(job->username, job->job_name);
 	dlist_push_tail(&scheduler.partitions[job->partition].jobs, &job->in_partition);
 	job->gen = row->gen;
 	job->gen_rev = row->gen_rev != 0 ? row->gen_rev : row->mod_revision;
 	job->mod_revision = row->mod_revision;
-	job->policy = row->policy;
-	strlcpy(job->queue, row->queue ? row->queue : "", sizeof(job->queue));
+	job->policy = common_policy(&row->policy);
+	job->queue = throttle_find(row->queue, job->username);
 	job->active = row->active;
 	job->applied = applied;
 	job->pausing = false;
-	job->role_checked = 0;
-	job->usable = slot_rule_make(row, &job->rule, &problem);
+	job->usable = slot_rule_make(row, &rule, &problem);
+	job->one_shot = rule.one_shot;
+	job->base = rule.one_shot ? rule.run_at : rule.anchor;
+	job->slots_from = rule.slots_from;
+	set_bounds(job, row);
+	if (job->usable && !rule.one_shot)
+	{
+		job->pattern = common_pattern(&rule);
+		pfree(unconstify(CronSchedule *, rule.cron));
+	}
 	/* one that can run again loses the mark when it does; why a job was paused stays */
 	job->role_problem = row->problem != NULL && job->usable && job->active;
 	job->start_problem = false;
@@ -151,20 +303,17 @@ set_definition(Job *job, const JobRow *row, bool applied)
 Job *
 timetable_put(const JobRow *row, bool applied)
 {
-	Job		   *job = timetable_find(row->job_id);
-	Job		   *namesake = timetable_find_name(row->username, row->job_name);
+	bool		known;
+	Job		   *job = hash_search(jobs, &row->job_id, HASH_ENTER, &known);
 	bool		new_generation = true;
+	TimestampTz blocked_slot = 0;
 
-	if (namesake != NULL && namesake->job_id != row->job_id)
-		timetable_remove(namesake->job_id);
-
-	if (job == NULL)
+	if (!known)
 	{
-		job = hash_search(jobs, &row->job_id, HASH_ENTER, NULL);
-		memset((char *) job + sizeof(int64), 0, sizeof(Job) - sizeof(int64));
+		memset(job, 0, sizeof(Job));
 		minheap_node_init(&job->next);
-		dlist_init(&job->open);
-		dlist_init(&job->ranges);
+		job->job_id = row->job_id;
+		job->work = &no_work;
 	}
 	else
 	{
@@ -181,31 +330,35 @@ timetable_put(const JobRow *row, bool applied)
 			job->opened = 0;
 			end_generation(job, until, row->schedule == NULL ? row->run_at : 0, row->active ? "redefined" : "paused");
 		}
-		forget_name(job);
-		dlist_delete(&job->in_partition);
+		/* it may get another queue, which has room */
+		if (job->blocked)
+		{
+			blocked_slot = job->next_slot;
+			timetable_unplan(job);
+		}
+		free_definition(job);
 	}
 
 	{
 		bool		was_usable = job->usable;
-		TimestampTz held_since = job->held_since;
+		TimestampTz held_since = job->extra != NULL ? job->extra->held_since : 0;
 
 		set_definition(job, row, applied);
 		if (!job->usable || !job->active)
 		{
 			timetable_unplan(job);
 			if (was_usable && !job->usable)
-				job->held_since = scheduler.now;
+				job_extra(job)->held_since = scheduler.now;
 		}
 		else if (new_generation)
 			timetable_plan(job, PG_INT64_MIN);
 		else if (!was_usable && held_since != 0)
 			timetable_plan(job, held_since);
-		if (job->usable)
-			job->held_since = 0;
+		else if (blocked_slot != 0)
+			timetable_plan_slot(job, blocked_slot);
+		if (job->usable && held_since != 0)
+			job->extra->held_since = 0;
 	}
-	/* in another queue, perhaps, which has room */
-	if (job->blocked != NULL)
-		timetable_plan_slot(job, job->next_slot);
 	backfills_redefined(job);
 	job_advance_later(job);
 	return job;
@@ -232,7 +385,7 @@ timetable_remove_as_of(int64 job_id, TimestampTz until)
 	job_not_ahead(job);
 
 	/* what is left runs on without its job */
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
 
@@ -242,17 +395,20 @@ timetable_remove_as_of(int64 job_id, TimestampTz until)
 		strlcpy(run->orphan->job_name, job->job_name, sizeof(run->orphan->job_name));
 	}
 	set_failures(job, 0);
-	if (job->advancing)
-		dlist_delete(&job->to_advance);
-	forget_name(job);
-	dlist_delete(&job->in_partition);
+	if (job->work->advancing)
+		dlist_delete(&job->work->to_advance);
+	if (job->work != &no_work)
+		pfree(job->work);
+	if (job->extra != NULL)
+		pfree(job->extra);
+	free_definition(job);
 	hash_search(jobs, &job_id, HASH_REMOVE, NULL);
 }
 
 void
 timetable_unplan(Job *job)
 {
-	if (job->blocked != NULL)
+	if (job->blocked)
 		throttle_unblock(job);
 	minheap_remove(&heap, &job->next);
 }
@@ -260,13 +416,17 @@ timetable_unplan(Job *job)
 void
 timetable_plan_slot(Job *job, TimestampTz slot)
 {
-	if (job->blocked != NULL)
+	if (job->blocked)
 		throttle_unblock(job);
 	job->next_slot = slot;
 	if (slot == 0)
 		minheap_remove(&heap, &job->next);
 	else
-		minheap_update(&heap, &job->next, slot_due(&job->rule, slot), job->job_id);
+	{
+		SlotRule	rule = job_rule(job);
+
+		minheap_update(&heap, &job->next, slot_due(&rule, slot), job->job_id);
+	}
 }
 
 void
@@ -275,7 +435,11 @@ timetable_plan(Job *job, TimestampTz after)
 	TimestampTz slot = 0;
 
 	if (job->active && job->usable && partition_is_active(job->partition))
-		slot = slot_next_due(&job->rule, after);
+	{
+		SlotRule	rule = job_rule(job);
+
+		slot = slot_next_due(&rule, after);
+	}
 	timetable_plan_slot(job, slot);
 }
 

@@ -7,10 +7,13 @@
  *	  later_wall	until a wall time: a retry, a slot of a clock that is ahead of ours
  *	  later_boot	until a time of the clock that never steps: something failed and is tried again
  *	  careful		one of those that are started one at a time after a crash
- *	  ready			of its throttle queue, by rank (order.c); the runs of jobs without a queue have one without limits
+ *	  ready			of its throttle queue, by rank (order.c); the jobs of a role without a queue have one without limits
  *
  * and in none while it waits for something of which run_consider() is told: a run of its job before it, its job's definition, its
  * partition.  So a turn costs by what moves, not by what waits.
+ *
+ * Of the queues that may start a run, that goes on which has the fewest with executors or on the way to them; so when the shared queue
+ * is full, all of them have an equal part of it, and a flood of one role or queue keeps no other waiting.
  *
  * Throttle queues (dsched.create_queue).  max_running bounds the runs of its jobs that this instance has handed to executors and
  * not got back; rate_limit their starts in any window of length "per", exactly, by the times of the last rate_limit starts (a process
@@ -33,14 +36,21 @@
 #include "settings.h"
 
 #define RETRY_LATER_US INT64CONST(1000000)
+/* Before the name of a role; no queue's name has it in it. */
+#define OWN_QUEUE '\001'
+#define QUEUE_KEY_LEN (Max(POLICY_MAX_QUEUE, NAMEDATALEN) + 1)
+/* So many are started of one queue before the others are looked at again. */
+#define START_BATCH 16
 /* How long a recovered run is alone: what kills a server does it soon, and long runs must not hold up the others. */
 #define CAREFUL_ALONE_US INT64CONST(500000)
 
 struct ThrottleQueue
 {
-	char		name[POLICY_MAX_QUEUE + 1];	/* hash key; "": that of jobs without a queue */
+	char		name[QUEUE_KEY_LEN];	/* hash key; with OWN_QUEUE before it that of a role, for its jobs without a queue */
 	Heap		ready;
 	int			running;		/* handed to executors */
+	dlist_head	handed;			/* those */
+	bool		awaited;		/* the end of each of those is, as another run has to wait for one */
 	bool		limited;
 	int32		max_running;	/* our share; 0: no limit */
 	int32		rate_limit;
@@ -48,8 +58,8 @@ struct ThrottleQueue
 	TimestampTz *starts;		/* ring of the last rate_limit starts */
 	int			nstarts;
 	int			next_start;
-	int			open[DSCHED_MAX_PARTITIONS];	/* runs and ranges of a partition */
-	Heap		blocked[DSCHED_MAX_PARTITIONS];	/* jobs (Job.next) that wait for room in it */
+	int		   *open;			/* by partition: runs and ranges */
+	Heap	   *blocked;		/* by partition: jobs (Job.next) that wait for room in it */
 };
 
 static Heap later_wall;
@@ -61,6 +71,7 @@ static uint64 queues_version = 0;
 static int	owned_partitions = -1;
 static int	owners = 1;
 static int	owners_before = 0;
+static bool no_room = false;	/* runs wait that found the shared queue full */
 static int64 sequence = 0;		/* of runs that became ready, for equal ranks */
 
 static void *
@@ -167,7 +178,7 @@ resize_starts(ThrottleQueue *queue, int32 rate_limit)
 static void
 set_limits(ThrottleQueue *queue)
 {
-	const QueueLimits *limits = queue->name[0] != '\0' ? sync_queue(queue->name) : NULL;
+	const QueueLimits *limits = queue->name[0] != OWN_QUEUE ? sync_queue(queue->name) : NULL;
 	int32		rate_limit = limits != NULL ? limits->rate_limit : 0;
 	int64		per = limits != NULL ? limits->per : 0;
 
@@ -192,20 +203,41 @@ set_limits(ThrottleQueue *queue)
 }
 
 static ThrottleQueue *
-find_queue(const char *name)
+find_queue(const char *key)
 {
 	bool		found;
-	ThrottleQueue *queue = hash_search(queues, name, HASH_ENTER, &found);
+	ThrottleQueue *queue = hash_search(queues, key, HASH_ENTER, &found);
 
 	if (!found)
 	{
 		memset((char *) queue + sizeof(queue->name), 0, sizeof(*queue) - sizeof(queue->name));
 		minheap_init(&queue->ready, grow_heap);
-		for (int i = 0; i < DSCHED_MAX_PARTITIONS; i++)
+		dlist_init(&queue->handed);
+		queue->open = MemoryContextAllocZero(scheduler.context, sizeof(int) * dsched_partitions);
+		queue->blocked = MemoryContextAlloc(scheduler.context, sizeof(Heap) * dsched_partitions);
+		for (int i = 0; i < dsched_partitions; i++)
 			minheap_init(&queue->blocked[i], grow_heap);
 		set_limits(queue);
 	}
 	return queue;
+}
+
+ThrottleQueue *
+throttle_find(const char *name, const char *username)
+{
+	char		key[QUEUE_KEY_LEN];
+
+	if (name != NULL && name[0] != '\0')
+		return find_queue(name);
+	snprintf(key, sizeof(key), "%c%s", OWN_QUEUE, username);
+	return find_queue(key);
+}
+
+/* That of runs without a job. */
+static ThrottleQueue *
+queue_of_none(void)
+{
+	return find_queue((const char[]) {OWN_QUEUE, '\0'});
 }
 
 /* The limits and our share of them, where these may have changed. */
@@ -267,13 +299,20 @@ throttle_count(OpenRun *run, bool queued)
 	if (!queued)
 	{
 		if (run->counted != NULL)
-			run->counted->running--;
+		{
+			dlist_delete(&run->in_queue);
+			if (--run->counted->running == 0)
+				run->counted->awaited = false;
+		}
 		run->counted = NULL;
 		return;
 	}
-	run->counted = run->job != NULL ? find_queue(run->job->queue) : NULL;
+	run->counted = run->job != NULL ? run->job->queue : NULL;
 	if (run->counted != NULL)
+	{
 		run->counted->running++;
+		dlist_push_tail(&run->counted->handed, &run->in_queue);
+	}
 }
 
 /* ---- room in the account ---------------------------------------------------------------------------- */
@@ -281,7 +320,7 @@ throttle_count(OpenRun *run, bool queued)
 ThrottleQueue *
 throttle_opened(const Job *job)
 {
-	ThrottleQueue *queue = find_queue(job->queue);
+	ThrottleQueue *queue = job->queue;
 
 	queue->open[job->partition]++;
 	return queue;
@@ -300,7 +339,7 @@ throttle_may_open(const Job *job)
 
 	return partition->nslots < MAX_OPEN_RUNS_IN_ALL &&
 		(!partition->behind || partition->nahead < MAX_JOBS_AHEAD) &&
-		find_queue(job->queue)->open[job->partition] < MAX_OPEN_RUNS;
+		job->queue->open[job->partition] < MAX_OPEN_RUNS;
 }
 
 void
@@ -311,9 +350,10 @@ throttle_block(Job *job, TimestampTz due)
 
 	timetable_unplan(job);
 	job->next_slot = slot;
-	job->blocked = find_queue(job->queue);
-	if (!minheap_insert(&job->blocked->blocked[job->partition], &job->next, due, job->job_id))
+	job->blocked = true;
+	if (!minheap_insert(&job->queue->blocked[job->partition], &job->next, due, job->job_id))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	scheduler.nblocked++;
 	partition->nblocked++;
 	if (partition->behind)
 		return;
@@ -326,8 +366,9 @@ throttle_block(Job *job, TimestampTz due)
 void
 throttle_unblock(Job *job)
 {
-	minheap_remove(&job->blocked->blocked[job->partition], &job->next);
-	job->blocked = NULL;
+	minheap_remove(&job->queue->blocked[job->partition], &job->next);
+	job->blocked = false;
+	scheduler.nblocked--;
 	scheduler.partitions[job->partition].nblocked--;
 }
 
@@ -337,9 +378,15 @@ throttle_resume(Partition *partition)
 {
 	HASH_SEQ_STATUS status;
 	ThrottleQueue *queue;
+	int			waiting = 0;
+	int			share;
 
 	if (partition->nslots > MAX_OPEN_RUNS_IN_ALL * 3 / 4)
 		return;
+	hash_seq_init(&status, queues);
+	while ((queue = hash_seq_search(&status)) != NULL)
+		waiting += queue->blocked[partition->number].count > 0;
+	share = Max((MAX_OPEN_RUNS_IN_ALL - partition->nslots) / Max(waiting, 1), 1);
 	hash_seq_init(&status, queues);
 	while ((queue = hash_seq_search(&status)) != NULL)
 	{
@@ -349,7 +396,7 @@ throttle_resume(Partition *partition)
 
 		if (room < MAX_OPEN_RUNS / 2)
 			continue;
-		for (; room > 0 && (node = minheap_peek(blocked)) != NULL; room--)
+		for (room = Min(room, share); room > 0 && (node = minheap_peek(blocked)) != NULL; room--)
 		{
 			Job		   *job = (Job *) ((char *) node - offsetof(Job, next));
 
@@ -401,7 +448,7 @@ wait_in(OpenRun *run, Heap *heap, int64 key)
 static bool
 is_its_turn(const OpenRun *run)
 {
-	return run->job->policy.overlap == OVERLAP_ALLOW || &run->in_job == dlist_head_node(&run->job->open);
+	return run->job->policy->overlap == OVERLAP_ALLOW || &run->in_job == dlist_head_node(&run->job->work->open);
 }
 
 void
@@ -418,7 +465,7 @@ run_show(OpenRun *run)
 static void
 wait_in_queue(OpenRun *run)
 {
-	ThrottleQueue *queue = find_queue(run->job->queue);
+	ThrottleQueue *queue = run->job->queue;
 
 	if (queue->ready.count > 0 || next_start(queue) != 0)
 		run_show(run);
@@ -437,11 +484,14 @@ run_consider(OpenRun *run)
 	if (run_is_void(run))
 	{
 		/* to be closed, by whoever comes to it */
-		wait_in(run, &find_queue("")->ready, PG_INT64_MIN);
+		wait_in(run, &queue_of_none()->ready, PG_INT64_MIN);
 		return;
 	}
 	if (!is_its_turn(run))
+	{
 		run_show(run);
+		run_await(dlist_head_element(OpenRun, in_job, &run->job->work->open));
+	}
 	if (!is_its_turn(run) || !run->job->applied || (run->job->pausing && run->key.trigger_id == 0))
 		return;
 	if (run->retry_at > scheduler.boot)
@@ -465,10 +515,10 @@ job_consider(Job *job)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &job->open)
+	dlist_foreach(iter, &job->work->open)
 	{
 		run_consider(dlist_container(OpenRun, in_job, iter.cur));
-		if (job->policy.overlap != OVERLAP_ALLOW)
+		if (job->policy->overlap != OVERLAP_ALLOW)
 			break;
 	}
 }
@@ -486,21 +536,25 @@ partition_consider(Partition *partition)
 
 /* ---- roles ------------------------------------------------------------------------------------------ */
 
-/* Finds the OID of the job's role, again after any change of roles.  InvalidOid: there is none. */
+/* Finds the OID of a role, again after any change of roles.  InvalidOid: there is none. */
 static void
 lookup_role(void *arg)
 {
-	Job		   *job = arg;
+	JobRole    *role = arg;
+	uint64		as_of = scheduler.roles_changed;
 
-	job->roleoid = get_role_oid(job->username, true);
+	role->oid = get_role_oid(role->name, true);
+	role->checked = as_of;
 }
 
 /* False: cannot be told now (a lock on pg_authid), which is no fault of the job. */
 static bool
 look_up_role(Job *job)
 {
-	return job->role_checked == scheduler.roles_changed ||
-		scheduler_transaction(lookup_role, job, "looking up a role");
+	JobRole    *role = job_role(job);
+
+	return (role->checked == scheduler.roles_changed && OidIsValid(role->oid)) ||
+		scheduler_transaction(lookup_role, role, "looking up a role");
 }
 
 static bool
@@ -508,11 +562,8 @@ resolve_role(Job *job)
 {
 	char	   *problem;
 
-	if (job->role_checked == scheduler.roles_changed)
-		return OidIsValid(job->roleoid);
-	if (OidIsValid(job->roleoid))
+	if (OidIsValid(job_role(job)->oid))
 	{
-		job->role_checked = scheduler.roles_changed;
 		if (job->role_problem)
 			sync_problem(job->job_id, NULL);
 		job->role_problem = false;
@@ -539,21 +590,24 @@ typedef enum PushOutcome
 
 /* Another run has its place in the full queue: it waits with us, with the rank that it has. */
 static void
-take_back(const RunKey *key)
+take_back(int entry, const RunKey *key)
 {
-	Job		   *job = timetable_find(key->job_id);
-	dlist_iter	iter;
+	OpenRun    *run = run_of_entry(entry, key);
 
-	if (job == NULL)
-		return;
-	dlist_foreach(iter, &job->open)
-	{
-		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+	if (run != NULL)
+		requeue_run(run, 0);
+}
 
-		if (run->queued && run->key.scheduled_for == key->scheduled_for && run->key.trigger_id == key->trigger_id &&
-			run->key.attempt == key->attempt)
-			requeue_run(run, 0);
-	}
+/* Can something start by its end of which we know already?  What comes later asks by run_await(). */
+static bool
+is_awaited(const OpenRun *run)
+{
+	Job		   *job = run->job;
+	const ThrottleQueue *queue = job->queue;
+
+	return run->careful || !dlist_is_empty(&job->work->ranges) ||
+		(job->policy->overlap != OVERLAP_ALLOW && job->work->nopen > 1) ||
+		(queue->max_running > 0 && (queue->awaited || queue->ready.count > 1));
 }
 
 static PushOutcome
@@ -573,15 +627,16 @@ push_run(OpenRun *run)
 	entry.reason = run->reason;
 	entry.rank = run->rank;
 	entry.start_row = run->careful;
+	entry.awaited = is_awaited(run);
 	entry.queued_at = scheduler.now;
 	if (!dsched_token_holds(&entry.token))
 	{
 		run->backlog = true;
 		return PUSH_NO_RIGHT;
 	}
-	index = dsched_queue_push(&entry, scheduler.dboid, run->job->roleoid, &displaced);
+	index = dsched_queue_push(&entry, scheduler.dboid, job_role(run->job)->oid, &displaced);
 	if (displaced.attempt != 0)
-		take_back(&displaced);
+		take_back(index, &displaced);
 	if (index < 0)
 		return PUSH_NO_ROOM;
 	run_wait_nowhere(run);
@@ -650,18 +705,39 @@ release_careful(void)
 		return false;
 	}
 	run_wait_nowhere(run);
-	wait_in(run, &find_queue(run->job != NULL ? run->job->queue : "")->ready, run->rank);
+	wait_in(run, &(run->job != NULL ? run->job->queue : queue_of_none())->ready, run->rank);
 	return true;
 }
 
-/* The queue whose first run is the first of all that may start now; NULL: there is none. */
-static ThrottleQueue *
-next_queue(void)
+/* Its next run can start when one of those that run has ended, nobody knows which.  Those that follow are told at the push. */
+static void
+await_end(ThrottleQueue *queue)
 {
+	dlist_iter	iter;
+
+	if (queue->awaited)
+		return;
+	queue->awaited = true;
+	dlist_foreach(iter, &queue->handed)
+		run_await(dlist_container(OpenRun, in_queue, iter.cur));
+}
+
+/*
+ * The queue of the run that is to start next, of those that may start now: that with the fewest started, of equals that
+ * whose first run ranks first; or by_rank alone.  NULL: there is none.
+ */
+static ThrottleQueue *
+next_queue(bool by_rank)
+{
+	static int	batch = 0;
+	static ThrottleQueue *first = NULL;
 	HASH_SEQ_STATUS status;
 	ThrottleQueue *queue;
-	ThrottleQueue *first = NULL;
 
+	if (first != NULL && --batch > 0 && !by_rank && first->ready.count > 0 && next_start(first) == 0)
+		return first;
+	first = NULL;
+	batch = START_BATCH;
 	hash_seq_init(&status, queues);
 	while ((queue = hash_seq_search(&status)) != NULL)
 	{
@@ -671,13 +747,16 @@ next_queue(void)
 		if (node == NULL)
 			continue;
 		start = next_start(queue);
+		if (start == PG_INT64_MAX)
+			await_end(queue);
 		if (start != 0)
 		{
 			if (start != PG_INT64_MAX)
 				scheduler_wake_at(scheduler.boot + (start - scheduler.now));
 			continue;
 		}
-		if (first == NULL || node->time < minheap_peek(&first->ready)->time)
+		if (first == NULL || (!by_rank && queue->running != first->running ? queue->running < first->running :
+							  node->time < minheap_peek(&first->ready)->time))
 			first = queue;
 	}
 	return first;
@@ -688,14 +767,30 @@ static bool
 start_runs(void)
 {
 	ThrottleQueue *queue;
+	bool		full = false;
+	bool		collected = false;
 
-	while ((queue = next_queue()) != NULL)
+	no_room = false;
+	while ((queue = next_queue(full)) != NULL)
 	{
 		switch (start_run(run_at_top(&queue->ready)))
 		{
 			case PUSH_DONE:
 				break;
 			case PUSH_NO_ROOM:
+				/* not one by one, and only once: else we would be at it for as long as runs end */
+				if (!collected && scheduler.slot->nfinished >= dsched_queue_batch() && dispatch_finished())
+				{
+					collected = true;
+					break;
+				}
+				/* one that ranks before another of its role may still find a place */
+				if (!full)
+				{
+					full = true;
+					break;
+				}
+				no_room = true;
 				/* the places may all be other databases', whose ends do not wake us */
 				scheduler_wake_at(scheduler.boot + RETRY_LATER_US);
 				return false;
@@ -721,12 +816,19 @@ dispatch_waiting(void)
 		while (start_runs() && release_careful())
 			 /* the next one */ ;
 	}
-	scheduler.slot->wake_on_finish = scheduler.stopping || scheduler.nranges > 0 ||
-		scheduler.waiting > later_wall.count + later_boot.count;
-	/* what has ended before that could be read has woken nobody */
-	pg_memory_barrier();
-	if (scheduler.slot->wake_on_finish && scheduler.slot->finished_head >= 0)
-		scheduler_wake_at(scheduler.boot);
+	else
+		no_room = false;
+}
+
+bool
+dispatch_wants_room(void)
+{
+	if (no_room || scheduler.nblocked > 0)
+		return true;
+	for (int i = 0; i < dsched_partitions && scheduler.nranges > 0; i++)
+		if (scheduler.partitions[i].crowded)
+			return true;
+	return false;
 }
 
 /* Is nothing open but what waits for the clock? */

@@ -288,7 +288,11 @@ change_applied(WorkItem *item)
 
 	/* a later version may have come into the timetable since */
 	if (job != NULL && job->mod_revision == change->revision)
+	{
 		job->applied = true;
+		/* a run of it that came due before this is in no heap yet */
+		job_advance_later(job);
+	}
 	hash_search(by_name, &change->key, HASH_REMOVE, NULL);
 	free_change(change);
 }

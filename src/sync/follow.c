@@ -864,10 +864,14 @@ save_sometimes(void)
 void
 sync_follow_turn(void)
 {
+	char		incarnation[sizeof(dsched_shared->incarnation)];
+
 	switch (follow.step)
 	{
 		case FOLLOW_WAITING:
-			if (sync_retry_due(&follow.retry) && sync_retry_due(&follow.coordinator))
+			/* the coordinator wakes us when it has found the cluster; the retry is for what it cannot tell */
+			if (sync_retry_due(&follow.retry) &&
+				(sync_retry_due(&follow.coordinator) || coordinator_incarnation(incarnation, sizeof(incarnation))))
 				check_config();
 			break;
 		case FOLLOW_JOINING:

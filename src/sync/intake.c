@@ -235,7 +235,7 @@ definition_broken(const Incoming *in)
 	if (job->usable)
 	{
 		job->usable = false;
-		job->held_since = scheduler.now;
+		job_extra(job)->held_since = scheduler.now;
 	}
 	timetable_unplan(job);
 	sync_apply_forget(in->username, in->job_name);

@@ -658,10 +658,11 @@ collect(void *arg)
 	Collected  *collected = arg;
 	MemoryContext old = MemoryContextSwitchTo(publish.context);
 	List	   *changes = NIL;
+	bool		left;
 	ListCell   *lc;
 
 	collected->max_rows = publish.max_rows;
-	collected->rows = job_lock_changed(publish.max_rows);
+	collected->rows = job_lock_changed(PG_INT64_MIN, publish.max_rows, true, &left);
 	collected->outbox = outbox_lock_all(publish.max_rows);
 	if (collected->rows != NIL)
 		sync_refuse_if_held();

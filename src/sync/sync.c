@@ -25,7 +25,7 @@
  */
 #include "postgres.h"
 
-#include "executor/spi.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -38,8 +38,11 @@
 #define LOCKED_BASE_US INT64CONST(100000)
 #define LOCKED_MAX_US INT64CONST(5000000)
 
-/* Rows that are taken in in one turn. */
-#define TAKE_IN_BATCH 1000
+/*
+ * Rows that are taken in in one turn: what comes due meanwhile waits so long, some milliseconds, if somebody defines or drops a
+ * hundred thousand jobs at once.
+ */
+#define TAKE_IN_BATCH 100
 
 typedef enum OwnChangeKind
 {
@@ -72,7 +75,8 @@ typedef struct TakenIn
 	List	   *rows;			/* of JobRow * */
 	List	   *outbox;			/* of OutboxRow * */
 	int			max_outbox;
-	int			changed;		/* rows with changes, before */
+	int64		after;			/* rows with ids after this one */
+	bool		left;			/* there are changed rows that are not among these */
 } TakenIn;
 
 static WorkOutcome make_own_change(WorkItem *item);
@@ -89,6 +93,8 @@ static Retry load_retry;
 
 /* standalone */
 static bool take_in_wanted = false;
+/* not from the beginning with each batch, where the old versions of those before it are still found while somebody has an old snapshot */
+static int64 take_in_after = PG_INT64_MIN;
 static Retry take_in_retry;
 static HTAB *opened_triggers = NULL;	/* ids of rows of dsched.outbox */
 
@@ -141,10 +147,32 @@ sync_refuse_if_held(void)
 typedef struct Loading
 {
 	MemoryContext context;
-	List	   *rows;
 	List	   *queues;
+	bool		unknown;		/* of some definitions it cannot be said whether etcd has them */
 } Loading;
 
+static void
+load_row(const JobRow *row, void *arg)
+{
+	Loading    *loading = arg;
+	JobRow		alone;
+
+	if (scheduler.etcd == NULL)
+	{
+		/* without revisions of a cluster that this database was in */
+		alone = *row;
+		alone.gen_rev = alone.mod_revision = 0;
+		timetable_put(&alone, true);
+	}
+	else if (row->mod_revision == 0 || scheduler.identity.incarnation[0] == '\0')
+		return;
+	else if (row->changed == NIL)
+		timetable_put(row, true);	/* it is what etcd has, or had */
+	else
+		loading->unknown = true;
+}
+
+/* One after the other into the timetable, as all of them at once might be a gigabyte.  No partition is ours yet: nothing comes of it. */
 static void
 read_rows(void *arg)
 {
@@ -152,58 +180,27 @@ read_rows(void *arg)
 	MemoryContext old = MemoryContextSwitchTo(loading->context);
 
 	sync_convert_init();
-	loading->rows = job_read_all();
+	loading->unknown = scheduler.etcd != NULL && scheduler.identity.incarnation[0] == '\0';
 	loading->queues = queue_read_all();
+	job_scan(load_row, loading);
 	sync_refuse_if_held();
 	MemoryContextSwitchTo(old);
 }
 
-/* Puts the rows into the timetable that are what etcd has, or had; true: of some it cannot be said. */
-static bool
-load_published(List *rows)
-{
-	bool		unknown = false;
-	ListCell   *lc;
-
-	if (scheduler.identity.incarnation[0] == '\0')
-		return true;
-	foreach(lc, rows)
-	{
-		JobRow	   *row = lfirst(lc);
-
-		if (row->mod_revision == 0)
-			continue;
-		if (row->changed == NIL)
-			timetable_put(row, true);
-		else
-			unknown = true;
-	}
-	return unknown;
-}
-
 static void
-load_all(List *rows)
+unload(Job *job, void *arg)
 {
-	ListCell   *lc;
-
-	foreach(lc, rows)
-	{
-		JobRow	   *row = lfirst(lc);
-
-		/* revisions of a cluster that this database was in */
-		row->gen_rev = row->mod_revision = 0;
-		timetable_put(row, true);
-	}
+	timetable_remove(job->job_id);
 }
 
 static void
 load(void)
 {
 	Loading		loading = {AllocSetContextCreate(scheduler.context, "dsched load", ALLOCSET_DEFAULT_SIZES)};
-	bool		unknown;
 
 	if (!scheduler_transaction(read_rows, &loading, "reading the jobs"))
 	{
+		timetable_each(-1, unload, NULL);
 		MemoryContextDelete(loading.context);
 		sync_retry_later(&load_retry, LOAD_BASE_US, LOAD_MAX_US);
 		return;
@@ -211,15 +208,9 @@ load(void)
 	loaded = true;
 	sync_queues_load(loading.queues);
 	if (scheduler.etcd == NULL)
-	{
-		load_all(loading.rows);
 		scheduler.ready = true;
-	}
 	else
-	{
-		unknown = load_published(loading.rows);
-		sync_follow_start(unknown || scheduler.identity.applied_revision == 0);
-	}
+		sync_follow_start(loading.unknown || scheduler.identity.applied_revision == 0);
 	MemoryContextDelete(loading.context);
 }
 
@@ -287,20 +278,7 @@ sync_idle(void)
 
 /* ---- standalone: taking in ---------------------------------------------------------------------- */
 
-static void
-count_changed(int *changed)
-{
-	CatalogSpi	spi;
-	bool		isnull;
-
-	catalog_spi_begin(&spi);
-	if (SPI_execute("SELECT count(*)::int FROM dsched.job WHERE changed IS NOT NULL", false, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		elog(ERROR, "could not count changed jobs");
-	*changed = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	catalog_spi_finish(&spi);
-}
-
+/* Need not be on disk: what is marked again after a crash is taken in again, which changes nothing. */
 static void
 read_changes(void *arg)
 {
@@ -308,7 +286,7 @@ read_changes(void *arg)
 	MemoryContext old = MemoryContextSwitchTo(scheduler.turn);
 	ListCell   *lc;
 
-	count_changed(&taken->changed);
+	(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	taken->outbox = outbox_lock_all(taken->max_outbox);
 	foreach(lc, taken->outbox)
 	{
@@ -317,17 +295,14 @@ read_changes(void *arg)
 		if (row->is_delete)
 			outbox_delete(row->outbox_id);
 	}
-	taken->rows = job_lock_changed(TAKE_IN_BATCH);
+	taken->rows = job_lock_changed(taken->after, TAKE_IN_BATCH, false, &taken->left);
 	if (taken->rows != NIL)
-		sync_refuse_if_held();
-	foreach(lc, taken->rows)
 	{
-		JobRow	   *row = lfirst(lc);
-
-		row->changed = NIL;
-		row->gen_rev = row->mod_revision = 0;
-		job_update(row);
+		sync_refuse_if_held();
+		job_taken_in(taken->rows);
 	}
+	foreach(lc, taken->rows)
+		((JobRow *) lfirst(lc))->gen_rev = ((JobRow *) lfirst(lc))->mod_revision = 0;
 	MemoryContextSwitchTo(old);
 }
 
@@ -361,6 +336,7 @@ take_in(void)
 	ListCell   *lc;
 
 	/* the triggers that are open stand before whatever is new */
+	taken.after = take_in_after;
 	taken.max_outbox = TAKE_IN_BATCH + (int) hash_get_num_entries(opened_triggers);
 	if (!scheduler_transaction(read_changes, &taken, "taking in changed jobs"))
 	{
@@ -377,8 +353,19 @@ take_in(void)
 			add_local_trigger(lfirst(lc));
 
 	if (list_length(taken.rows) == TAKE_IN_BATCH || list_length(taken.outbox) == taken.max_outbox)
+	{
+		/* what comes due meanwhile goes first */
+		if (taken.rows != NIL)
+			take_in_after = ((JobRow *) llast(taken.rows))->job_id;
 		scheduler_wake_at(scheduler.boot);
-	else if (taken.changed > list_length(taken.rows))
+	}
+	else if (take_in_after != PG_INT64_MIN)
+	{
+		/* those before it that were changed meanwhile */
+		take_in_after = PG_INT64_MIN;
+		scheduler_wake_at(scheduler.boot);
+	}
+	else if (taken.left)
 		sync_retry_later(&take_in_retry, LOCKED_BASE_US, LOCKED_MAX_US);
 	else
 	{

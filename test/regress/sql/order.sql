@@ -84,7 +84,7 @@ CALL rest();
 SELECT * FROM ran;
 CALL tidy();
 
--- So do several roles, though each has an executor of its own.
+-- Of several roles those go first that have had less of the executors. Their own runs keep their order.
 CREATE ROLE regress_one LOGIN;
 CREATE ROLE regress_two LOGIN;
 SELECT dsched.schedule('blocker', '30 0 3 1 1 *', 'TABLE gate') > 0 AS defined;
@@ -98,10 +98,13 @@ BEGIN;
 LOCK TABLE gate;
 SELECT clock_set('2044-01-01 03:00:30');
 SELECT wait_until($$ SELECT count(*) = 1 FROM dsched.runs WHERE status = 'running' $$);
+SELECT clock_timestamp() AS blocked_at \gset
 CALL come_due('2044-01-01 03:00:35', 5);
+SELECT wait_until(format($$ SELECT clock_timestamp() > %L::timestamptz + interval '0.6 s' $$, :'blocked_at'));
 COMMIT;
 CALL rest();
-SELECT * FROM ran;
+SELECT string_agg(job_name, ', ' ORDER BY nth) FILTER (WHERE job_name ~ 'one') AS one, string_agg(job_name, ', ' ORDER BY nth) FILTER (WHERE job_name ~ 'two') AS two,
+	min(nth) FILTER (WHERE job_name = 'mine') AS mine FROM ran;
 CALL tidy();
 DROP ROLE regress_one;
 DROP ROLE regress_two;

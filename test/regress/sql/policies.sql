@@ -274,6 +274,7 @@ SELECT pg_advisory_lock(7);
 SELECT clock_set('2040-06-04 19:00');
 SELECT wait_until($$ SELECT count(*) = 2 FROM dsched.runs WHERE status = 'running' $$);
 SELECT wait_until($$ SELECT count(*) = 1 FROM dsched.runs WHERE status = 'succeeded' AND job_name = 'free' $$);
+SELECT wait_until($$ SELECT count(*) = 3 FROM dsched.runs WHERE status = 'waiting' $$);
 SELECT status, count(*) FROM dsched.runs GROUP BY 1 ORDER BY 1;
 -- a limit that is raised counts at once
 SELECT dsched.alter_queue('two', max_running => 3);

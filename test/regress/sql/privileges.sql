@@ -11,15 +11,19 @@ CREATE ROLE watcher LOGIN IN ROLE pg_monitor;
 CREATE ROLE boss LOGIN SUPERUSER;
 CREATE ROLE nologin NOLOGIN;
 
--- Nobody touches the tables.
+-- Nobody touches the tables, and of runs everybody sees their own.
 SET SESSION AUTHORIZATION alice;
 SELECT * FROM dsched.job;
-SELECT * FROM dsched.run;
+SELECT count(*) FROM dsched.run;
 SELECT * FROM dsched.outbox;
 SELECT * FROM dsched.partition_state;
 SELECT * FROM dsched.identity;
 INSERT INTO dsched.outbox VALUES (1);
 DELETE FROM dsched.run;
+UPDATE dsched.run SET status = 'succeeded';
+INSERT INTO dsched.run SELECT * FROM dsched.run;
+SELECT FROM dsched.run FOR UPDATE;
+TRUNCATE dsched.run;
 INSERT INTO dsched.jobs (job_name) VALUES ('x');
 DELETE FROM dsched.runs;
 
@@ -132,7 +136,17 @@ CREATE FUNCTION pg_temp.leak(text, text) RETURNS boolean LANGUAGE plpgsql COST 0
 	$$ BEGIN RAISE NOTICE 'saw % of %', $1, $2; RETURN true; END $$;
 SELECT count(*) FROM dsched.jobs WHERE pg_temp.leak(job_name, username);
 SELECT count(*) FROM dsched.runs WHERE pg_temp.leak(job_name, username);
+-- (Of rows in the table it is always NULL, which is said once and of none of them.)
 SELECT count(*) FROM dsched.runs WHERE pg_temp.leak(not_before::text, '');
+SELECT count(*) FROM dsched.run WHERE pg_temp.leak(job_name, username);
+SELECT count(*) FROM dsched._open_runs WHERE pg_temp.leak(job_name, username);
+SELECT count(*) FROM dsched.runs r JOIN dsched.run USING (job_id) WHERE pg_temp.leak(r.message, r.status);
+SELECT count(*) FROM (SELECT job_name, username FROM dsched.runs ORDER BY scheduled_for DESC LIMIT 20) r WHERE pg_temp.leak(job_name, username);
+-- The policy cannot be left out.
+SET row_security = off;
+SELECT count(*) FROM dsched.runs;
+SELECT count(*) FROM dsched.run;
+RESET row_security;
 
 DROP FUNCTION pg_temp.leak(text, text);
 

@@ -39,16 +39,16 @@ sub at_the_gate
 
 # ---- a role whose only executor is in a long run, and another that always has work ----
 
-my $node = new_instance('two', conf => "dsched.max_executors = 2\n");
+my $node = new_instance('three', conf => "dsched.max_executors = 3\n");
 create_extension($node);
 prepare($node, 'postgres');
 $node->safe_psql('postgres', 'CREATE ROLE a LOGIN; CREATE ROLE b LOGIN');
 my $gate = hold_gate($node);
 $node->safe_psql('postgres', q{SELECT dsched.schedule_in('long', '0 s', 'TABLE gate', username => 'a')});
 at_the_gate($node, 1);
-# More work than time: 40 runs of 150 ms, one every 100 ms.
+# More work than time: 40 runs of 300 ms, one every 100 ms, for two executors.
 $node->safe_psql('postgres',
-	qq{SELECT dsched.schedule_once('busy_' || n, now() + n * interval '0.1 s', \$\$SELECT pg_sleep(0.15); $logs\$\$, username => 'b') FROM generate_series(1, 40) n;} . # sleep-ok: it is to keep its executor
+	qq{SELECT dsched.schedule_once('busy_' || n, now() + n * interval '0.1 s', \$\$SELECT pg_sleep(0.3); $logs\$\$, username => 'b') FROM generate_series(1, 40) n;} . # sleep-ok: it is to keep its executor
 	qq{SELECT dsched.schedule_once('short', now() + interval '1 s', '$logs', username => 'a')});
 ok(wait_until($node, q{SELECT count(*) FROM log WHERE job LIKE 'busy%'}, 40), 'the busy role has done its work');
 my $nth = $node->safe_psql('postgres', q{SELECT n FROM log WHERE job = 'short'});
@@ -102,7 +102,7 @@ $gate->query_safe('COMMIT');
 $gate->quit;
 ok(wait_until($node, q{SELECT count(*) FROM log}, 200), '200 runs of two roles');
 my $starts = $node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM log');
-cmp_ok($starts, '>', 3, "they take turns: $starts executors");
+cmp_ok($starts, '>', 1, "they take turns: $starts executors");
 cmp_ok($starts, '<', 50, 'but not after each run');
 
 account_ok($node);
