@@ -444,6 +444,8 @@ sub new_instance
 		shared_preload_libraries => $opt{preload} // 'dsched',
 		unix_socket_directories  => $dir,
 		port                     => $self->{port});
+	# as many at a time as pgbench has clients: there are no other roles, for which an executor would be kept
+	$conf{'dsched.max_executors_per_role'} = 0 if $conf{shared_preload_libraries} eq 'dsched';
 	if (defined $opt{etcd})
 	{
 		$conf{'dsched.etcd_endpoints'} = $opt{etcd}->endpoints;
