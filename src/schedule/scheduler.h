@@ -612,6 +612,9 @@ extern void sync_pause(int64 job_id, const char *problem);
 /* Sets or clears (NULL) dsched.job.problem here, without publishing. */
 extern void sync_problem(int64 job_id, const char *problem);
 
+/* This is what dsched.job.problem says of a definition that was just read: what is yet to be written there was about an older one. */
+extern void sync_problem_is(int64 job_id, const char *problem);
+
 /* Saves the revision applied and the highest seen; called with local states. In a transaction. */
 extern void sync_save_revisions(void);
 

@@ -298,6 +298,8 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	job->start_problem = false;
 	if (!job->usable)
 		sync_problem(job->job_id, problem);
+	else
+		sync_problem_is(job->job_id, row->problem);
 }
 
 Job *

@@ -428,6 +428,13 @@ sync_problem(int64 job_id, const char *problem)
 }
 
 void
+sync_problem_is(int64 job_id, const char *problem)
+{
+	if (hash_get_num_entries(queued_problems) > 0 && hash_search(queued_problems, &job_id, HASH_FIND, NULL) != NULL)
+		sync_problem(job_id, problem);
+}
+
+void
 sync_trigger_done(int64 trigger_id)
 {
 	if (scheduler.etcd == NULL)
@@ -484,6 +491,9 @@ pause_job(OwnChange *change, JobRow *row)
 static void
 set_problem(OwnChange *change, JobRow *row)
 {
+	/* of a definition that is over: what is to be said of the one after it is found when that is taken in */
+	if (scheduler.etcd == NULL && row->changed != NIL)
+		return;
 	if (row->problem == NULL ? change->problem == NULL :
 		change->problem != NULL && strcmp(row->problem, change->problem) == 0)
 		return;
