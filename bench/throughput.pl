@@ -18,7 +18,7 @@ use PgCron;
 begin_bench('throughput');
 
 my $jobs = short() ? 3000 : 20000;
-my $cron_jobs = short() ? 100 : 500;
+my $cron_jobs = short() ? 100 : 400;
 my $pgbench_seconds = short() ? 1 : 2; # pgbench takes whole ones
 
 # What is measured against pgbench: executors, synchronous_commit, command, shape.

@@ -144,8 +144,8 @@ sub same_work
 		my $before;
 		my $condition = $code->(sub { ($before) = $pg->query($counters) });
 		my $runs = $pg->value("SELECT count(*) FROM $table WHERE $condition");
-		# What processes count, they report once a second.
-		select(undef, undef, undef, 1.5);
+		# What processes count, those that have become idle report after ten seconds.
+		select(undef, undef, undef, 11);
 		my ($after) = $pg->query($counters);
 		my ($row) = $pg->query(
 			"SELECT count(DISTINCT xmin::text), percentile_disc(0.5) WITHIN GROUP (ORDER BY lag), percentile_disc(0.99) WITHIN GROUP (ORDER BY lag)

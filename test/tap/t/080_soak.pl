@@ -22,7 +22,8 @@ my $tolerance = 512;
 my @kinds = ('dsched coordinator', 'dsched scheduler', 'dsched executor');
 
 my $etcd = start_etcd();
-my $conf = "dsched.max_executors = 4\nmax_wal_size = 1GB\nlog_statement = none\nlog_min_messages = panic\n";
+my $conf = "dsched.max_executors = 4\nmax_wal_size = 1GB\nlog_statement = none\nlog_min_messages = panic\n"
+  . "dsched.plan_cache_size = 256kB\n";	# full in the first quarter: what keeps growing is not kept plans
 my @nodes = (new_instance('alone', conf => $conf), new_instance('member', etcd => $etcd, conf => $conf));
 
 create_extension(@nodes);
