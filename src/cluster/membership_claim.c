@@ -307,23 +307,42 @@ static void
 leave_group(int db)
 {
 	Group *g = &membership_groups[db];
+	char node[KEYS_MAX_LEN];
 	char member[KEYS_MAX_LEN];
 	EtcdTxn *txn = etcd_txn_begin();
 
+	membership_need_key(keys_node(node, dsched_cluster_name, dsched_my_node()));
 	membership_need_key(keys_member(member, dsched_cluster_name, g->name, dsched_my_node()));
 	etcd_txn_if_create(txn, member, g->member);
+	etcd_txn_if_create(txn, node, session_id());
 	etcd_txn_delete(txn, member);
+	etcd_txn_else_get(txn, member, NULL);
 	send_request(db, REQUEST_LEAVE, txn, leave_answered);
 }
 
-/* Whether it was deleted now or earlier, the key that we made is gone. */
+/* It is gone now, or has been before; if it is still there our session is over, or somebody has deleted it and it was made again. */
 static void
 leave_answered(void *arg, const EtcdResponse *r)
 {
 	int db = (int) (intptr_t) arg;
+	Group *g = &membership_groups[db];
+	int64 member = 0;
+	EtcdKv kv;
 
-	if (request_ended(db, r))
-		membership_own_key_is(&membership_groups[db], 0, r->revision);
+	if (!request_ended(db, r))
+		return;
+	if (!etcd_txn_succeeded(r->body) && etcd_kv_at(etcd_txn_response(r->body, 0), 0, &kv))
+	{
+		if (kv.lease == session_lease())
+			member = kv.create_revision;
+		etcd_kv_free(&kv);
+	}
+	if (member != 0)
+	{
+		session_check();
+		g->retry_at = cluster_retry_at(++g->failures, RETRY_MAX_US);
+	}
+	membership_own_key_is(g, member, r->revision);
 }
 
 /* Adds one claim, which stands or falls by itself. */

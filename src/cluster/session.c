@@ -681,13 +681,37 @@ own_revocation_answered(void *arg, const EtcdResponse *r)
 					  errdetail("Its partitions are free when the lease has expired.")));
 }
 
+static void
+own_node_deleted(void *arg, const EtcdResponse *r)
+{
+	if (!r->ok)
+	{
+		own_revocation_answered(arg, r);
+		return;
+	}
+	/* if the comparison failed it has been deleted before */
+	own_session.request = etcd_lease_revoke(cluster_client, own_session.lease, REVOKE_TIMEOUT_MS,
+											own_revocation_answered, NULL);
+	own_session.revoking = own_session.request != NULL;
+}
+
+/*
+ * The node key goes first.  A revocation cannot compare anything: one whose answer is not waited for could be applied when our
+ * successor has gone on under the lease (session_resume.c), and would give away what that one runs.  It goes on only
+ * under a lease that a node key names.  Without a session (the answer about its node key is not there) the lease expires.
+ */
 void
 session_revoke(void)
 {
-	if (own_session.lease == 0)
+	EtcdTxn *txn;
+
+	if (own_session.id == 0 || own_session.lease == 0)
 		return;
-	own_session.request = etcd_lease_revoke(cluster_client, own_session.lease, REVOKE_TIMEOUT_MS,
-											own_revocation_answered, NULL);
+	txn = etcd_txn_begin();
+	etcd_txn_if_create(txn, session_node_key, own_session.id);
+	etcd_txn_delete(txn, session_node_key);
+	own_session.request = etcd_call(cluster_client, ETCD_PATH_TXN, etcd_txn_end(txn), ETCD_IDEMPOTENT, REVOKE_TIMEOUT_MS,
+									own_node_deleted, NULL);
 	own_session.revoking = own_session.request != NULL;
 }
 

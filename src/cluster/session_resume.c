@@ -13,9 +13,11 @@
  * were ours all the while, as the lease has not ended, so the epochs hold.  What must not hold is the session:
  *
  *	  UNNAME	deletes the node key, comparing its create_revision.  From here on nothing that the former session has
- *				sent and that is still on its way can be applied: joining and claiming compare that key
+ *				sent and that is still on its way can be applied: all that it does to member and owner keys compares that
+ *				key, and a revocation of the lease is sent only when there is none (session_revoke())
  *	  KEYS		asks etcd for the keys of the lease.  Each must be a member or owner key of a database that has a
- *				scheduler here, as nobody would give up the partitions of another; else the lease is revoked after all
+ *				scheduler here, and of a partition that there is, as nobody would give up another; else the lease is
+ *				revoked after all
  *	  NODE		creates the node key anew, under the old lease: another create_revision, so another session
  *
  * The keys are those that the leader's memory has, so the answer has to come from a leader not older than the one that
@@ -115,6 +117,8 @@ keep_key(const char *encoded)
 		return false;
 	key[len] = '\0';
 	if (strlen(key) != len || !keys_parse(dsched_cluster_name, key, &parts))
+		return false;
+	if (parts.kind == KEY_OWNER && parts.partition >= dsched_partitions)
 		return false;
 	if (parts.kind != KEY_OWNER && (parts.kind != KEY_MEMBER || strcmp(parts.node, dsched_my_node()) != 0))
 		return false;
