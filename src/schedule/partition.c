@@ -146,6 +146,7 @@ forget(Partition *partition)
 	list_free_deep(partition->done_triggers);
 	partition->done_triggers = NIL;
 	partition->dirty = partition->writing = partition->behind = partition->crowded = false;
+	partition->request = NULL;
 	partition->epoch = 0;
 	partition->seq = partition->state_mod = partition->jobrev = 0;
 	partition->retry_at = 0;

@@ -304,6 +304,7 @@ typedef struct Partition
 	dlist_head	failing;		/* JobExtras of jobs with failures in a row */
 	int			nfailing;
 	bool		dirty;			/* state differs from what was written */
+	const void *request;		/* the batch in flight that it is part of: the last one that was sent */
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */

@@ -61,12 +61,16 @@ static void written(void *arg, const EtcdResponse *response);
 static void write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *nested, int64 revision);
 static void write_refused(Partition *partition, const Batch *batch, int i, const cJSON *nested);
 
+/*
+ * Ownership can end and be taken over anew under the same epoch, while a request is under way: its answer is not that to the
+ * request of now.  The pointer tells, as a batch lives until it is answered.
+ */
 static Partition *
 still_ours(const Batch *batch, int i)
 {
 	Partition  *partition = &scheduler.partitions[batch->numbers[i]];
 
-	return partition->step != STEP_NONE && partition->epoch == batch->epochs[i] ? partition : NULL;
+	return partition->step != STEP_NONE && partition->epoch == batch->epochs[i] && partition->request == batch ? partition : NULL;
 }
 
 static int64
@@ -120,6 +124,7 @@ state_etcd_take_over(Partition **partitions, int n)
 			etcd_txn_nest(txn, read_one(partitions[i]));
 			batch->numbers[batch->n] = partitions[i]->number;
 			batch->epochs[batch->n++] = partitions[i]->epoch;
+			partitions[i]->request = batch;
 		}
 		if (etcd_call(scheduler.etcd, "/v3/kv/txn", etcd_txn_end(txn), ETCD_READ, REQUEST_TIMEOUT_MS, taken,
 					  batch) == NULL)
@@ -318,6 +323,7 @@ write_one(Partition *partition, bool final, Batch *batch)
 	batch->seqs[batch->n] = partition->seq;
 	batch->n++;
 	partition->writing = true;
+	partition->request = batch;
 	partition->dirty = false;
 	return txn;
 }
