@@ -19,8 +19,10 @@
  *	  - rows that decide what is open when the account that was last written is read again, after a crash or by the next owner.
  *		That account knows that a slot is closed if the slot is before its watermark and not pending in it.  So the rows stay of
  *		slots that are beyond that watermark, that are open in memory, and that were closed since the account was taken
- *		(Partition.closed_from).
- *	  - of partitions that are not ours, what is younger than a day.  Their account is with their owner, who has taken
+ *		(Partition.closed_from).  A request is taken in again for as long as it is there: so do the rows of its runs.
+ *	  - all rows of partitions that we are about to take over or to give away, or that nobody has: we may be the next to read their
+ *		account, however old it is by then.
+ *	  - of partitions that another instance has, what is younger than a day.  Their account is with their owner, who has taken
  *		note of our rows, or made the runs again, long before.
  */
 #include "postgres.h"
@@ -122,6 +124,35 @@ is_open_since(const Job *job, TimestampTz last)
 	return false;
 }
 
+/* Alone, a partition is without an owner for as long as its account cannot be read. */
+static bool
+is_with_another(const Partition *partition)
+{
+	const PartitionSlot *slot = &scheduler.slot->partitions[partition->number];
+	bool		result;
+
+	if (scheduler.etcd == NULL || partition->step != STEP_NONE)
+		return false;
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	result = slot->phase == PARTITION_NONE && slot->owner[0] != '\0';
+	LWLockRelease(dsched_shared->control_lock);
+	return result;
+}
+
+/* Of a request: could it be taken in again? */
+static bool
+is_requested(const Partition *partition, int64 trigger_id)
+{
+	ListCell   *lc;
+
+	if (scheduler.etcd == NULL)
+		return sync_has_request(trigger_id);
+	foreach(lc, partition->done_triggers)
+		if (*(int64 *) lfirst(lc) == trigger_id)
+			return true;
+	return false;
+}
+
 static TimestampTz
 due_time(const Job *job, TimestampTz slot)
 {
@@ -140,9 +171,11 @@ is_needed(const Job *job, const RunSeen *row)
 	Partition  *partition = &scheduler.partitions[job->partition];
 	TimestampTz last = Max(row->key.scheduled_for, row->last_slot);
 
-	if (partition->step != STEP_ACTIVE)
-		return Max(last, row->finished_at) > scheduler.now - FOREIGN_AGE_US;
 	if (job->one_shot && row->key.trigger_id == 0)
+		return true;
+	if (partition->step != STEP_ACTIVE)
+		return !is_with_another(partition) || Max(last, row->finished_at) > scheduler.now - FOREIGN_AGE_US;
+	if (row->key.trigger_id != 0 && is_requested(partition, row->key.trigger_id))
 		return true;
 	/* which slots there are, when it runs again, is then found out from here on */
 	if (!job->usable && job->extra != NULL && job->extra->held_since != 0 && last >= job->extra->held_since)

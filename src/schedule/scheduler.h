@@ -585,6 +585,9 @@ extern void sync_expect(int64 jobrev);
 /* Standalone: the run of a trigger is accounted for, its request can go. */
 extern void sync_trigger_done(int64 trigger_id);
 
+/* Standalone: a request that was taken in and is still in the table. */
+extern bool sync_has_request(int64 trigger_id);
+
 /* What limits the runs of the jobs in a queue (dsched.queue). */
 typedef struct QueueLimits
 {

@@ -112,7 +112,12 @@ state_local_write(bool clean, bool durable)
 	WriteArgs	args = {clean, durable};
 
 	if (!scheduler_transaction(write_states, &args, "writing the partitions' states"))
+	{
+		/* also those that are written for their age alone: nothing of what was noted about them has become true */
+		for (int i = 0; i < dsched_partitions; i++)
+			scheduler.partitions[i].local_dirty = true;
 		return false;
+	}
 	for (int i = 0; i < dsched_partitions; i++)
 	{
 		scheduler.partitions[i].local_dirty = false;

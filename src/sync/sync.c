@@ -441,6 +441,12 @@ sync_trigger_done(int64 trigger_id)
 		(void) queue_own_change(OWN_TRIGGER_DONE, trigger_id, NULL);
 }
 
+bool
+sync_has_request(int64 trigger_id)
+{
+	return hash_search(opened_triggers, &trigger_id, HASH_FIND, NULL) != NULL;
+}
+
 /*
  * Deletes the definition of a job that is done with, unless a user has changed it since.  An outbox row that
  * nobody asked for (requested_by is empty) is dropped by the publisher if the job was given another time
