@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -126,8 +127,8 @@ executor_session_name_idle(void)
 bool
 executor_session_reset(bool settled)
 {
-	/* there is no way back from this one that is worth its while */
-	if (replorigin_session_origin != InvalidRepOriginId)
+	/* there is no way back from these that is worth its while; the end of the process ends a backup, too */
+	if (replorigin_session_origin != InvalidRepOriginId || get_backup_status() != SESSION_BACKUP_NONE)
 		return false;
 
 	ResetAllOptions();
