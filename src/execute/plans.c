@@ -103,10 +103,10 @@ static void count_bytes(KeptCommand *command);
 void
 plans_init(void)
 {
-	/* by which names are looked up, or rights that change what a query is rewritten to */
+	/* by which names are looked up, rights that change what a query is rewritten to, what folded constants come from */
 	static const int caches[] = {
 		AUTHMEMROLEMEM, AUTHOID, CASTSOURCETARGET, COLLOID, DATABASEOID, ENUMOID, NAMESPACEOID, OPEROID, PROCOID,
-		TSCONFIGOID, TYPEOID, USERMAPPINGOID
+		TSCONFIGMAP, TSCONFIGOID, TSDICTOID, TYPEOID, USERMAPPINGOID
 	};
 	HASHCTL		ctl = {0};
 

@@ -13,7 +13,9 @@
  *
  * The body of a function in the language SQL can be put into the statement when it is planned, literals and
  * all.  What calls one of a user's is not steady.  (Where it is not put in, it is planned at every call up to
- * PostgreSQL 17, which costs more than the statement around it.)
+ * PostgreSQL 17, which costs more than the statement around it.)  Nor is what calls a function of a user's that is
+ * said to be immutable: planning makes a constant of it, and often it reads a table, or the time, all the same.
+ * We believe those that are written in C.
  *
  * Each of these errs to the side of looking again, which costs time only.
  */
@@ -35,7 +37,7 @@
 
 static bool names_a_time(Node *node, void *context);
 static bool has_unsteady_part(Node *node, void *context);
-static bool calls_sql_of_user(Oid function, void *context);
+static bool calls_unsteady(Oid function, void *context);
 static bool type_is_steady(Oid type);
 
 /* ---- settings ---------------------------------------------------------------------------------- */
@@ -97,6 +99,9 @@ names_a_time(Node *node, void *context)
 					return true;
 		return false;
 	}
+	/* the walker passes its literals by */
+	if (IsA(node, CommonTableExpr) && ((CommonTableExpr *) node)->cycle_clause != NULL)
+		return true;
 	return raw_expression_tree_walker(node, names_a_time, context);
 }
 
@@ -129,15 +134,16 @@ has_unsteady_part(Node *node, void *context)
 		return query_tree_walker((Query *) node, has_unsteady_part, context, 0);
 	if (IsA(node, Const) && !((Const *) node)->constisnull && !type_is_steady(((Const *) node)->consttype))
 		return true;
-	if (check_functions_in_node(node, calls_sql_of_user, context))
+	if (check_functions_in_node(node, calls_unsteady, context))
 		return true;
 	return expression_tree_walker(node, has_unsteady_part, context);
 }
 
 static bool
-calls_sql_of_user(Oid function, void *context)
+calls_unsteady(Oid function, void *context)
 {
 	HeapTuple	tuple;
+	Form_pg_proc proc;
 	bool		result;
 
 	if (function < FirstNormalObjectId)
@@ -145,7 +151,9 @@ calls_sql_of_user(Oid function, void *context)
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
 		return true;
-	result = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	result = proc->prolang == SQLlanguageId ||
+		(proc->provolatile == PROVOLATILE_IMMUTABLE && proc->prolang != ClanguageId && proc->prolang != INTERNALlanguageId);
 	ReleaseSysCache(tuple);
 	return result;
 }

@@ -234,6 +234,18 @@ foreach my $expression (q{timestamptz 'now'}, q{'now'}, q{lower('[now,infinity)'
 	is($node->safe_psql('postgres', 'WITH d AS (DELETE FROM lab.times RETURNING *) SELECT count(DISTINCT v) FROM d'), '3', "$expression is the time of the run");
 }
 
+# What is said to be immutable and reads a table; what is folded by the rules of a dictionary; literals that the cycle clause has.
+as_owner(q{SET ROLE worker; CREATE FUNCTION lab.liar() RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN (SELECT style FROM lab.conf); END $$});
+follows('a function that is no constant', 'INSERT INTO lab.seen (v) SELECT lab.liar()',
+	'' => 'succeeded: MDY', q{UPDATE lab.conf SET style = 'YMD'} => 'succeeded: YMD', q{UPDATE lab.conf SET style = 'MDY'} => 'succeeded: MDY');
+follows('a text search configuration', q{INSERT INTO lab.seen (v) SELECT to_tsvector('lab.words', 'running')},
+	q{CREATE TEXT SEARCH CONFIGURATION lab.words (COPY = simple)} => q{succeeded: 'running':1},
+	q{ALTER TEXT SEARCH CONFIGURATION lab.words ALTER MAPPING FOR asciiword WITH english_stem} => q{succeeded: 'run':1});
+my $cycle = q{WITH RECURSIVE w(a) AS (SELECT 1 UNION ALL SELECT a FROM w) CYCLE a SET x TO 'today' DEFAULT 'b' USING p
+	INSERT INTO lab.seen (v) SELECT count(*) FROM w};
+comes_to($cycle, 'succeeded: 2', 'a cycle', '1 1 1');
+comes_to($cycle, 'succeeded: 2', 'again', '0 1 1');
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Errors
 # ---------------------------------------------------------------------------------------------------------------------
