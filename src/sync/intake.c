@@ -505,6 +505,9 @@ sync_open_triggers(void)
 		{
 			if (!partition_is_active(trigger->partition) || trigger->revision > sync_revision())
 				continue;
+			/* alone: its job may be among those whose turn has not come yet, or that somebody has locked */
+			if (sync_to_take_in() && timetable_find(trigger->def.job_id) == NULL)
+				continue;
 			open_trigger(&scheduler.partitions[trigger->partition], &trigger->def);
 		}
 		dlist_delete(&trigger->node);

@@ -149,6 +149,7 @@ typedef struct Loading
 	MemoryContext context;
 	List	   *queues;
 	bool		unknown;		/* of some definitions it cannot be said whether etcd has them */
+	bool		putting;		/* a definition is on its way into the timetable */
 } Loading;
 
 static void
@@ -157,6 +158,7 @@ load_row(const JobRow *row, void *arg)
 	Loading    *loading = arg;
 	JobRow		alone;
 
+	loading->putting = true;
 	if (scheduler.etcd == NULL)
 	{
 		/* without revisions of a cluster that this database was in */
@@ -164,12 +166,14 @@ load_row(const JobRow *row, void *arg)
 		alone.gen_rev = alone.mod_revision = 0;
 		timetable_put(&alone, true);
 	}
-	else if (row->mod_revision == 0 || scheduler.identity.incarnation[0] == '\0')
-		return;
-	else if (row->changed == NIL)
-		timetable_put(row, true);	/* it is what etcd has, or had */
-	else
-		loading->unknown = true;
+	else if (row->mod_revision != 0 && scheduler.identity.incarnation[0] != '\0')
+	{
+		if (row->changed == NIL)
+			timetable_put(row, true);	/* it is what etcd has, or had */
+		else
+			loading->unknown = true;
+	}
+	loading->putting = false;
 }
 
 /* One after the other into the timetable, as all of them at once might be a gigabyte.  No partition is ours yet: nothing comes of it. */
@@ -200,6 +204,11 @@ load(void)
 
 	if (!scheduler_transaction(read_rows, &loading, "reading the jobs"))
 	{
+		/* out of memory, say: of a job that is in there by half nothing can be taken back */
+		if (loading.putting)
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("dsched: the jobs of database \"%s\" could not be loaded", scheduler.dbname)));
 		timetable_each(-1, unload, NULL);
 		MemoryContextDelete(loading.context);
 		sync_retry_later(&load_retry, LOAD_BASE_US, LOAD_MAX_US);
@@ -264,6 +273,12 @@ sync_turn(void)
 		take_in();
 	sync_work_turn(&own_changes);
 	sync_open_triggers();
+}
+
+bool
+sync_to_take_in(void)
+{
+	return take_in_wanted;
 }
 
 bool

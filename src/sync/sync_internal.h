@@ -249,6 +249,9 @@ extern void sync_settle(const Change *change, Settlement *out);
 /* ERROR 55000 if the database is on hold by now: for transactions that have read rows of dsched.job. */
 extern void sync_refuse_if_held(void);
 
+/* Alone: are there changes in the table that the timetable may not have yet? */
+extern bool sync_to_take_in(void);
+
 /* ---- queues.c ----------------------------------------------------------------------------------- */
 
 extern void sync_queues_init(void);
