@@ -309,6 +309,7 @@ timetable_put(const JobRow *row, bool applied)
 	Job		   *job = hash_search(jobs, &row->job_id, HASH_ENTER, &known);
 	bool		new_generation = true;
 	TimestampTz blocked_slot = 0;
+	dlist_iter	iter;
 
 	if (!known)
 	{
@@ -362,6 +363,9 @@ timetable_put(const JobRow *row, bool applied)
 			job->extra->held_since = 0;
 	}
 	backfills_redefined(job);
+	/* runs that may have been ready side by side, and in another queue, wait by what it says now */
+	dlist_foreach(iter, &job->work->open)
+		run_consider(dlist_container(OpenRun, in_job, iter.cur));
 	job_advance_later(job);
 	return job;
 }
