@@ -579,8 +579,11 @@ add_finished(int e)
 	db->finished_head = e;
 	db->nfinished++;
 	/* with another status there may be another attempt to make */
-	if (entry->awaited || entry->status != RUN_SUCCEEDED || db->wake_on_finish ||
-		db->nfinished >= dsched_queue_batch())
+	if (entry->awaited || entry->status != RUN_SUCCEEDED || db->nfinished >= dsched_queue_batch())
+		db->collect = true;
+	/* the scheduler asks for wake-ups, then looks for what has ended, without the lock: one of us sees what the other did */
+	pg_memory_barrier();
+	if (db->wake_on_finish)
 		db->collect = true;
 	return db->collect || (first && db->wake_on_first) || dsched_test_clock;
 }
