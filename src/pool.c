@@ -54,6 +54,8 @@
 
 #define MAX_FAILED_STARTS 3
 #define FAILED_START_DELAY_US INT64CONST(200000)
+/* After that delay others come first for so long, and then no more: it may have been no fault of the lane. */
+#define FAILED_START_LAST_US INT64CONST(800000)
 #define REGISTRATION_DELAY_US INT64CONST(500000)
 /* Until the postmaster has noticed that a worker is gone. */
 #define EXIT_DELAY_US INT64CONST(20000)
@@ -94,8 +96,9 @@ static bool give_up_on_lane(int lane);
 static void fail_lane(int lane);
 static void take_stock(int64 now);
 static int	shortage(int lane, int64 now, const ExecutorSlot *leaving);
-static bool goes_first_in_database(int a, int b);
+static bool goes_first_in_database(int a, int b, int64 now);
 static bool database_goes_first(int a, int b);
+static bool role_place_is_for_others(int lane, int64 now);
 static bool may_take_place(int db, int64 now, int64 *again);
 static void make_room(int db, int64 now, int64 *again);
 static bool outranks(int other, const ExecutorSlot *slot, const RunEntry *own, int64 now);
@@ -368,15 +371,22 @@ shortage(int lane, int64 now, const ExecutorSlot *leaving)
 	return Max(0, Min(l->queued - l->coming, Max(up, 1) - l->starting));
 }
 
-/* Of two lanes of a database that could use an executor: does a get it?  Those that failed to start come last. */
+/* It could use an executor, but one of its has just failed to start. */
 static bool
-goes_first_in_database(int a, int b)
+comes_last(const Lane *lane, int64 now)
+{
+	return lane->failed_starts > 0 && now < lane->retry_at + FAILED_START_LAST_US;
+}
+
+/* Of two lanes of a database that could use an executor: does a get it? */
+static bool
+goes_first_in_database(int a, int b, int64 now)
 {
 	const Lane *x = &dsched_shared->lanes[a];
 	const Lane *y = &dsched_shared->lanes[b];
 
-	if ((x->failed_starts > 0) != (y->failed_starts > 0))
-		return y->failed_starts > 0;
+	if (comes_last(x, now) != comes_last(y, now))
+		return comes_last(y, now);
 	if (held_by_lane(x) != held_by_lane(y))
 		return held_by_lane(x) < held_by_lane(y);
 	if (x->served / QUANTUM_US != y->served / QUANTUM_US)
@@ -428,9 +438,40 @@ take_stock(int64 now)
 		int			n = shortage(i, now, NULL);
 
 		db->wanted += n;
-		if (n > 0 && (db->claimant < 0 || goes_first_in_database(i, db->claimant)))
+		if (n > 0 && (db->claimant < 0 || goes_first_in_database(i, db->claimant, now)))
 			db->claimant = i;
 	}
+}
+
+/*
+ * Of two lanes of a role that has as many executors as it may have, in different databases: which gets the next?  What else their
+ * databases hold does not matter, as that is not what they wait for.
+ */
+static bool
+goes_first_of_role(int a, int b)
+{
+	int			held_a = held_by_lane(&dsched_shared->lanes[a]);
+	int			held_b = held_by_lane(&dsched_shared->lanes[b]);
+
+	return held_a != held_b ? held_a < held_b : queue_goes_before(queue_peek(a, 0), queue_peek(b, 0));
+}
+
+/* Are the places that the role of this lane may still have for its lanes in other databases? */
+static bool
+role_place_is_for_others(int lane, int64 now)
+{
+	Oid			roleoid = dsched_shared->lanes[lane].roleoid;
+	int			room = dsched_executors_per_role() - held_by_role(roleoid, true);
+
+	for (int i = queue_role_bucket(roleoid); i >= 0 && room > 0; i = dsched_shared->lanes[i].next_of_role)
+	{
+		const Lane *other = &dsched_shared->lanes[i];
+
+		if (i != lane && other->roleoid == roleoid && !comes_last(other, now) && shortage(i, now, NULL) > 0 &&
+			goes_first_of_role(i, lane))
+			room--;
+	}
+	return room <= 0;
 }
 
 /*
@@ -454,11 +495,13 @@ may_take_place(int db, int64 now, int64 *again)
 		const DatabaseSlot *other = &dsched_shared->databases[i];
 
 		/* so many until they hold what we hold */
-		if (i != db && other->claimant >= 0 && dsched_shared->lanes[other->claimant].failed_starts == 0 &&
+		if (i != db && other->claimant >= 0 && !comes_last(&dsched_shared->lanes[other->claimant], now) &&
 			database_goes_first(i, db))
 			claims += Min(other->wanted, Max(us->held - other->held, 1));
 	}
-	if (claims == 0 || (room > claims && !no_worker_left(now)) || kept_until <= now)
+	if (kept_until <= now)
+		return true;
+	if ((claims == 0 || (room > claims && !no_worker_left(now))) && !role_place_is_for_others(us->claimant, now))
 		return true;
 	*again = *again == 0 ? kept_until : Min(*again, kept_until);
 	return false;
@@ -625,13 +668,20 @@ outranks(int other, const ExecutorSlot *slot, const RunEntry *own, int64 now)
 	const DatabaseSlot *xdb = &dsched_shared->databases[x->db];
 	const DatabaseSlot *ydb = &dsched_shared->databases[y->db];
 	bool		same = x->db == y->db;
-	int			fewer = same ? held_by_lane(x) - held_by_lane(y) : xdb->held - ydb->held;
-	int64		less = same ? x->served - y->served : xdb->served - ydb->served;
+	bool		of_role = !same && x->roleoid == y->roleoid && role_is_full(y);
+	int			fewer = same || of_role ? held_by_lane(x) - held_by_lane(y) : xdb->held - ydb->held;
+	int64		had_x = same ? x->served : xdb->served;
+	int64		had_y = same ? y->served : ydb->served;
 
 	if (fewer != 1)
 		return fewer > 1;
-	return less > Max(QUANTUM_US, Min(START_WORTH * slot->start_took, QUANTUM_MAX_US)) ||
-		(now - slot->started_at - slot->start_took > Max(STAY_US, slot->start_took) && queue_peek(other, 0)->rank + PLACE_MARGIN_US < own->rank);
+	if (!of_role && had_x - had_y > Max(QUANTUM_US, Min(START_WORTH * slot->start_took, QUANTUM_MAX_US)))
+		return true;
+	/* the place would be its own lane's again, to be left again */
+	if (!of_role && had_x / QUANTUM_US < had_y / QUANTUM_US)
+		return false;
+	return now - slot->started_at - slot->start_took > Max(STAY_US, slot->start_took) &&
+		queue_peek(other, 0)->rank + PLACE_MARGIN_US < own->rank;
 }
 
 /*
@@ -668,7 +718,7 @@ place_is_for_others(ExecutorSlot *slot, int64 now)
 	{
 		const Lane *other = &dsched_shared->lanes[i];
 
-		if (i == slot->lane || shortage(i, now, slot) == 0)
+		if (i == slot->lane || shortage(i, now, slot) == 0 || (has_work && comes_last(other, now)))
 			continue;
 		if (has_work ? !outranks(i, slot, own, now) : (lingers && held_by_lane(other) > 0))
 			continue;
