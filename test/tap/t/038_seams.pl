@@ -87,8 +87,8 @@ $node->safe_psql('postgres', q{SELECT dsched.schedule_in('long', '0 s', 'TABLE g
 ok(wait_until($node, $at_gate, 1), 'a long run has the executor');
 $node->safe_psql('postgres', q{SELECT dsched.schedule_in('a_' || n, '0 s', 'INSERT INTO log (job) SELECT job_name FROM dsched.current_run()', username => 'a') FROM generate_series(1, 5) n});
 ok(wait_until($node, q{SELECT clock_timestamp() > max(created_at) + interval '4 s' FROM dsched.job}, 't'), 'for a time');
-$node->safe_psql('postgres', q{SELECT dsched.schedule_in('b_' || n, '0 s', 'INSERT INTO log (job) SELECT job_name FROM dsched.current_run(), pg_sleep(0.01)', username => 'b')	-- sleep-ok
-	FROM generate_series(1, 200) n});	# sleep-ok: executor time
+$node->safe_psql('postgres', q{SELECT dsched.schedule_in('b_' || n, '0 s', 'INSERT INTO log (job) SELECT job_name FROM dsched.current_run(), pg_sleep(0.01)', username => 'b') } .	# sleep-ok: executor time
+	q{FROM generate_series(1, 200) n});
 $gate->query_safe('COMMIT');
 ok(wait_until($node, q{SELECT count(*) FROM log}, 205), 'all are made');
 my $executors = $node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM log');
