@@ -24,7 +24,7 @@ begin_bench('fleet');
 my $target = short() ? 1000 : 8500;
 my $long = short() ? 5 : 30;
 my $brief = short() ? 4 : 8;
-my @steps = short() ? (2000) : (10_000, 12_000, 14_000, 17_000, 20_000, 24_000, 28_000);
+my @steps = short() ? (2000) : (12_000, 17_000, 24_000);
 my (@rows, @checks, @curves, %most);
 
 my $judge = new_instance('judge', preload => '', conf => { fsync => 'off', work_mem => '256MB', shared_buffers => '512MB' });

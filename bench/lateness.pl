@@ -16,7 +16,7 @@ use PgCron;
 begin_bench('lateness');
 
 my $executors = 8;
-my $seconds = short() ? 2 : 5;
+my $seconds = short() ? 2 : 3;
 my @rates = (10, 100, 1000, 5000, 8500);
 my @cron_sizes = short() ? (10) : (10, 100, 300);
 

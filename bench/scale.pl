@@ -26,10 +26,10 @@ use Fleet;
 
 begin_bench('scale');
 
-my @sizes = short() ? (1000, 10_000) : (1000, 10_000, 100_000, 300_000, 1_000_000);
-my @cron_sizes = short() ? (1000, 10_000) : (1000, 10_000, 100_000);
+my @sizes = short() ? (1000, 10_000) : (1000, 10_000, 100_000, 1_000_000);
+my @cron_sizes = short() ? (1000, 10_000) : (1000, 100_000);
 my $idle_seconds = short() ? 3 : 10;
-my $tick_seconds = short() ? 4 : 15;
+my $tick_seconds = short() ? 4 : 10;
 my $calls = 200;
 my $most_at_once = 100_000;
 my %result;
