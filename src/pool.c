@@ -90,6 +90,7 @@ static StartedExecutor *started = NULL;
 static bool report_lost_registration = false;
 
 static void executor_exit(int code, Datum arg);
+static void ask_again(int64 *again, int64 at);
 static void reap_failed_starts(int64 now);
 static bool start_executor(int lane);
 static bool give_up_on_lane(int lane);
@@ -190,6 +191,13 @@ static bool
 database_is_full(const Lane *lane)
 {
 	return dsched_shared->databases[lane->db].executors >= dsched_executors_per_database();
+}
+
+/* The earliest of the times at which somebody has to look again; 0: none yet. */
+static void
+ask_again(int64 *again, int64 at)
+{
+	*again = *again == 0 ? at : Min(*again, at);
 }
 
 /* ---- starting ---------------------------------------------------------------------------------- */
@@ -503,7 +511,7 @@ may_take_place(int db, int64 now, int64 *again)
 		return true;
 	if ((claims == 0 || (room > claims && !no_worker_left(now))) && !role_place_is_for_others(us->claimant, now))
 		return true;
-	*again = *again == 0 ? kept_until : Min(*again, kept_until);
+	ask_again(again, kept_until);
 	return false;
 }
 
@@ -543,7 +551,7 @@ make_room(int db, int64 now, int64 *again)
 				may_go += REFILL_US;
 			if (now < may_go)
 			{
-				*again = *again == 0 ? may_go : Min(*again, may_go);
+				ask_again(again, may_go);
 				continue;
 			}
 			if (longest == NULL || executor->idle_since < longest->idle_since)
@@ -592,9 +600,9 @@ dsched_pool_manage(int db)
 		if (l->queued == 0 || give_up_on_lane(lane))
 			queue_free_lane_if_unused(lane);
 		else if (l->retry_at > now)
-			again = again == 0 ? l->retry_at : Min(again, l->retry_at);
+			ask_again(&again, l->retry_at);
 		else if (l->starting > 0 && l->queued > l->coming && l->started_at + SLOW_START_US >= now)
-			again = again == 0 ? l->started_at + SLOW_START_US + 1 : Min(again, l->started_at + SLOW_START_US + 1);
+			ask_again(&again, l->started_at + SLOW_START_US + 1);
 	}
 	while (us->queued > 0)
 	{
@@ -606,7 +614,7 @@ dsched_pool_manage(int db)
 		/* no room: an idle one of another lane gives way, and its exit wakes us */
 		make_room(db, now, &again);
 		if (no_worker_left(now))
-			again = again == 0 ? dsched_shared->no_worker_until : Min(again, dsched_shared->no_worker_until);
+			ask_again(&again, dsched_shared->no_worker_until);
 		break;
 	}
 	LWLockRelease(dsched_shared->queue_lock);
