@@ -47,7 +47,12 @@ typedef enum ProblemSource
 typedef enum ProblemKind
 {
 	PROBLEM_NONE,
-	PROBLEM_UNREACHABLE,
+	PROBLEM_UNREACHABLE, /* these six: etcd cannot be used, see cluster_access_problem() */
+	PROBLEM_TLS,
+	PROBLEM_SECURITY,
+	PROBLEM_AUTH,
+	PROBLEM_PERMISSION,
+	PROBLEM_NO_SPACE,
 	PROBLEM_REPLACED,
 	PROBLEM_CONFIG,
 	PROBLEM_NODE_INVALID,
@@ -62,6 +67,10 @@ typedef enum ProblemKind
 extern void cluster_problem(ProblemSource source, ProblemKind kind, const char *hint, const char *fmt,
 							...) pg_attribute_printf(4, 5);
 extern void cluster_no_problem(ProblemSource source);
+
+/* What a call that failed says about the way to etcd, with a hint for it; and whether a problem is such a one. */
+extern ProblemKind cluster_access_problem(const EtcdResponse *r, char *hint, size_t size);
+extern bool cluster_is_access_problem(ProblemKind kind);
 extern ProblemKind cluster_problem_kind(ProblemSource source);
 
 /* When to try again after so many failures in a row: backed off up to max, with jitter. */

@@ -327,12 +327,14 @@ bool
 session_answered(const EtcdResponse *r)
 {
 	char hint[DSCHED_PROBLEM_LEN];
+	ProblemKind kind;
 
 	own_session.request = NULL;
 	if (r->ok)
 	{
 		own_session.failures = 0;
-		if (cluster_problem_kind(PROBLEM_OF_SESSION) == PROBLEM_UNREACHABLE)
+		kind = cluster_problem_kind(PROBLEM_OF_SESSION);
+		if (kind == PROBLEM_UNREACHABLE || kind == PROBLEM_TLS || kind == PROBLEM_SECURITY)
 			cluster_no_problem(PROBLEM_OF_SESSION);
 		return true;
 	}
@@ -343,11 +345,8 @@ session_answered(const EtcdResponse *r)
 		return false;
 	if (own_session.state == SESSION_REFUSED)
 		return false;
-	snprintf(hint, sizeof(hint),
-			 "Check that etcd runs at \"%s\" (dsched.etcd_endpoints) and has a leader. dsched tries again by itself.",
-			 dsched_etcd_endpoints);
-	cluster_problem(PROBLEM_OF_SESSION, PROBLEM_UNREACHABLE, hint, "no usable answer from etcd: %s",
-					r->message);
+	kind = cluster_access_problem(r, hint, sizeof(hint));
+	cluster_problem(PROBLEM_OF_SESSION, kind, hint, "no usable answer from etcd: %s", r->message);
 	return false;
 }
 
@@ -623,6 +622,9 @@ extend_deadline(int64 deadline, const EtcdResponse *r)
 	strlcpy(dsched_shared->endpoint, r->endpoint ? r->endpoint : "", sizeof(dsched_shared->endpoint));
 	LWLockRelease(dsched_shared->control_lock);
 
+	/* a keepalive needs no permission, so its answer has not ended such a problem */
+	if (cluster_is_access_problem(cluster_problem_kind(PROBLEM_OF_SESSION)))
+		cluster_no_problem(PROBLEM_OF_SESSION);
 	if (first || was_lapsed)
 	{
 		session_set_state(SESSION_VALID);
