@@ -17,6 +17,7 @@
  *	  membership.c			 which databases take part, and who should own which partition
  *	  membership_watch.c	 what nodes, members and owners there are
  *	  membership_claim.c	 our member and owner keys
+ *	  compaction.c			 etcd's history and its size
  *	  fence.c				 the shared-memory side of ownership: granting and taking away
  *	  node.c				 what an instance says of itself in its node key
  */
@@ -38,6 +39,7 @@ extern PGDLLEXPORT void dsched_coordinator_main(Datum arg);
 typedef enum ProblemSource
 {
 	PROBLEM_OF_SESSION,
+	PROBLEM_OF_SPACE,
 	PROBLEM_OF_CLOCK,
 	PROBLEM_OF_WATCH,
 	PROBLEM_SOURCES
@@ -148,7 +150,7 @@ extern int64 membership_advance(int64 now);
 /* Does it wait for commits of partitions that are to be given up? */
 extern bool membership_is_fencing(void);
 
-/* After a proven heartbeat, whose transaction was this revision: asks the schedulers for a sign of life. */
+/* After a proven heartbeat, whose transaction was this revision (0: it wrote nothing): asks the schedulers for a sign of life. */
 extern void membership_heartbeat(int64 now, int64 revision);
 
 /* ---- membership_watch.c ---------------------------------------------------------------------- */
@@ -159,6 +161,15 @@ extern void membership_heartbeat(int64 now, int64 revision);
  */
 extern void membership_add_reads(EtcdTxn *txn);
 extern bool membership_validate(const cJSON *body, int first, int64 revision);
+
+/* By all that is known, has this instance the lowest name of those in the cluster? */
+extern bool membership_is_lowest(void);
+
+/* ---- compaction.c ---------------------------------------------------------------------------- */
+
+/* After a proven heartbeat, when etcd was at this revision. */
+extern void compaction_heartbeat(int64 now, int64 revision);
+extern void compaction_stop(void);
 
 /* ---- fence.c --------------------------------------------------------------------------------- */
 

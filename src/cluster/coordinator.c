@@ -368,8 +368,8 @@ cluster_access_problem(const EtcdResponse *r, char *hint, size_t size)
 			return PROBLEM_PERMISSION;
 		case ETCD_FAULT_SPACE:
 			strlcpy(hint,
-					"Compact and defragment etcd, or raise its --quota-backend-bytes, then run \"etcdctl alarm disarm\". What this "
-					"instance owns goes on; nothing new is taken over, and changes wait.",
+					"Compact and defragment etcd, or raise its --quota-backend-bytes, then run \"etcdctl alarm disarm\". What the "
+					"instances of the cluster have goes on; no instance can join until then.",
 					size);
 			return PROBLEM_NO_SPACE;
 		default:

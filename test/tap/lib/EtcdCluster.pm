@@ -20,6 +20,8 @@
 #	endpoints(@numbers)     what dsched.etcd_endpoints takes
 #	conf                    lines for postgresql.conf: certificates, user and password (not the endpoints)
 #	proxy($number)          the proxy before a member
+#	way                     proxies of its own for one instance: new_instance('a', etcd => $etcd->way, ...). It has endpoints, proxy($number),
+#	                        and tell('hold'), which tells all of them (EtcdProxy says what)
 #	certificate($name, %o)  makes $name.crt and $name.key in directory(); o: days (30; negative: has expired), cn, ca => 'other' (an authority that
 #	                        nobody knows), server => 1. Returns both paths
 #	write_password($text)   what the instances' password file has; set_password($text): what etcd has
@@ -122,6 +124,16 @@ sub start_etcd_cluster
 		my ($self, $number) = @_;
 
 		return $self->{members}[$number]{proxy};
+	}
+
+	sub way
+	{
+		my ($self) = @_;
+
+		return bless {
+			scheme  => $self->{tls} ? 'https' : 'http',
+			proxies => [ map { EtcdProxy::start_proxy($_->{port}) } @{ $self->{members} } ],
+		}, 'EtcdCluster::Way';
 	}
 
 	sub directory
@@ -285,6 +297,28 @@ sub start_etcd_cluster
 		  or die "etcdctl @args: $stderr";
 		chomp $stdout;
 		return $stdout;
+	}
+}
+
+{
+
+	package EtcdCluster::Way;
+
+	sub endpoints
+	{
+		my ($self) = @_;
+
+		return join(',', map { "$self->{scheme}://127.0.0.1:" . $_->port } @{ $self->{proxies} });
+	}
+
+	sub proxy { return $_[0]{proxies}[ $_[1] ] }
+
+	sub tell
+	{
+		my ($self, $what, @args) = @_;
+
+		$_->$what(@args) foreach @{ $self->{proxies} };
+		return;
 	}
 }
 
