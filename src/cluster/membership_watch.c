@@ -149,6 +149,8 @@ membership_watch_heartbeat(int64 revision)
 	if (feed.state == FEED_WATCHING && feed.heard < feed.expected)
 	{
 		ereport(LOG, (errmsg("dsched: etcd's watch has fallen silent, starting it again")));
+		etcd_watch_give_up(feed.watch);
+		feed.watch = NULL;
 		membership_read_again();
 	}
 	feed.expected = feed.state == FEED_WATCHING ? revision : 0;

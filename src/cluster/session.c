@@ -655,6 +655,8 @@ extend_deadline(int64 deadline, const EtcdResponse *r)
 
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	dsched_shared->last_heartbeat = own_session.beat_sent;
+	if (own_session.beat_puts)
+		dsched_shared->heartbeat_revision = own_session.beat_revision;
 	dsched_shared->max_revision = own_session.seen_revision;
 	strlcpy(dsched_shared->endpoint, r->endpoint ? r->endpoint : "", sizeof(dsched_shared->endpoint));
 	LWLockRelease(dsched_shared->control_lock);

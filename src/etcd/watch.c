@@ -23,7 +23,7 @@
 #define PATH_WATCH "/v3/watch"
 
 /* A watch that is not created in this time is lost. */
-#define START_TIMEOUT_US INT64CONST(5000000)
+#define START_TIMEOUT_US INT64CONST(3000000)
 
 /* How often it is sent again when it is refused for its token. */
 #define MAX_LOGINS 2
@@ -258,6 +258,14 @@ etcd_watch_stop(EtcdWatch *watch)
 	watch->transfer = NULL;
 	dlist_delete(&watch->node);
 	etcd_bury(&watch->grave, free_watch);
+}
+
+void
+etcd_watch_give_up(EtcdWatch *watch)
+{
+	if (watch->endpoint >= 0)
+		etcd_endpoint_failed(watch->client, watch->endpoint);
+	etcd_watch_stop(watch);
 }
 
 void
