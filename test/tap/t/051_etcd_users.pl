@@ -1,4 +1,4 @@
-# etcd with users: each instance logs in with a password from a file; tokens that lapse, members that forgot theirs, a password that is
+# etcd with users, over TLS: each instance logs in with a password from a file; tokens that lapse, members that forgot theirs, a password that is
 # changed and permissions that are missing. The password itself is to be seen nowhere.
 # timeout: 400
 
@@ -11,7 +11,7 @@ use HTTP::Tiny;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $etcd = start_etcd_cluster(auth => 1, token_ttl => 2);
+my $etcd = start_etcd_cluster(tls => 1, auth => 1, token_ttl => 2);
 my $dir  = $etcd->directory;
 my ($node, $other) = map { new_instance("node$_", etcd => $etcd, conf => $etcd->conf) } 1, 2;
 my @fleet = ($node, $other);
@@ -106,6 +106,16 @@ $node->safe_psql('postgres', "ALTER SYSTEM RESET dsched.etcd_$_") foreach 'user'
 $node->reload;
 ok(wait_until($other, q{SELECT count(*) FROM dsched.jobs WHERE job_name = 'tick10'}, 1), 'and is, with the user again');
 is(psql_try($node, q{SELECT problem FROM dsched.jobs WHERE job_name = 'tick10'}), '', 'nothing is wrong with it');
+
+# etcd does not let a user log in over HTTP whose certificate has a common name: it answers in plain text.
+$etcd->certificate('named', cn => 'dsched');
+$node->safe_psql('postgres', "ALTER SYSTEM SET dsched.etcd_$_->[0] = '$dir/named.$_->[1]'") foreach [ 'cert_file', 'crt' ], [ 'key_file', 'key' ];
+$node->reload;
+ok(wait_until($node, q{SELECT state || ': ' || detail || ' ' || hint FROM dsched.status() WHERE component = 'etcd'},
+		qr/^problem: .*client certificate a common name.*certificate without a common name/s), 'a certificate with a common name');
+$node->safe_psql('postgres', "ALTER SYSTEM RESET dsched.etcd_$_") foreach 'cert_file', 'key_file';
+$node->reload;
+going_on('without it');
 
 # What the user may.
 $etcd->post('/v3/auth/role/revoke', {
