@@ -311,7 +311,7 @@ CREATE FUNCTION dsched.current_run(
 
 CREATE FUNCTION dsched.status(OUT component text, OUT state text, OUT detail text, OUT hint text)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'dsched_status' LANGUAGE C PARALLEL RESTRICTED ROWS 12;
+	AS 'MODULE_PATHNAME', 'dsched_status' LANGUAGE C PARALLEL RESTRICTED ROWS 13;
 
 
 -- What the views are made of.  They show only what the caller may see.

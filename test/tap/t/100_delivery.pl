@@ -71,7 +71,7 @@ ok(wait_for(sub { !keys_below('run') }), 'and their claims go');
 sub refused
 {
 	my ($command, $expected) = @_;
-	my ($rc, undef, $stderr) = $node->psql('postgres', "SELECT dsched.schedule('refused', '* * * * *', \$\$$command\$\$, delivery => 'exactly_once')");
+	my ($rc, undef, $stderr) = $node->psql('postgres', "SET SESSION AUTHORIZATION worker; SELECT dsched.schedule('refused', '* * * * *', \$\$$command\$\$, delivery => 'exactly_once')");
 
 	isnt($rc, 0, "refused: $command");
 	like($stderr, $expected, 'with the reason');
