@@ -160,6 +160,8 @@ my ($pp) = $j3_key =~ m{/job/(\d+)/};
 my $trigger = sub { my ($n) = @_; return qq({"format":1,"trigger_id":$n,"job_id":$j3,"username":"worker","job_name":"j3","requested_at":1795241309000000,"requested_by":"worker","change_id":$n}) };
 $etcd->ctl('put', "/dsched/test/db/postgres/trigger/$pp/77", $trigger->(77));
 $etcd->ctl('put', "/dsched/test/db/postgres/trigger/$pp/78", sign("/dsched/test/db/postgres/trigger/$pp/78", $trigger->(78), 0, $key[0]));
+# whoever publishes a request touches this too, so that it is known what came before
+$etcd->ctl('put', "/dsched/test/db/postgres/jobrev/$pp", '{"format":1,"change":1}');
 ok(wait_for(sub { grep { (psql_try($_, 'SELECT count(*) FROM dsched.run WHERE trigger_id = 78') // 0) == 1 } @fleet }), 'a signed request is carried out');
 ok(wait_for(sub { grep { slurp_file($_->logfile) =~ /a trigger in etcd is left alone: it is not signed/ } @fleet }), 'one that is not is left alone');
 as_worker($n1, q{SELECT dsched.run_now('j3')});
