@@ -22,6 +22,7 @@
 int			dsched_allow_superuser_jobs = SUPERUSER_JOBS_AUTO;
 int			dsched_cancel_grace = 10000;
 int			dsched_checkpoint_interval = 250;
+char	   *dsched_cluster_key_file = NULL;
 char	   *dsched_cluster_name = NULL;
 int			dsched_decision_retention = 7 * 24 * 3600;
 int			dsched_dispatch_policy = DISPATCH_PRIORITY;
@@ -98,6 +99,16 @@ dsched_define_settings(void)
 static void
 define_cluster_settings(void)
 {
+	/* One file on all instances of a cluster; see key_file.c for what is in it.  Only the name is ever shown. */
+	DefineCustomStringVariable("dsched.cluster_key_file",
+							   "File with the keys that sign definitions in etcd; empty: they are not signed.",
+							   NULL,
+							   &dsched_cluster_key_file,
+							   "",
+							   PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
+
 	/* Instances with one name and one etcd share their jobs.  Part of every key in etcd. */
 	DefineCustomStringVariable("dsched.cluster_name",
 							   "Name of the cluster of instances that share jobs through etcd.",
@@ -257,10 +268,11 @@ static void
 define_execution_settings(void)
 {
 	/*
-	 * Whoever can write to etcd can write definitions, so a cluster runs no superuser's job unless it is told to.
+	 * Whoever can write to etcd can write definitions, so a cluster in which they are not signed runs no superuser's
+	 * job unless it is told to.
 	 */
 	DefineCustomEnumVariable("dsched.allow_superuser_jobs",
-							 "Whether jobs of superusers run: auto means on an instance that runs alone only.",
+							 "Whether jobs of superusers run: auto means not in a cluster without dsched.cluster_key_file.",
 							 NULL,
 							 &dsched_allow_superuser_jobs,
 							 SUPERUSER_JOBS_AUTO,
@@ -535,9 +547,15 @@ dsched_my_node(void)
 }
 
 bool
+dsched_signed_cluster(void)
+{
+	return dsched_clustered() && dsched_cluster_key_file != NULL && dsched_cluster_key_file[0] != '\0';
+}
+
+bool
 dsched_superuser_jobs_allowed(void)
 {
 	if (dsched_allow_superuser_jobs == SUPERUSER_JOBS_AUTO)
-		return !dsched_clustered();
+		return !dsched_clustered() || dsched_signed_cluster();
 	return dsched_allow_superuser_jobs == SUPERUSER_JOBS_ON;
 }

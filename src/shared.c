@@ -303,7 +303,9 @@ init_database_slot(DatabaseSlot *db, Oid dboid, const char *dbname)
 	db->incarnation[0] = '\0';
 	db->max_revision = 0;
 	db->problem[0] = db->hint[0] = '\0';
-	db->unpublished = db->broken_jobs = db->open_runs = 0;
+	db->unpublished = db->broken_jobs = db->unverified_jobs = db->open_runs = 0;
+	db->key_ids[0] = db->key_problem[0] = '\0';
+	db->verified = false;
 	db->processed_until = 0;
 	db->idle_serial = 0;
 }

@@ -293,7 +293,11 @@ typedef struct DatabaseSlot
 	int			decided_elsewhere;	/* runs of our partitions of which another instance has yet to say that they are committed */
 	char		decided_by[DSCHED_MAX_NODE_NAME];	/* the first of these */
 	int			unpublished;	/* changes waiting for etcd */
-	int			broken_jobs;
+	int			broken_jobs;	/* definitions in etcd that cannot be read or verified */
+	int			unverified_jobs;	/* of those, the ones that a key of ours has not signed */
+	char		key_ids[24];	/* S: of the keys that sign definitions, as sign.c writes them; "" none */
+	char		key_problem[DSCHED_PROBLEM_LEN];	/* S: why the key file cannot be used; "" */
+	bool		verified;		/* S: no row of dsched.job was taken from etcd without a signature; set without a lock */
 	int			open_runs;		/* slots that came due and are not accounted for */
 	TimestampTz processed_until;	/* all slots up to this time were looked at */
 	uint64		idle_serial;	/* test clock: the scheduler's last complete look, see shared.c */

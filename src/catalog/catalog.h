@@ -59,6 +59,7 @@ typedef struct Identity
 	int64		max_revision;
 	int64		applied_revision;
 	char		held[256];
+	char		key_ids[24];	/* of the keys by which all rows of dsched.job were verified; "": they were not */
 } Identity;
 
 extern void identity_read(Identity *out);

@@ -111,6 +111,34 @@ forget_accounts(void)
 	catalog_spi_finish(&spi);
 }
 
+uint64
+job_mark_all(const char *what)
+{
+	static CatalogQuery query = {
+		"UPDATE dsched.job SET changed = ARRAY[$1], change_id = 1 + floor(random() * 9007199254740990)::bigint"
+		" WHERE changed IS NULL",
+		SPI_OK_UPDATE, 1, {TEXTOID}
+	};
+	CatalogSpi	spi;
+	Datum		value;
+	uint64		n = 0;
+
+	catalog_spi_begin(&spi);
+	value = CStringGetTextDatum(what);
+	PG_TRY();
+	{
+		catalog_writing = true;
+		n = catalog_run(&query, &value, NULL);
+	}
+	PG_FINALLY();
+	{
+		catalog_writing = false;
+	}
+	PG_END_TRY();
+	catalog_spi_finish(&spi);
+	return n;
+}
+
 List *
 job_read_broken(void)
 {

@@ -24,7 +24,7 @@
  *	 ["deadline":num],["max_failures":num],["max_lost":id],["jitter":num],["queue":"..."],
  *	 "active":bool,["payload":"<json>"],["metadata":"<json>"],"anchor":time,"gen":num,
  *	 "slots_from":time,"gen_rev":num,"change_id":num,"node":"...",
- *	 ["closed_reason":"..."],<others>}
+ *	 ["closed_reason":"..."],<others>,["after":num,"mac":"..."]}
  *
  * The policy, from overlap to jitter, is left out where it is policy_default; its durations are in
  * microseconds.  An overlap or misfire that this version does not know makes the definition unreadable.
@@ -32,7 +32,8 @@
  * Either schedule or run_at is there.  payload and metadata are strings that hold JSON text,
  * so that their numbers keep every digit.  <others> are the members that this version does
  * not know: they are kept as text, byte by byte, and written back, so that an old version's
- * change of a job does not lose a newer version's fields.
+ * change of a job does not lose a newer version's fields.  after and mac are a signature (sync/sign.c), which is
+ * added to the encoded value, looked at before it is decoded, and neither kept nor written here; a trigger may have one too.
  *
  * The state of a partition, state/any/<pp> (other members are ignored, here and in all that
  * follow):

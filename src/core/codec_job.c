@@ -22,6 +22,7 @@ static const char *const job_fields[] = {
 	"command", "time_zone", "starts_at", "expires_at",	  "last_slot", "max_runs",
 	"queue",   "active",	"payload",	 "metadata",	  "anchor",	   "gen",
 	"slots_from", "gen_rev", "change_id", "node",		  "closed_reason",
+	"after",   "mac", /* the signature, which is of a version and not kept: see sync/sign.c */
 };
 
 #define JOB_FIELDS (sizeof(job_fields) / sizeof(job_fields[0]) + POLICY_FIELDS)

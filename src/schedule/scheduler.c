@@ -530,6 +530,8 @@ turn(void)
 		ProcessConfigFile(PGC_SIGHUP);
 		if (strcmp(endpoints, dsched_etcd_endpoints) != 0)
 			scheduler.stopping = true;
+		else
+			sync_sign_reload();
 		secure_client();
 	}
 

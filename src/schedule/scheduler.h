@@ -147,6 +147,7 @@ struct Job
 	bool		role_problem:1; /* its row says that the role is missing */
 	bool		start_problem:1;	/* its row says that no executor can start for the role */
 	bool		pausing:1;		/* paused by us, which its row does not say yet */
+	bool		signed_anew:1;	/* this version in etcd is signed with the key that signs */
 };
 
 /* common.c */
@@ -665,6 +666,15 @@ extern void sync_retire(int64 job_id);
 
 /* Pauses a job for a reason that people read in dsched.jobs.problem, as pause() would. */
 extern void sync_pause(int64 job_id, const char *problem);
+
+/* After a reload: are there other keys to sign with? */
+extern void sync_sign_reload(void);
+
+/*
+ * A key of the trigger range: takes it apart and verifies it.  False: it is none of ours, or it cannot be read, stands under
+ * another key or is not signed, which was logged.
+ */
+extern bool sync_trigger_read(const EtcdKv *kv, int *partition, TriggerDef *def);
 
 /* Sets or clears (NULL) dsched.job.problem here, without publishing. */
 extern void sync_problem(int64 job_id, const char *problem);

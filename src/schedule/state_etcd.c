@@ -149,21 +149,15 @@ take_triggers(Partition *partition, const cJSON *range)
 	{
 		TriggerDef *trigger;
 		EtcdKv		kv;
-		char		problem[256];
+		int			number;
 
 		if (!etcd_kv_read(item, &kv))
 			continue;
 		trigger = palloc0(sizeof(TriggerDef));
-		if (codec_trigger_decode(kv.value, kv.value_len, trigger, problem, sizeof(problem)))
+		if (sync_trigger_read(&kv, &number, trigger))
 			partition->taken_triggers = lappend(partition->taken_triggers, trigger);
 		else
-		{
 			pfree(trigger);
-			ereport(WARNING,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("a trigger in etcd cannot be read and is left alone: %s", problem),
-					 errdetail("Its key is \"%s\".", kv.key)));
-		}
 		etcd_kv_free(&kv);
 	}
 	MemoryContextSwitchTo(old);

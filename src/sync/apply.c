@@ -37,6 +37,7 @@ typedef struct TableChange
 	ChangeKey	key;
 	bool		is_delete;
 	bool		compared;		/* found by a full compare */
+	bool		rewrite;		/* what the table has of this version was not verified */
 	int64		revision;		/* mod_revision of the version, or of the deletion */
 	int64		job_id;			/* of the version */
 	char	   *value;			/* of the version; palloc'd */
@@ -117,6 +118,7 @@ queue_change(const char *username, const char *job_name, int64 revision, bool co
 	make_key(username, job_name, &change->key);
 	change->revision = revision;
 	change->compared = compared;
+	change->rewrite = compared && !sync_verified();
 	entry = hash_search(by_name, &change->key, HASH_ENTER, NULL);
 	entry->change = change;
 	sync_work_add(&changes, &change->item);
@@ -233,7 +235,8 @@ apply_put(const TableChange *change)
 		elog(ERROR, "a definition that could be read cannot be read any more: %s", problem);
 	outcome = lock_row(row.job_id, &old, &found);
 	/* our own publication is in the table before it comes back */
-	if (outcome != WORK_DONE || (found && old.mod_revision >= row.mod_revision))
+	if (outcome != WORK_DONE ||
+		(found && (old.mod_revision > row.mod_revision || (old.mod_revision == row.mod_revision && !change->rewrite))))
 		return outcome;
 	outcome = remove_namesake(&row);
 	if (outcome != WORK_DONE)

@@ -203,8 +203,13 @@ sync_encode_row(const JobRow *row, size_t *len, char *problem, size_t size)
 	if (!codec_job_check(&def, problem, size))
 		return NULL;
 	value = codec_job_encode(&def, len);
+	if (value != NULL && *len > CODEC_MAX_VALUE - SYNC_SIGNATURE_MAX)
+	{
+		free(value);
+		value = NULL;
+	}
 	if (value == NULL)
-		snprintf(problem, size, "as JSON it is longer than %d bytes", CODEC_MAX_VALUE);
+		snprintf(problem, size, "as JSON it is longer than %d bytes", CODEC_MAX_VALUE - SYNC_SIGNATURE_MAX);
 	return value;
 }
 

@@ -670,6 +670,7 @@ static void
 finish_compare(void)
 {
 	sync_compare_ends(follow.listing_at);
+	sync_now_verified();
 	follow.compare = false;
 	follow.revision = follow.listing_at;
 	follow.trigger_next = follow.listing_at + 1;
@@ -951,11 +952,18 @@ sync_save_revisions(void)
 {
 	Identity	identity;
 	int64		applied;
+	char		key_ids[sizeof(identity.key_ids)];
 
 	if (follow.step == FOLLOW_OFF || follow.step == FOLLOW_HELD || !has_joined())
 		return;
 	applied = Min(sync_applied_revision(follow.revision), sync_lowest_broken() - 1);
-	if (applied == follow.saved_applied && follow.highest == follow.saved_highest)
+	/* a row that could not be verified is in the table all the same, and known here alone */
+	if (applied == follow.revision)
+		sync_verified_ids(key_ids, sizeof(key_ids));
+	else
+		strlcpy(key_ids, sync_sign_required() && sync_verified() ? scheduler.identity.key_ids : "", sizeof(key_ids));
+	if (applied == follow.saved_applied && follow.highest == follow.saved_highest &&
+		strcmp(key_ids, scheduler.identity.key_ids) == 0)
 		return;
 	identity_read(&identity);
 	/* adopt() may have been here, and we do not know of it yet */
@@ -963,8 +971,10 @@ sync_save_revisions(void)
 		return;
 	identity.applied_revision = applied;
 	identity.max_revision = follow.highest;
+	strlcpy(identity.key_ids, key_ids, sizeof(identity.key_ids));
 	identity_write(&identity);
 
+	strlcpy(scheduler.identity.key_ids, key_ids, sizeof(scheduler.identity.key_ids));
 	follow.saved_applied = applied;
 	follow.saved_highest = follow.highest;
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);

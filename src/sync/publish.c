@@ -230,7 +230,7 @@ sync_publish_turn(void)
 		settle();
 		return;
 	}
-	if (publish.request != NULL || !sync_following())
+	if (publish.request != NULL || !sync_following() || !sync_can_sign())
 	{
 		show_unpublished();
 		return;
@@ -260,6 +260,8 @@ begin_round(void)
 		round_failed();
 		return;
 	}
+	/* some may have lost their mark */
+	sync_apply_published();
 	if (!publish.wanted)
 		publish.max_rows = Min(publish.max_rows * 2, MAX_LEAVES);
 	scheduler.slot->unpublished = collected.unpublished;
@@ -337,6 +339,29 @@ set_value(Change *change, char *value, size_t len)
 	free(value);
 }
 
+/*
+ * Is it to be published only to be signed (sign_definitions()), and is signed as it should be?  What the timetable has is
+ * what was verified last.
+ */
+static bool
+is_signed(const JobRow *row)
+{
+	Job		   *job;
+
+	if (list_length(row->changed) != 1 || !sync_is_changed(row, SYNC_SIGNATURE_COLUMN))
+		return false;
+	job = timetable_find(row->job_id);
+	return !sync_sign_required() ||
+		(job != NULL && job->usable && job->signed_anew && job->mod_revision == row->mod_revision);
+}
+
+static void
+nothing_to_sign(JobRow *row)
+{
+	row->changed = NIL;
+	job_update(row);
+}
+
 static Change *
 definition_change(JobRow *row)
 {
@@ -347,6 +372,11 @@ definition_change(JobRow *row)
 
 	if (is_refused(row->change_id))
 		return NULL;
+	if (is_signed(row))
+	{
+		nothing_to_sign(row);
+		return NULL;
+	}
 	change = make_change(CHANGE_DEFINITION, row->username, row->job_name, row->changed_at);
 	if (change != NULL)
 	{
@@ -616,9 +646,11 @@ add_partition(TxnSize *size, const Change *change)
 static void
 add_size_of(TxnSize *size, const Change *change)
 {
+	size_t		len = change->len + (change->value != NULL ? SYNC_SIGNATURE_MAX : 0);
+
 	size->leaves++;
-	size->bytes += change->len;
-	size->json += change->len * 4 / 3;
+	size->bytes += len;
+	size->json += len * 4 / 3;
 	add_keys(size, change, CHANGE_KEYS);
 	add_partition(size, change);
 	if (change->moved != NULL)
@@ -677,6 +709,17 @@ collect(void *arg)
 
 /* ---- sending ------------------------------------------------------------------------------------- */
 
+/* The value is signed only now, as only now it is certain what it comes after. */
+static void
+put_signed(EtcdTxn *txn, const Change *change, int64 after)
+{
+	size_t		len;
+	char	   *value = sync_sign(change->key, change->value, after, &len);
+
+	etcd_txn_put(txn, change->key, value, len, 0);
+	pfree(value);
+}
+
 static EtcdTxn *
 definition_txn(const Change *change)
 {
@@ -694,7 +737,7 @@ definition_txn(const Change *change)
 		if (change->moved->base != 0 && change->moved->kind == CHANGE_DELETION)
 			etcd_txn_delete(txn, change->moved->key);
 	}
-	etcd_txn_put(txn, change->key, change->value, change->len, 0);
+	put_signed(txn, change, change->base != 0 ? change->base : sync_jobrev(change->partition));
 	etcd_txn_else_get(txn, change->key, NULL);
 	etcd_txn_else_get(txn, jobrev, NULL);
 	if (change->moved != NULL)
@@ -722,7 +765,7 @@ trigger_txn(const Change *change)
 	EtcdTxn    *txn = etcd_txn_begin();
 
 	etcd_txn_if_create(txn, change->key, 0);
-	etcd_txn_put(txn, change->key, change->value, change->len, 0);
+	put_signed(txn, change, 0);
 	etcd_txn_else_get(txn, change->key, NULL);
 	return txn;
 }

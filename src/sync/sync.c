@@ -219,7 +219,11 @@ load(void)
 	if (scheduler.etcd == NULL)
 		scheduler.ready = true;
 	else
-		sync_follow_start(loading.unknown || scheduler.identity.applied_revision == 0);
+	{
+		bool		verified = sync_sign_start();
+
+		sync_follow_start(loading.unknown || scheduler.identity.applied_revision == 0 || !verified);
+	}
 	MemoryContextDelete(loading.context);
 }
 

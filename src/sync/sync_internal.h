@@ -8,6 +8,7 @@
  *	  apply.c	etcd to dsched.job: row by row what follow.c has put into the timetable
  *	  publish.c	dsched.job and dsched.outbox to etcd
  *	  convert.c	rows to the values in etcd and back
+ *	  sign.c	signatures of those values
  *	  queues.c	throttle queues: what the scheduler asks, what etcd says, dsched.queue
  *	  queues_publish.c	dsched.queue to etcd
  *	  work.c	lists of small works on the tables, for apply.c and sync.c
@@ -106,6 +107,41 @@ extern bool sync_is_changed(const JobRow *row, const char *column);
 /* A generation begins when it is published: moves slots_from to now, and last_slot so that max_runs holds. */
 extern void sync_begin_generation(JobRow *row, TimestampTz now);
 
+/* ---- sign.c -------------------------------------------------------------------------------------- */
+
+/* In dsched.job.changed: nothing but the signature is to be made anew. */
+#define SYNC_SIGNATURE_COLUMN "signature"
+
+/* What a signature adds to a value, at most. */
+#define SYNC_SIGNATURE_MAX 128
+
+typedef struct Signature
+{
+	int64		after;			/* see sign.c */
+	bool		current;		/* it is by the key that signs */
+} Signature;
+
+/* Reads the keys; false: the rows of dsched.job have to be verified by a full compare. */
+extern bool sync_sign_start(void);
+
+/* Are signatures needed, and can they be made? */
+extern bool sync_sign_required(void);
+extern bool sync_can_sign(void);
+
+/* Is everything in the timetable that is usable verified?  A full compare has just seen to that. */
+extern bool sync_verified(void);
+extern void sync_now_verified(void);
+
+/* For identity.key_ids, once the table has what the timetable has. */
+extern void sync_verified_ids(char *out, size_t size);
+
+/* The value to be sent under this key, palloc'd: signed if signatures are needed. */
+extern char *sync_sign(const char *key, const char *value, int64 after, size_t *len);
+
+/* True also if no signature is needed; false: why not. */
+extern bool sync_verify(const char *key, size_t key_len, const char *value, size_t len, Signature *out, char *problem,
+						size_t size);
+
 /* ---- follow.c ----------------------------------------------------------------------------------- */
 
 extern void sync_follow_start(bool compare);
@@ -148,6 +184,12 @@ typedef enum TakeMode
 /* Keys of the definition range.  False (TAKE_EVENT): to be given again with TAKE_EVENT_LAST. */
 extern bool sync_definition_put(const EtcdKv *kv, TakeMode mode);
 extern void sync_definition_deleted(const EtcdKv *kv);
+
+/*
+ * The revision that whoever has put this version of a definition, which may not have been heard of yet, must have known of;
+ * PG_INT64_MAX: it was heard of, and is held.
+ */
+extern int64 sync_known_before(const char *key, int64 revision);
 
 /* A full compare: what is not put between these two is removed. */
 extern void sync_compare_begins(void);
