@@ -12,11 +12,14 @@
  *		/dsched/<cluster>/db/<database>/trigger/<pp>/<id>
  *		/dsched/<cluster>/db/<database>/owner/any/<pp>
  *		/dsched/<cluster>/db/<database>/state/any/<pp>
+ *		/dsched/<cluster>/db/<database>/cmd/any/<pp>/<job>/<slot>/<trigger>/<attempt>
+ *		/dsched/<cluster>/db/<database>/outcome/any/<pp>/<job>/<slot>/<trigger>/<attempt>
  *		/dsched/<cluster>/db/<database>/queue/<name>
  *		/dsched/<cluster>/db/<database>/queuerev
  *
- * <pp> is the partition's number in decimal with exactly three digits.  <id> is a decimal
- * number in 1..2^53-1 without leading zeros.  Every other <part> is a name of 1 to 255 bytes,
+ * <pp> is the partition's number in decimal with exactly three digits.  <id>, <job> and <attempt>
+ * are decimal numbers from 1 without leading zeros, <trigger> from 0, and <slot> may be negative; none is
+ * beyond 2^53-1.  Every other <part> is a name of 1 to 255 bytes,
  * percent-encoded: the bytes A-Z a-z 0-9 - _ . ~ stand for themselves, each other byte is '%'
  * and two upper-case hexadecimal digits.  A name therefore never contains '/', and a key and
  * its parts determine each other: two keys that differ cannot mean the same thing.  NUL
@@ -267,6 +270,23 @@ put_id(KeyWriter *key, int64_t id)
 	put_literal(key, p);
 }
 
+/* Also what put_id() refuses: 0, and less. */
+static void
+put_number(KeyWriter *key, int64_t number)
+{
+	if (number < -KEYS_MAX_ID)
+		key->ok = false;
+	else if (number == 0)
+		put_literal(key, "0");
+	else if (number < 0)
+	{
+		put_literal(key, "-");
+		put_id(key, -number);
+	}
+	else
+		put_id(key, number);
+}
+
 /* /dsched/<cluster>/ and a literal */
 static KeyWriter
 begin_cluster(char *out, const char *cluster, const char *literal)
@@ -381,6 +401,42 @@ keys_state(char *out, const char *cluster, const char *database, int partition)
 	return database_key(out, cluster, database, "state/any/", partition, "");
 }
 
+/* What is about one attempt: <literal><place>/<pp>/<job>/<slot>/<trigger>/<attempt> */
+static bool
+run_key(char *out, const char *cluster, const char *database, const char *literal, const char *place,
+		int partition, const KeyRun *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, literal);
+
+	put_literal(&key, place);
+	put_literal(&key, "/");
+	put_partition(&key, partition);
+	put_literal(&key, "/");
+	put_id(&key, run->job_id);
+	put_literal(&key, "/");
+	put_number(&key, run->slot);
+	put_literal(&key, "/");
+	key.ok = key.ok && run->trigger_id >= 0;
+	put_number(&key, run->trigger_id);
+	put_literal(&key, "/");
+	put_id(&key, run->attempt);
+	return key_end(&key);
+}
+
+bool
+keys_command(char *out, const char *cluster, const char *database, const char *place, int partition,
+			 const KeyRun *run)
+{
+	return run_key(out, cluster, database, "cmd/", place, partition, run);
+}
+
+bool
+keys_outcome(char *out, const char *cluster, const char *database, const char *place, int partition,
+			 const KeyRun *run)
+{
+	return run_key(out, cluster, database, "outcome/", place, partition, run);
+}
+
 bool
 keys_queue(char *out, const char *cluster, const char *database, const char *name)
 {
@@ -444,6 +500,18 @@ bool
 keys_state_prefix(char *out, const char *cluster, const char *database)
 {
 	return database_prefix(out, cluster, database, "state/any/");
+}
+
+bool
+keys_command_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "cmd/");
+}
+
+bool
+keys_outcome_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "outcome/");
 }
 
 bool
@@ -542,6 +610,38 @@ take_id(const char **key, int64_t *id)
 	return *id > 0;
 }
 
+static bool
+take_number(const char **key, int64_t *number)
+{
+	bool negative = take_literal(key, "-");
+
+	if (!negative && take_literal(key, "0"))
+	{
+		*number = 0;
+		return true;
+	}
+	if (!take_id(key, number))
+		return false;
+	if (negative)
+		*number = -*number;
+	return true;
+}
+
+static bool
+take_run(const char **key, KeyParts *out)
+{
+	int64_t attempt;
+
+	if (!take_literal(key, "any/") || !take_partition(key, &out->partition) || !take_literal(key, "/") ||
+		!take_id(key, &out->run.job_id) || !take_literal(key, "/") ||
+		!take_number(key, &out->run.slot) || !take_literal(key, "/") ||
+		!take_number(key, &out->run.trigger_id) || out->run.trigger_id < 0 || !take_literal(key, "/") ||
+		!take_id(key, &attempt) || attempt > INT32_MAX)
+		return false;
+	out->run.attempt = (int32_t) attempt;
+	return true;
+}
+
 /* What follows /dsched/<cluster>/db/<database>/, but for the check that nothing is left over. */
 static bool
 take_database_key(const char **key, KeyParts *out)
@@ -562,6 +662,16 @@ take_database_key(const char **key, KeyParts *out)
 		out->kind = KEY_TRIGGER;
 		return take_partition(key, &out->partition) && take_literal(key, "/") &&
 			   take_id(key, &out->id);
+	}
+	if (take_literal(key, "cmd/"))
+	{
+		out->kind = KEY_COMMAND;
+		return take_run(key, out);
+	}
+	if (take_literal(key, "outcome/"))
+	{
+		out->kind = KEY_OUTCOME;
+		return take_run(key, out);
 	}
 	if (take_literal(key, "queue/"))
 	{

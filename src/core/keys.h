@@ -36,10 +36,21 @@ typedef enum KeyKind
 	KEY_OWNER,	 /* /dsched/<cluster>/db/<database>/owner/any/<pp> */
 	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
 	KEY_QUEUE,	 /* /dsched/<cluster>/db/<database>/queue/<name> */
-	KEY_QUEUEREV /* /dsched/<cluster>/db/<database>/queuerev */
+	KEY_QUEUEREV, /* /dsched/<cluster>/db/<database>/queuerev */
+	KEY_COMMAND, /* /dsched/<cluster>/db/<database>/cmd/any/<pp>/<run> */
+	KEY_OUTCOME	 /* /dsched/<cluster>/db/<database>/outcome/any/<pp>/<run> */
 } KeyKind;
 
-/* What keys_parse() finds; what a kind does not have is "", -1 (partition) or 0 (id). */
+/* <run>, which is <job>/<slot>/<trigger>/<attempt>: one attempt.  slot: microseconds since 1970-01-01 UTC. */
+typedef struct KeyRun
+{
+	int64_t job_id;
+	int64_t slot;
+	int64_t trigger_id; /* 0: the schedule itself */
+	int32_t attempt;
+} KeyRun;
+
+/* What keys_parse() finds; what a kind does not have is "", -1 (partition) or 0 (id, run). */
 typedef struct KeyParts
 {
 	KeyKind kind;
@@ -49,6 +60,7 @@ typedef struct KeyParts
 	char name[KEYS_MAX_NAME + 1];
 	int partition;
 	int64_t id;
+	KeyRun run;
 } KeyParts;
 
 /* hashing: fixed for ever, see keys.c */
@@ -76,6 +88,10 @@ extern bool
 keys_trigger(char *out, const char *cluster, const char *database, int partition, int64_t id);
 extern bool keys_owner(char *out, const char *cluster, const char *database, int partition);
 extern bool keys_state(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_command(char *out, const char *cluster, const char *database, const char *place,
+						 int partition, const KeyRun *run);
+extern bool keys_outcome(char *out, const char *cluster, const char *database, const char *place,
+						 int partition, const KeyRun *run);
 extern bool keys_queue(char *out, const char *cluster, const char *database, const char *name);
 extern bool keys_queuerev(char *out, const char *cluster, const char *database);
 
@@ -90,6 +106,8 @@ extern bool
 keys_trigger_partition_prefix(char *out, const char *cluster, const char *database, int partition);
 extern bool keys_owner_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_state_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_command_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_outcome_prefix(char *out, const char *cluster, const char *database);
 
 /* end, of KEYS_MAX_LEN bytes, becomes the first key after all those that start with prefix. */
 extern bool keys_prefix_end(const char *prefix, char *end);

@@ -65,6 +65,8 @@ forget_run(OpenRun *run)
 	run_wait_nowhere(run);
 	if (run->queued)
 		run_is_not_queued(run);
+	if (run->remote != 0)
+		remote_forget(run);
 	scheduler.waiting--;
 	if (job != NULL)
 	{
@@ -104,7 +106,7 @@ run_is_not_queued(OpenRun *run)
 {
 	if (runs_by_entry[run->entry] == run)
 		runs_by_entry[run->entry] = NULL;
-	run->queued = false;
+	run->queued = run->bound = false;
 	run->entry = -1;
 	scheduler.waiting++;
 	if (run->careful)
@@ -223,6 +225,8 @@ run_is_running(const OpenRun *run)
 	const RunEntry *entry;
 	bool		running;
 
+	if (run->remote != 0)
+		return true;
 	if (!run->queued || run->entry < 0)
 		return false;
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
@@ -233,7 +237,10 @@ run_is_running(const OpenRun *run)
 	return running;
 }
 
-/* The entry of a run, whatever its attempt is (*attempt), that an executor is making under the partition's epoch; -1: none is. */
+/*
+ * The entry of a run, whatever its attempt is (*attempt), that an executor is making under the partition's epoch, or under our session
+ * alone since it was handed over; -1: none is.
+ */
 int
 run_find_executor(const RunKey *key, int partition, int32 *attempt)
 {
@@ -249,7 +256,9 @@ run_find_executor(const RunKey *key, int partition, int32 *attempt)
 		if (executor->state != EXECUTOR_BUSY || executor->entry < 0)
 			continue;
 		entry = &dsched_shared->entries[executor->entry];
-		if (entry->token.db != scheduler.db || entry->token.epoch != epoch || entry->key.job_id != key->job_id ||
+		if (entry->token.db != scheduler.db || (entry->token.epoch != epoch && !entry->session_bound) ||
+			entry->token.partition != partition || entry->token.session != scheduler.partitions[partition].session ||
+			entry->key.job_id != key->job_id ||
 			entry->key.scheduled_for != key->scheduled_for || entry->key.trigger_id != key->trigger_id)
 			continue;
 		found = executor->entry;
@@ -271,6 +280,7 @@ run_take_up(OpenRun *run)
 	run->careful = false;
 	run_wait_nowhere(run);
 	run_is_queued(run, entry);
+	run->bound = dsched_shared->entries[entry].session_bound;
 	run_await(run);
 	return true;
 }
@@ -336,7 +346,7 @@ describe_cancelled(ClosedSlot *closed)
 bool
 run_is_void(const OpenRun *run)
 {
-	return !run->queued && (run->job == NULL || (run->key.trigger_id == 0 && run->gen != run->job->gen));
+	return !run->queued && run->remote == 0 && (run->job == NULL || (run->key.trigger_id == 0 && run->gen != run->job->gen));
 }
 
 void
