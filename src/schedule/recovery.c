@@ -662,7 +662,7 @@ end_orphaned_rows(void)
 static void
 continue_run(OpenRun *run)
 {
-	if (run->queued || run->gen == 0)
+	if (run->queued || run->remote != 0 || run->gen == 0)
 		return;
 	run->backlog = true;
 	if (scheduler.unclean)
