@@ -270,23 +270,6 @@ put_id(KeyWriter *key, int64_t id)
 	put_literal(key, p);
 }
 
-/* Also what put_id() refuses: 0, and less. */
-static void
-put_number(KeyWriter *key, int64_t number)
-{
-	if (number < -KEYS_MAX_ID)
-		key->ok = false;
-	else if (number == 0)
-		put_literal(key, "0");
-	else if (number < 0)
-	{
-		put_literal(key, "-");
-		put_id(key, -number);
-	}
-	else
-		put_id(key, number);
-}
-
 /* /dsched/<cluster>/ and a literal */
 static KeyWriter
 begin_cluster(char *out, const char *cluster, const char *literal)
@@ -401,42 +384,6 @@ keys_state(char *out, const char *cluster, const char *database, int partition)
 	return database_key(out, cluster, database, "state/any/", partition, "");
 }
 
-/* What is about one attempt: <literal><place>/<pp>/<job>/<slot>/<trigger>/<attempt> */
-static bool
-run_key(char *out, const char *cluster, const char *database, const char *literal, const char *place,
-		int partition, const KeyRun *run)
-{
-	KeyWriter key = begin_database(out, cluster, database, literal);
-
-	put_literal(&key, place);
-	put_literal(&key, "/");
-	put_partition(&key, partition);
-	put_literal(&key, "/");
-	put_id(&key, run->job_id);
-	put_literal(&key, "/");
-	put_number(&key, run->slot);
-	put_literal(&key, "/");
-	key.ok = key.ok && run->trigger_id >= 0;
-	put_number(&key, run->trigger_id);
-	put_literal(&key, "/");
-	put_id(&key, run->attempt);
-	return key_end(&key);
-}
-
-bool
-keys_command(char *out, const char *cluster, const char *database, const char *place, int partition,
-			 const KeyRun *run)
-{
-	return run_key(out, cluster, database, "cmd/", place, partition, run);
-}
-
-bool
-keys_outcome(char *out, const char *cluster, const char *database, const char *place, int partition,
-			 const KeyRun *run)
-{
-	return run_key(out, cluster, database, "outcome/", place, partition, run);
-}
-
 bool
 keys_queue(char *out, const char *cluster, const char *database, const char *name)
 {
@@ -450,6 +397,113 @@ bool
 keys_queuerev(char *out, const char *cluster, const char *database)
 {
 	return database_prefix(out, cluster, database, "queuerev");
+}
+
+/* Any decimal number that is exact in JSON, for what has no id: 0, and times before 1970. */
+static void
+put_number(KeyWriter *key, int64_t number)
+{
+	if (number < 0)
+	{
+		put_literal(key, "-");
+		put_id(key, -number);
+	}
+	else if (number == 0)
+		put_literal(key, "0");
+	else
+		put_id(key, number);
+}
+
+/* <place>/<pp>/<job>/<slot>/<trigger> */
+static void
+put_run(KeyWriter *key, const RunName *run)
+{
+	put_name(key, run->place);
+	put_literal(key, "/");
+	put_partition(key, run->partition);
+	put_literal(key, "/");
+	put_id(key, run->job_id);
+	put_literal(key, "/");
+	put_number(key, run->slot);
+	put_literal(key, "/");
+	if (run->trigger_id < 0)
+		key->ok = false;
+	put_number(key, run->trigger_id);
+}
+
+bool
+keys_run(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_run(&key, run);
+	if (run->attempt != 0)
+	{
+		put_literal(&key, "/");
+		put_id(&key, run->attempt);
+	}
+	return key_end(&key);
+}
+
+static bool
+attempt_key(char *out, const char *cluster, const char *database, const char *literal, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, literal);
+
+	put_run(&key, run);
+	put_literal(&key, "/");
+	put_id(&key, run->attempt);
+	return key_end(&key);
+}
+
+bool
+keys_command(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	return attempt_key(out, cluster, database, "cmd/", run);
+}
+
+bool
+keys_outcome(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	return attempt_key(out, cluster, database, "outcome/", run);
+}
+
+bool
+keys_run_attempts_prefix(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_run(&key, run);
+	put_literal(&key, "/");
+	return key_end(&key);
+}
+
+bool
+keys_decided(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "decided/");
+
+	put_run(&key, run);
+	return key_end(&key);
+}
+
+bool
+keys_run_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "run/");
+}
+
+bool
+keys_run_partition_prefix(char *out, const char *cluster, const char *database, const char *place,
+						  int partition)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_name(&key, place);
+	put_literal(&key, "/");
+	put_partition(&key, partition);
+	put_literal(&key, "/");
+	return key_end(&key);
 }
 
 bool
@@ -610,6 +664,7 @@ take_id(const char **key, int64_t *id)
 	return *id > 0;
 }
 
+/* What put_number() writes, and nothing else. */
 static bool
 take_number(const char **key, int64_t *number)
 {
@@ -628,17 +683,18 @@ take_number(const char **key, int64_t *number)
 }
 
 static bool
-take_run(const char **key, KeyParts *out)
+take_run(const char **key, RunName *run, bool attempts)
 {
-	int64_t attempt;
+	int64_t attempt = 0;
 
-	if (!take_literal(key, "any/") || !take_partition(key, &out->partition) || !take_literal(key, "/") ||
-		!take_id(key, &out->run.job_id) || !take_literal(key, "/") ||
-		!take_number(key, &out->run.slot) || !take_literal(key, "/") ||
-		!take_number(key, &out->run.trigger_id) || out->run.trigger_id < 0 || !take_literal(key, "/") ||
-		!take_id(key, &attempt) || attempt > INT32_MAX)
+	if (!take_name(key, run->place) || !take_literal(key, "/") || !take_partition(key, &run->partition) ||
+		!take_literal(key, "/") || !take_id(key, &run->job_id) || !take_literal(key, "/") ||
+		!take_number(key, &run->slot) || !take_literal(key, "/") || !take_number(key, &run->trigger_id) ||
+		run->trigger_id < 0)
 		return false;
-	out->run.attempt = (int32_t) attempt;
+	if (attempts && take_literal(key, "/") && (!take_id(key, &attempt) || attempt > INT32_MAX))
+		return false;
+	run->attempt = (int32_t) attempt;
 	return true;
 }
 
@@ -666,12 +722,12 @@ take_database_key(const char **key, KeyParts *out)
 	if (take_literal(key, "cmd/"))
 	{
 		out->kind = KEY_COMMAND;
-		return take_run(key, out);
+		return take_run(key, &out->run, true) && out->run.attempt > 0;
 	}
 	if (take_literal(key, "outcome/"))
 	{
 		out->kind = KEY_OUTCOME;
-		return take_run(key, out);
+		return take_run(key, &out->run, true) && out->run.attempt > 0;
 	}
 	if (take_literal(key, "queue/"))
 	{
@@ -682,6 +738,16 @@ take_database_key(const char **key, KeyParts *out)
 	{
 		out->kind = KEY_QUEUEREV;
 		return true;
+	}
+	if (take_literal(key, "run/"))
+	{
+		out->kind = KEY_RUN;
+		return take_run(key, &out->run, true);
+	}
+	if (take_literal(key, "decided/"))
+	{
+		out->kind = KEY_DECIDED;
+		return take_run(key, &out->run, false);
 	}
 	if (take_literal(key, "jobrev/"))
 		out->kind = KEY_JOBREV;

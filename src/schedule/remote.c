@@ -11,7 +11,8 @@
  *		it owes an answer; the answer is a key (outcome/) that the watch brings.  Its writer compares its own node key and
  *		the command, so none comes after its session is over, and none after we have deleted the command;
  *	  - the end of that session: one read, of the node keys and the outcome, shows that there is no such node key and no outcome.
- *		As an outcome cannot be written any more then, the attempt is lost.
+ *		As an outcome cannot be written any more then, the attempt is lost; unless the key of an exactly_once run is there, which
+ *		says that it is committed (delivery.h), and which, likewise, cannot be made any more.
  *
  * Both keys are deleted by the state that no longer lists the run, in one transaction with it: while an account lists it they
  * are there, or will be put by who takes that account over.
@@ -28,10 +29,10 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "delivery.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
-#define PLACE_ANY "any"
 /* Of each kind in one state: a transaction has room for 128 operations, over all levels. */
 #define REMOTES_PER_WRITE 8
 #define REQUEST_TIMEOUT_MS 2000
@@ -47,21 +48,12 @@ typedef struct Check
 } Check;
 
 void
-handover_key(const RunKey *key, KeyRun *out)
+remote_run_key(const RunName *name, RunKey *out)
 {
-	out->job_id = key->job_id;
-	out->slot = key->scheduled_for + CODEC_EPOCH_DIFF;
-	out->trigger_id = key->trigger_id;
-	out->attempt = key->attempt;
-}
-
-void
-handover_run(const KeyRun *key, RunKey *out)
-{
-	out->job_id = key->job_id;
-	out->scheduled_for = key->slot - CODEC_EPOCH_DIFF;
-	out->trigger_id = key->trigger_id;
-	out->attempt = key->attempt;
+	out->job_id = name->job_id;
+	out->scheduled_for = name->slot - CODEC_EPOCH_DIFF;
+	out->trigger_id = name->trigger_id;
+	out->attempt = name->attempt;
 }
 
 /* ---- which runs ------------------------------------------------------------------------------------ */
@@ -82,6 +74,8 @@ remote_open(OpenRun *run, const PendingRun *pending)
 	run->remote_check = scheduler.boot;
 	run->backlog = run->reason == RUN_CATCH_UP || run->reason == RUN_RECOVERY || run->of_backfill;
 	run->careful = false;
+	/* its key is to go with it */
+	run->claimed |= run->job != NULL && run->job->policy->delivery == DELIVERY_AT_MOST_ONCE;
 	scheduler.nremote++;
 	scheduler.waiting--;
 	throttle_count(run, true);
@@ -153,14 +147,14 @@ put_command(Partition *partition, const OpenRun *run, EtcdTxn *txn)
 {
 	CommandDef	command = {run->remote, run->remote_cancelling};
 	char		key[KEYS_MAX_LEN];
-	KeyRun		name;
+	RunName		name;
 	size_t		length;
 	char	   *text = codec_command_encode(&command, &length);
 
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	handover_key(&run->key, &name);
-	keys_command(key, dsched_cluster_name, scheduler.dbname, PLACE_ANY, partition->number, &name);
+	delivery_run_name(&run->key, partition->number, &name);
+	keys_command(key, dsched_cluster_name, scheduler.dbname, &name);
 	etcd_txn_put(txn, key, text, length, 0);
 	free(text);
 }
@@ -169,7 +163,7 @@ int
 remote_write(Partition *partition, EtcdTxn *txn)
 {
 	char		key[KEYS_MAX_LEN];
-	KeyRun		name;
+	RunName		name;
 	ListCell   *lc;
 	dlist_iter	iter;
 	int			ndone = 0;
@@ -179,10 +173,10 @@ remote_write(Partition *partition, EtcdTxn *txn)
 	{
 		if (ndone == REMOTES_PER_WRITE)
 			break;
-		handover_key(lfirst(lc), &name);
-		keys_command(key, dsched_cluster_name, scheduler.dbname, PLACE_ANY, partition->number, &name);
+		delivery_run_name(lfirst(lc), partition->number, &name);
+		keys_command(key, dsched_cluster_name, scheduler.dbname, &name);
 		etcd_txn_delete(txn, key);
-		keys_outcome(key, dsched_cluster_name, scheduler.dbname, PLACE_ANY, partition->number, &name);
+		keys_outcome(key, dsched_cluster_name, scheduler.dbname, &name);
 		etcd_txn_delete(txn, key);
 		ndone++;
 	}
@@ -284,12 +278,12 @@ remote_outcome_put(const EtcdKv *kv)
 
 	if (scheduler.nremote == 0 || strlen(kv->key) != kv->key_len ||
 		!keys_parse(dsched_cluster_name, kv->key, &parts) || parts.kind != KEY_OUTCOME ||
-		parts.partition >= dsched_partitions || !partition_is_active(parts.partition))
+		parts.run.partition >= dsched_partitions || !partition_is_active(parts.run.partition))
 		return;
-	handover_run(&parts.run, &key);
-	run = find_remote(&scheduler.partitions[parts.partition], &key);
+	remote_run_key(&parts.run, &key);
+	run = find_remote(&scheduler.partitions[parts.run.partition], &key);
 	/* while its first state is on its way: it is looked for right after that */
-	if (run != NULL && scheduler.partitions[parts.partition].step == STEP_ACTIVE && !take_outcome(run, kv))
+	if (run != NULL && scheduler.partitions[parts.run.partition].step == STEP_ACTIVE && !take_outcome(run, kv))
 		run->remote_check = scheduler.boot + UNREADABLE_AGAIN_US;
 }
 
@@ -362,6 +356,12 @@ checked(void *arg, const EtcdResponse *response)
 	if (!has_session(etcd_txn_response(response->body, 0), (int64) partition->session))
 		return;
 	remote_done(partition, &run->key);
+	/* exactly_once: it is committed, whoever has to carry it out; unless somebody else's attempt is, by the same key */
+	if (etcd_kv_count(etcd_txn_response(response->body, 2)) > 0)
+	{
+		end_remote_run(run, RUN_SUCCEEDED, 0, "");
+		return;
+	}
 	remote_forget(run);
 	lose_run(run, "57P01", "the instance that ran it ended, or lost its lease, before it reported an outcome", 0, 0);
 }
@@ -374,7 +374,7 @@ check_session(Partition *partition, OpenRun *run)
 	Check	   *check = MemoryContextAlloc(scheduler.context, sizeof(Check));
 	char		key[KEYS_MAX_LEN];
 	char		end[KEYS_MAX_LEN];
-	KeyRun		name;
+	RunName		name;
 
 	check->partition = partition->number;
 	check->epoch = partition->epoch;
@@ -383,8 +383,11 @@ check_session(Partition *partition, OpenRun *run)
 	keys_node_prefix(key, dsched_cluster_name);
 	keys_prefix_end(key, end);
 	etcd_txn_get(txn, key, end);
-	handover_key(&run->key, &name);
-	keys_outcome(key, dsched_cluster_name, scheduler.dbname, PLACE_ANY, partition->number, &name);
+	delivery_run_name(&run->key, partition->number, &name);
+	keys_outcome(key, dsched_cluster_name, scheduler.dbname, &name);
+	etcd_txn_get(txn, key, NULL);
+	name.attempt = 0;
+	keys_run(key, dsched_cluster_name, scheduler.dbname, &name);
 	etcd_txn_get(txn, key, NULL);
 	run->remote_check = scheduler.boot + CHECK_AGAIN_US;
 	scheduler_wake_at(run->remote_check);

@@ -30,11 +30,11 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "delivery.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 #include "sync/sync_internal.h"
 
-#define PLACE_ANY "any"
 #define REQUEST_TIMEOUT_MS 2000
 #define RETRY_US INT64CONST(300000)
 
@@ -150,7 +150,7 @@ static bool
 parse_command(const EtcdKv *kv, KeyParts *parts)
 {
 	return strlen(kv->key) == kv->key_len && keys_parse(dsched_cluster_name, kv->key, parts) &&
-		parts->kind == KEY_COMMAND && parts->partition < dsched_partitions;
+		parts->kind == KEY_COMMAND && parts->run.partition < dsched_partitions;
 }
 
 void
@@ -177,8 +177,8 @@ reports_command_put(const EtcdKv *kv)
 	/* those to other instances are none of ours; to a former session of ours nothing can be said any more */
 	if ((uint64) command.session != pg_atomic_read_u64(&dsched_shared->session))
 		return;
-	handover_run(&parts.run, &key);
-	report = make_report(&key, parts.partition);
+	remote_run_key(&parts.run, &key);
+	report = make_report(&key, parts.run.partition);
 	report->session = command.session;
 	if (report->command != kv->create_revision)
 		report->answered = false;
@@ -198,10 +198,18 @@ reports_command_deleted(const EtcdKv *kv)
 
 	if (!parse_command(kv, &parts))
 		return;
-	handover_run(&parts.run, &key);
+	remote_run_key(&parts.run, &key);
 	report = find_report(&key);
 	if (report != NULL)
 		drop_report(report);
+}
+
+bool
+reports_know(const RunKey *key)
+{
+	Report	   *report = find_report(key);
+
+	return report != NULL && (uint64) report->session == pg_atomic_read_u64(&dsched_shared->session);
 }
 
 /* ---- what became of it ----------------------------------------------------------------------------- */
@@ -291,13 +299,13 @@ reports_run_ended(const RunEntry *entry)
 	scheduler.recorded++;
 	if (report != NULL)
 		report->retry_at = 0;
-	/* if the table cannot be read now: whoever answers looks again */
-	if (entry->status != RUN_STATUS_NONE || !scheduler_transaction(look_up, &verdict, "looking up a run") ||
+	/* if it is left prepared, or the table cannot be read now: whoever answers looks again */
+	if (entry->prepared || entry->status != RUN_STATUS_NONE || !scheduler_transaction(look_up, &verdict, "looking up a run") ||
 		(verdict.status != RUN_STATUS_NONE && verdict.status != RUN_RUNNING))
 		return;
 	if (entry->timed_out || entry->cancelled)
 		close_without_row(&entry->key, entry, entry->timed_out ? RUN_TIMED_OUT : RUN_CANCELLED);
-	else if (verdict.status == RUN_STATUS_NONE &&
+	else if (verdict.status == RUN_STATUS_NONE && !entry->claimed &&
 			 (entry->started_at == 0 || strncmp(entry->sqlstate, "53", 2) == 0 || strncmp(entry->sqlstate, "58", 2) == 0))
 	{
 		report = make_report(&entry->key, entry->token.partition);
@@ -315,6 +323,9 @@ judge(const Report *report, OutcomeDef *outcome)
 	Verdict		verdict = {report->key};
 
 	memset(outcome, 0, sizeof(*outcome));
+	/* whether it is committed is for settling.c to find out */
+	if (settling_has(&report->key))
+		return false;
 	/* what was closed without a row has one after this */
 	if (!closing_flush() || !scheduler_transaction(look_up, &verdict, "looking up a run"))
 		return false;
@@ -350,7 +361,7 @@ send_answer(Report *report)
 	char		command[KEYS_MAX_LEN];
 	char		key[KEYS_MAX_LEN];
 	char		jobrev[64];
-	KeyRun		name;
+	RunName		name;
 	RunKey	   *about;
 	size_t		length;
 	char	   *text;
@@ -365,9 +376,9 @@ send_answer(Report *report)
 	text = codec_outcome_encode(&outcome, &length);
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	handover_key(&report->key, &name);
+	delivery_run_name(&report->key, report->partition, &name);
 	keys_node(node, dsched_cluster_name, dsched_my_node());
-	keys_command(command, dsched_cluster_name, scheduler.dbname, PLACE_ANY, report->partition, &name);
+	keys_command(command, dsched_cluster_name, scheduler.dbname, &name);
 	etcd_txn_if_create(txn, node, report->session);
 	if (report->command != 0)
 		etcd_txn_if_create(txn, command, report->command);
@@ -376,7 +387,7 @@ send_answer(Report *report)
 		keys_state(key, dsched_cluster_name, scheduler.dbname, report->partition);
 		etcd_txn_if_mod(txn, key, report->state_mod);
 	}
-	keys_outcome(key, dsched_cluster_name, scheduler.dbname, PLACE_ANY, report->partition, &name);
+	keys_outcome(key, dsched_cluster_name, scheduler.dbname, &name);
 	etcd_txn_put(txn, key, text, length, 0);
 	free(text);
 	snprintf(jobrev, sizeof(jobrev), "{\"format\":%d,\"change\":" INT64_FORMAT "}", CODEC_FORMAT, sync_random_id());

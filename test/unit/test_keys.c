@@ -169,23 +169,23 @@ test_builders(void)
 	is_str(key, "/dsched/c/db/d/queuerev", "queuerev");
 
 	{
-		KeyRun run = {17, 1795241309000000, 0, 1};
+		RunName run = {"any", 5, 17, 1795241309000000, 0, 1};
 
-		ok(keys_command(key, "c", "d", "any", 5, &run), "command");
+		ok(keys_command(key, "c", "d", &run), "command");
 		is_str(key, "/dsched/c/db/d/cmd/any/005/17/1795241309000000/0/1", "command");
 		run.slot = -1;
 		run.trigger_id = KEYS_MAX_ID;
 		run.attempt = INT32_MAX;
-		ok(keys_outcome(key, "c", "d", "any", 5, &run), "outcome");
+		ok(keys_outcome(key, "c", "d", &run), "outcome");
 		is_str(key, "/dsched/c/db/d/outcome/any/005/17/-1/9007199254740991/2147483647", "outcome");
 		run.trigger_id = -1;
-		ok(!keys_outcome(key, "c", "d", "any", 5, &run) && key[0] == '\0', "a trigger below 0");
+		ok(!keys_outcome(key, "c", "d", &run) && key[0] == '\0', "a trigger below 0");
 		run.trigger_id = 0;
 		run.attempt = 0;
-		ok(!keys_outcome(key, "c", "d", "any", 5, &run), "attempt 0");
+		ok(!keys_outcome(key, "c", "d", &run), "attempt 0");
 		run.attempt = 1;
 		run.slot = -KEYS_MAX_ID - 1;
-		ok(!keys_command(key, "c", "d", "any", 5, &run), "a slot too early");
+		ok(!keys_command(key, "c", "d", &run), "a slot too early");
 	}
 
 	ok(keys_node_prefix(key, "c"), "node prefix");
@@ -303,7 +303,7 @@ test_parse(void)
 	ok(keys_parse("c", "/dsched/c/db/d/queuerev", &parts) && parts.kind == KEY_QUEUEREV, "queuerev");
 	ok(keys_parse("c", "/dsched/c/db/d/cmd/any/005/17/1795241309000000/0/1", &parts) && parts.kind == KEY_COMMAND,
 	   "command");
-	ok(parts.partition == 5 && parts.run.job_id == 17 && parts.run.slot == 1795241309000000 &&
+	ok(parts.run.partition == 5 && parts.run.job_id == 17 && parts.run.slot == 1795241309000000 &&
 		   parts.run.trigger_id == 0 && parts.run.attempt == 1,
 	   "its parts");
 	ok(keys_parse("c", "/dsched/c/db/d/outcome/any/005/17/-1/9/2147483647", &parts) && parts.kind == KEY_OUTCOME,

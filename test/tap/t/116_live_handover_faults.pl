@@ -128,16 +128,17 @@ is(join(' ', attempts('stop')), '2 2 2 2 2 2 2 2', 'stop: each was made again');
 $gate = hand_over('crash', $second, $third);
 ($pid) = pids($maker, 'checkpointer');
 kill 'KILL', $pid;
-eval { $gate->{psql}->kill_kill };
+# not before that: those that wait would commit in their last moment
 all_done('crash', @fleet);
+eval { $gate->{psql}->kill_kill };
 is(join(' ', attempts('crash')), '2 2 2 2 2 2 2 2', 'crash: each was made again');
 ok(wait_fleet(\@fleet), 'crash: all are back');
 
 # ---- it is lost
 $gate = hand_over('lost', $second, $third);
 kill9_everything($maker);
-eval { $gate->{psql}->kill_kill };
 all_done('lost', $second, $third);
+eval { $gate->{psql}->kill_kill };
 start_instance($maker);
 is(join(' ', attempts('lost')), '2 2 2 2 2 2 2 2', 'lost: each was made again');
 
