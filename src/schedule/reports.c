@@ -21,7 +21,7 @@
  * find the answer.
  *
  * If the session ends otherwise, there is no answer: the owner sees it by the node key.  A run that was committed but not reported is then
- * made again, as any at_least_once run whose instance is lost.
+ * made again, as any run with at_least_once whose instance is lost.
  */
 #include "postgres.h"
 
