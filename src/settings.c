@@ -129,7 +129,7 @@ define_cluster_settings(void)
 							GUC_UNIT_S,
 							NULL, NULL, NULL);
 
-	/* How long a hand-over waits for the runs of a partition before it is put off. */
+	/* How long a hand-over waits for the runs of a partition before these are handed over alive. */
 	DefineCustomIntVariable("dsched.drain_timeout",
 							"Time that a hand-over of a partition waits for its running jobs.",
 							NULL,

@@ -86,7 +86,7 @@ run_key_same(const RunKey *a, const RunKey *b)
 		a->trigger_id == b->trigger_id && a->attempt == b->attempt;
 }
 
-/* The right under which a run was started; all three must still hold when it commits. */
+/* The right under which a run was started; all three must still hold when it commits (but see RunEntry.session_bound). */
 typedef struct RunToken
 {
 	uint64		session;
@@ -137,8 +137,9 @@ typedef struct RunEntry
 	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
 	DeliveryMode delivery;		/* as its job had it when it was pushed */
-	bool		session_bound;	/* it outlived a hand-over: its right is its session's alone. Under queue_lock */
 	bool		awaited;		/* something can start when it has ended: wake the scheduler at once. Under queue_lock */
+	bool		session_bound;	/* handed over alive: its right is the session's alone, whoever owns the partition.
+								 * Set under queue_lock, before the epoch is cleared */
 	TimestampTz queued_at;
 	/* set by the executor */
 	int			executor;		/* index into executors[]; -1. Under queue_lock */
@@ -443,14 +444,23 @@ extern void dsched_let_back(Oid dboid, bool dropped);
 
 /* ---- fencing -------------------------------------------------------------------------------- */
 
-/* May a run with this token go on (start, commit)? No lock. */
+/* May a run with this token, that of an entry or another one, go on (start, commit)? No lock. */
 extern bool dsched_token_holds(const RunToken *token);
 
-/* Is any executor inside a commit of a run of this partition (partition -1: of this database; db -1: at all)? */
+/*
+ * Is any executor inside a commit of a run of this partition (partition -1: of this database; db -1: at all)? Runs that were handed
+ * over alive belong to no partition any more: here, and for dsched_cancel_runs().
+ */
 extern bool dsched_committing(int db, int partition);
 
 /* Sends a query cancel to executors with runs of this partition (-1: of the database; db -1: all). */
 extern void dsched_cancel_runs(int db, int partition);
+
+/* Scheduler: binds the runs of this partition that executors are making to the session alone; the epoch may be cleared then. */
+extern void dsched_bind_runs(int db, int partition, uint64 epoch);
+
+/* Scheduler: takes that back for all runs of the database, and cancels them: they end as lost.  Returns how many there are. */
+extern int	dsched_unbind_runs(int db);
 
 /* Ends the run of this entry, if an executor is still making it: it is recorded as cancelled.  False: it is not. */
 extern bool dsched_cancel_run(int entry, const RunKey *key);

@@ -135,7 +135,7 @@ wait_for_predecessor(const EtcdKv *kv, const NodeInfo *info, int64 revision)
 	if (waited >= 2 * own_session.ttl_us && kv->mod_revision != own_session.old.mod_revision)
 	{
 		session_refuse(STEP_LOOK, PROBLEM_NAME_IN_USE,
-					   "Give each instance of a cluster a dsched.node_name of its own_session.",
+					   "Give each instance of a cluster a dsched.node_name of its own.",
 					   "node name \"%s\" is in use by another living instance, %s", dsched_my_node(), where);
 		return;
 	}

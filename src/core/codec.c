@@ -44,7 +44,7 @@
  * and each run in it:
  *
  *	{"j":id,"g":num,"s":time,["e":time],["c":num],["t":id],["a":num],["f":num],["x":num],["n":time],
- *	 ["l":dec],["r":"..."]}
+ *	 ["l":dec],["h":true],["r":"..."]}
  *
  *	j	job_id
  *	g	gen
@@ -57,6 +57,7 @@
  *	x	lost, attempts that died with their process (0)
  *	n	not_before (none)
  *	l	session under which it was started: the create_revision of the owner's node key (none)
+ *	h	handed over: it goes on while that session lives, whoever owns the partition (false)
  *	r	reason ("")
  *
  * and each failing job:

@@ -101,6 +101,7 @@ typedef struct PendingRun
 	int32_t lost;		/* attempts that died with their process */
 	int64_t not_before; /* 0: none */
 	int64_t session;	/* under which it was started: create_revision of the node key; 0: not started */
+	bool handed_over;	/* it goes on as long as that session lives, whoever owns the partition */
 	char reason[16];	/* lower-case letters, digits, '_' and '-', or "" */
 } PendingRun;
 
@@ -197,6 +198,27 @@ typedef struct QueueDef
 	char node[CODEC_MAX_NAME + 1];
 	char *extra;
 } QueueDef;
+
+/* cmd/any/<pp>/<run>: the owner of the partition asks the session that makes a run for its outcome */
+typedef struct CommandDef
+{
+	int64_t session;
+	bool cancel; /* and tells it to end the run */
+} CommandDef;
+
+/* outcome/any/<pp>/<run>: the answer */
+typedef struct OutcomeDef
+{
+	int64_t session;
+	char status[16];	 /* as in dsched.run, or "not_made": nothing of it was kept, and nothing is recorded */
+	int64_t finished_at; /* 0: not known */
+	char sqlstate[6];	 /* of one that was lost; "" */
+} OutcomeDef;
+
+extern bool codec_command_decode(const char *text, size_t len, CommandDef *out, char *err, size_t errlen);
+extern char *codec_command_encode(const CommandDef *command, size_t *len);
+extern bool codec_outcome_decode(const char *text, size_t len, OutcomeDef *out, char *err, size_t errlen);
+extern char *codec_outcome_encode(const OutcomeDef *outcome, size_t *len);
 
 /* run/... and decided/...: an attempt that was begun (at_most_once), or is committed (exactly_once) */
 typedef struct RunMark

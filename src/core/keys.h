@@ -37,6 +37,8 @@ typedef enum KeyKind
 	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
 	KEY_QUEUE,	 /* /dsched/<cluster>/db/<database>/queue/<name> */
 	KEY_QUEUEREV, /* /dsched/<cluster>/db/<database>/queuerev */
+	KEY_COMMAND, /* /dsched/<cluster>/db/<database>/cmd/<place>/<pp>/<job>/<slot>/<trigger>/<attempt> */
+	KEY_OUTCOME, /* /dsched/<cluster>/db/<database>/outcome/<place>/<pp>/<job>/<slot>/<trigger>/<attempt> */
 	KEY_RUN,	 /* /dsched/<cluster>/db/<database>/run/<place>/<pp>/<job>/<slot>/<trigger>[/<attempt>] */
 	KEY_DECIDED	 /* /dsched/<cluster>/db/<database>/decided/<place>/<pp>/<job>/<slot>/<trigger> */
 } KeyKind;
@@ -65,7 +67,7 @@ typedef struct KeyParts
 	char name[KEYS_MAX_NAME + 1];
 	int partition;
 	int64_t id;
-	RunName run; /* of KEY_RUN and KEY_DECIDED */
+	RunName run; /* of KEY_RUN, KEY_DECIDED, KEY_COMMAND and KEY_OUTCOME */
 } KeyParts;
 
 /* hashing: fixed for ever, see keys.c */
@@ -93,6 +95,8 @@ extern bool
 keys_trigger(char *out, const char *cluster, const char *database, int partition, int64_t id);
 extern bool keys_owner(char *out, const char *cluster, const char *database, int partition);
 extern bool keys_state(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_command(char *out, const char *cluster, const char *database, const RunName *run);
+extern bool keys_outcome(char *out, const char *cluster, const char *database, const RunName *run);
 extern bool keys_queue(char *out, const char *cluster, const char *database, const char *name);
 extern bool keys_queuerev(char *out, const char *cluster, const char *database);
 
@@ -110,6 +114,8 @@ extern bool
 keys_trigger_partition_prefix(char *out, const char *cluster, const char *database, int partition);
 extern bool keys_owner_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_state_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_command_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_outcome_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_run_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_run_partition_prefix(char *out, const char *cluster, const char *database,
 									  const char *place, int partition);

@@ -459,8 +459,9 @@ withdraw_leftovers(void)
 		LWLockRelease(dsched_shared->queue_lock);
 		(void) dsched_queue_withdraw_entry(scheduler.db, i, &key);
 	}
+	/* its row tells, also whoever is asked for the outcome of one that was handed over */
 	while (dsched_queue_take_finished(scheduler.db, &entry, &index, 1) > 0)
-		 /* its row tells */ ;
+		 /* nothing */ ;
 }
 
 /*
@@ -548,6 +549,8 @@ turn(void)
 	leftovers_turn();
 	/* what has come to wait may wait for a run that has ended */
 	collect_finished();
+	remotes_turn();
+	reports_turn();
 	if (!scheduler.stopping)
 		dispatch_waiting();
 	if (!extension_absent)
@@ -636,6 +639,8 @@ stop_in_order(void)
 		if (step != STEP_NONE && !(step == STEP_FINAL && scheduler.etcd == NULL))
 			done = false;
 	}
+	if (!extension_absent && scheduler.etcd != NULL && !reports_stop())
+		done = false;
 	if (!done && scheduler.boot < stop_until)
 		return false;
 	if (!extension_absent && scheduler.etcd == NULL && scheduler.ready)

@@ -4,7 +4,8 @@
  *
  * THE STEPS
  *
- *	  WAITING -> CHECKING -> (JOINING) -> (LISTING -> LISTING_TRIGGERS) -> LISTING_QUEUES -> CONFIRMING -> CONNECTING -> WATCHING
+ *	  WAITING -> CHECKING -> (JOINING) -> (LISTING -> LISTING_TRIGGERS) -> LISTING_QUEUES -> LISTING_COMMANDS -> CONFIRMING
+ *			-> CONNECTING -> WATCHING
  *
  * and from anywhere back to WAITING when a request fails or the watch is lost, or to HELD, which is the end.
  *
@@ -12,7 +13,8 @@
  * of a database in a cluster.  LISTING is a full compare: all definitions as of one revision, page by page; it
  * is made when there is no revision to resume from, when etcd has compacted the history since, or when rows
  * with unpublished changes hide what was published before them.  Else the watch goes on where the last one,
- * perhaps that of a former process, ended.  Queues are few: all of them are read each time (queues.c).
+ * perhaps that of a former process, ended.  Queues are few: all of them are read each time (queues.c).  So are commands, what owners
+ * of partitions ask about runs that were handed over to them alive (schedule/reports.c, remote.c).
  *
  * WHICH ETCD
  *
@@ -58,6 +60,7 @@ typedef enum FollowStep
 	FOLLOW_LISTING,				/* definitions are being read */
 	FOLLOW_LISTING_TRIGGERS,
 	FOLLOW_LISTING_QUEUES,
+	FOLLOW_LISTING_COMMANDS,
 	FOLLOW_CONFIRMING,			/* config is being read again */
 	FOLLOW_CONNECTING,			/* a watch is being created */
 	FOLLOW_WATCHING,
@@ -105,6 +108,10 @@ static char trigger_end[KEYS_MAX_LEN];
 static char queue_key[KEYS_MAX_LEN];
 static char queue_end[KEYS_MAX_LEN];
 static char node_key[KEYS_MAX_LEN];
+static char command_key[KEYS_MAX_LEN];
+static char command_end[KEYS_MAX_LEN];
+static char outcome_key[KEYS_MAX_LEN];
+static char outcome_end[KEYS_MAX_LEN];
 
 
 static void disconnect(void);
@@ -120,6 +127,8 @@ static void list_triggers(void);
 static void triggers_listed(void *arg, const EtcdResponse *response);
 static void list_queues(void);
 static void queues_listed(void *arg, const EtcdResponse *response);
+static void list_commands(void);
+static void commands_listed(void *arg, const EtcdResponse *response);
 static void config_confirmed(void *arg, const EtcdResponse *response);
 static void finish_compare(void);
 static void connect_watch(void);
@@ -205,7 +214,11 @@ sync_follow_start(bool compare)
 		!keys_trigger_prefix(trigger_key, dsched_cluster_name, scheduler.dbname) ||
 		!keys_prefix_end(trigger_key, trigger_end) ||
 		!keys_queue_range(queue_key, queue_end, dsched_cluster_name, scheduler.dbname) ||
-		!keys_node(node_key, dsched_cluster_name, dsched_my_node()))
+		!keys_node(node_key, dsched_cluster_name, dsched_my_node()) ||
+		!keys_command_prefix(command_key, dsched_cluster_name, scheduler.dbname) ||
+		!keys_prefix_end(command_key, command_end) ||
+		!keys_outcome_prefix(outcome_key, dsched_cluster_name, scheduler.dbname) ||
+		!keys_prefix_end(outcome_key, outcome_end))
 		elog(ERROR, "the keys of database \"%s\" cannot be made", scheduler.dbname);
 
 	follow.compare = compare;
@@ -648,6 +661,29 @@ queues_listed(void *arg, const EtcdResponse *response)
 		ask_page(queue_key, queue_end, queues_listed);
 		return;
 	}
+	list_commands();
+}
+
+/* Likewise. */
+static void
+list_commands(void)
+{
+	follow.step = FOLLOW_LISTING_COMMANDS;
+	forget_listed();
+	reports_list_begins();
+	ask_page(command_key, command_end, commands_listed);
+}
+
+static void
+commands_listed(void *arg, const EtcdResponse *response)
+{
+	if (!is_page(response))
+		return;
+	if (take_page(response, reports_command_put))
+	{
+		ask_page(command_key, command_end, commands_listed);
+		return;
+	}
 	forget_listed();
 	follow.step = FOLLOW_CONFIRMING;
 	ask(etcd_range(config_key, NULL, 0, false), config_confirmed);
@@ -687,16 +723,17 @@ finish_compare(void)
 static void
 connect_watch(void)
 {
-	/* The last one is only there to be heard. */
-	EtcdWatchRange ranges[4] = {
+	EtcdWatchRange ranges[] = {
 		{definition_key, definition_end, follow.revision + 1},
 		{trigger_key, trigger_end, follow.trigger_next},
 		{queue_key, queue_end, follow.queue_next},
-		{node_key, NULL, 0}
+		{command_key, command_end, follow.queue_next},
+		{outcome_key, outcome_end, follow.queue_next},
+		{node_key, NULL, 0}		/* only there to be heard */
 	};
 
 	follow.step = FOLLOW_CONNECTING;
-	follow.watch = etcd_watch_start(scheduler.etcd, ranges, 4, 0, &watch_handler, NULL);
+	follow.watch = etcd_watch_start(scheduler.etcd, ranges, lengthof(ranges), 0, &watch_handler, NULL);
 	if (follow.watch == NULL)
 		try_again("out of memory");
 }
@@ -713,6 +750,7 @@ watch_started(void *arg, int64 header_revision)
 						scheduler.dbname, follow.revision + 1)));
 	follow.complained = false;
 	scheduler.ready = true;
+	remotes_reconnected();
 	/* patience begins anew */
 	follow.expected_since = scheduler.boot;
 	follow.beat = header_revision;
@@ -784,6 +822,26 @@ take_queues(const EtcdEvent *events, int n)
 }
 
 static void
+take_commands(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].is_delete)
+			reports_command_deleted(&events[i].kv);
+		else
+			reports_command_put(&events[i].kv);
+	}
+}
+
+static void
+take_outcomes(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!events[i].is_delete)
+			remote_outcome_put(&events[i].kv);
+}
+
+static void
 watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision)
 {
 	if (range_index == 3)
@@ -796,6 +854,10 @@ watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 h
 		take_definitions(events, n);
 	else if (range_index == 2)
 		take_queues(events, n);
+	else if (range_index == 3)
+		take_commands(events, n);
+	else if (range_index == 4)
+		take_outcomes(events, n);
 	else
 		for (int i = 0; i < n; i++)
 			if (!events[i].is_delete)

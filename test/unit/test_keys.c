@@ -168,6 +168,26 @@ test_builders(void)
 	ok(keys_queuerev(key, "c", "d"), "queuerev");
 	is_str(key, "/dsched/c/db/d/queuerev", "queuerev");
 
+	{
+		RunName run = {"any", 5, 17, 1795241309000000, 0, 1};
+
+		ok(keys_command(key, "c", "d", &run), "command");
+		is_str(key, "/dsched/c/db/d/cmd/any/005/17/1795241309000000/0/1", "command");
+		run.slot = -1;
+		run.trigger_id = KEYS_MAX_ID;
+		run.attempt = INT32_MAX;
+		ok(keys_outcome(key, "c", "d", &run), "outcome");
+		is_str(key, "/dsched/c/db/d/outcome/any/005/17/-1/9007199254740991/2147483647", "outcome");
+		run.trigger_id = -1;
+		ok(!keys_outcome(key, "c", "d", &run) && key[0] == '\0', "a trigger below 0");
+		run.trigger_id = 0;
+		run.attempt = 0;
+		ok(!keys_outcome(key, "c", "d", &run), "attempt 0");
+		run.attempt = 1;
+		run.slot = -KEYS_MAX_ID - 1;
+		ok(!keys_command(key, "c", "d", &run), "a slot too early");
+	}
+
 	ok(keys_node_prefix(key, "c"), "node prefix");
 	is_str(key, "/dsched/c/node/", "node prefix");
 	ok(keys_member_prefix(key, "c", "d"), "member prefix");
@@ -281,6 +301,14 @@ test_parse(void)
 	ok(keys_parse("c", "/dsched/c/db/d/queue/mail%2F1", &parts) && parts.kind == KEY_QUEUE, "queue");
 	is_str(parts.name, "mail/1", "its name");
 	ok(keys_parse("c", "/dsched/c/db/d/queuerev", &parts) && parts.kind == KEY_QUEUEREV, "queuerev");
+	ok(keys_parse("c", "/dsched/c/db/d/cmd/any/005/17/1795241309000000/0/1", &parts) && parts.kind == KEY_COMMAND,
+	   "command");
+	ok(parts.run.partition == 5 && parts.run.job_id == 17 && parts.run.slot == 1795241309000000 &&
+		   parts.run.trigger_id == 0 && parts.run.attempt == 1,
+	   "its parts");
+	ok(keys_parse("c", "/dsched/c/db/d/outcome/any/005/17/-1/9/2147483647", &parts) && parts.kind == KEY_OUTCOME,
+	   "outcome");
+	ok(parts.run.slot == -1 && parts.run.trigger_id == 9 && parts.run.attempt == INT32_MAX, "its parts");
 }
 
 static void
@@ -340,6 +368,14 @@ test_parse_hostile(void)
 									  "/dsched/c/db/d/trigger/063/1a",
 									  "/dsched/c/db/d/trigger/063/9007199254740992",
 									  "/dsched/c/db/d/trigger/063/99999999999999999999999999999",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0",
+									  "/dsched/c/db/d/cmd/any/005/0/1/0/1",
+									  "/dsched/c/db/d/cmd/any/005/17/-0/0/1",
+									  "/dsched/c/db/d/cmd/any/005/17/1/-1/1",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0/0",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0/2147483648",
+									  "/dsched/c/db/d/outcome/any/005/17/1/00/1",
+									  "/dsched/c/db/d/outcome/any/005/17/1/0/1/",
 									  "/dsched/c/db/d/owner/ssd/001",
 									  "/dsched/c/db/d/owner/any/",
 									  "/dsched/c/db/d/owner/any/0001",
