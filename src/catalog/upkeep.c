@@ -1,6 +1,6 @@
 /*
  * upkeep.c
- *	  Rare work on all of the tables at once: for CREATE EXTENSION, dsched.adopt() and dsched.status().
+ *	  Rare work on all of the tables at once: for CREATE EXTENSION, dsched.adopt(), a recovered cluster and dsched.status().
  */
 #include "postgres.h"
 
@@ -108,6 +108,17 @@ forget_accounts(void)
 	catalog_spi_begin(&spi);
 	catalog_run(&forget_outbox, NULL, NULL);
 	catalog_run(&forget_states, NULL, NULL);
+	catalog_spi_finish(&spi);
+}
+
+void
+forget_states(void)
+{
+	static CatalogQuery query = {"DELETE FROM dsched.partition_state", SPI_OK_DELETE, 0};
+	CatalogSpi	spi;
+
+	catalog_spi_begin(&spi);
+	catalog_run(&query, NULL, NULL);
 	catalog_spi_finish(&spi);
 }
 

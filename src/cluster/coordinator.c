@@ -192,6 +192,7 @@ start_cluster(void)
 						errmsg("could not create a client for etcd at \"%s\": %m", endpoints)));
 	membership_init();
 	session_start();
+	recover_start();
 }
 
 static void
@@ -246,6 +247,7 @@ cluster_turn(int64 now)
 	int64 next = session_advance(now);
 
 	next = cluster_earlier(next, membership_advance(now));
+	next = cluster_earlier(next, recover_advance(now));
 	/* An executor whose commit is waited for sets our latch; the alarm is for one that cannot any more. */
 	if (session_is_fencing() || membership_is_fencing())
 		next = cluster_earlier(next, now + FENCE_RECHECK_US);
