@@ -23,7 +23,7 @@
  *	 ["retry_delay":num],["retry_max_delay":num],["timeout":num],["priority":int],
  *	 ["deadline":num],["max_failures":num],["max_lost":id],["jitter":num],["queue":"..."],
  *	 "active":bool,["payload":"<json>"],["metadata":"<json>"],"anchor":time,"gen":num,
- *	 "slots_from":time,"gen_rev":num,"change_id":num,"node":"...",
+ *	 "slots_from":time,"gen_rev":[-]num,"change_id":num,"node":"...",
  *	 ["closed_reason":"..."],<others>}
  *
  * The policy, from overlap to jitter, is left out where it is policy_default; its durations are in

@@ -82,7 +82,8 @@ typedef struct JobDef
 	int64_t anchor;		 /* what an interval counts from */
 	int64_t gen;		 /* the generation */
 	int64_t slots_from;	 /* slots at or before it do not exist */
-	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did */
+	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did; < 0: so did this one, which was carried over from
+						  * the former incarnation, where its revision was -gen_rev */
 	int64_t change_id;	 /* by which the publisher knows its own write again */
 	char *node;			 /* who published it */
 	char *closed_reason; /* why it is not active, or NULL */
