@@ -56,7 +56,8 @@ typedef enum RecoverStep
 {
 	RECOVER_IDLE,
 	RECOVER_CONFIG,	  /* read config: is there anything to recover? */
-	RECOVER_DATABASE, /* another number of partitions: find the next database, */
+	RECOVER_NODES,	  /* another number of partitions: has everybody left? */
+	RECOVER_DATABASE, /* find the next database, */
 	RECOVER_STATES,	  /* read its states, */
 	RECOVER_TRIGGERS, /* and see that no request is open */
 	RECOVER_GRANT,	  /* the lease of the key recovery */
@@ -101,6 +102,8 @@ static void config_read(void *arg, const EtcdResponse *r);
 static bool judge(const EtcdResponse *r);
 static bool judge_partitions(void);
 static void next_config(void);
+static void read_nodes(void);
+static void nodes_read(void *arg, const EtcdResponse *r);
 static void next_database(void);
 static void database_found(void *arg, const EtcdResponse *r);
 static void read_states(void);
@@ -158,6 +161,9 @@ recover_advance(int64 now)
 			break;
 		case RECOVER_CONFIG:
 			ask(ETCD_PATH_RANGE, etcd_range(session_config_key, NULL, 1, false), ETCD_READ, config_read);
+			break;
+		case RECOVER_NODES:
+			read_nodes();
 			break;
 		case RECOVER_DATABASE:
 			next_database();
@@ -279,7 +285,7 @@ config_read(void *arg, const EtcdResponse *r)
 	else if (judge(r))
 	{
 		next_config();
-		work.step = work.drained ? RECOVER_DATABASE : RECOVER_GRANT;
+		work.step = work.drained ? RECOVER_NODES : RECOVER_GRANT;
 	}
 }
 
@@ -412,6 +418,44 @@ next_config(void)
 }
 
 /* ---- the former states -------------------------------------------------------------------------- */
+
+static void
+read_nodes(void)
+{
+	char prefix[KEYS_MAX_LEN];
+	char end[KEYS_MAX_LEN];
+
+	keys_node_prefix(prefix, dsched_cluster_name);
+	keys_prefix_end(prefix, end);
+	ask(ETCD_PATH_RANGE, etcd_range(prefix, end, 1, true), ETCD_READ, nodes_read);
+}
+
+/* An instance is in the cluster, if there is one in this range. */
+static bool
+deny_node(const cJSON *range)
+{
+	char name[DSCHED_MAX_NODE_NAME];
+	KeyParts parts;
+	EtcdKv kv;
+
+	if (!etcd_kv_at(range, 0, &kv))
+		return false;
+	if (strlen(kv.key) == kv.key_len && keys_parse(dsched_cluster_name, kv.key, &parts))
+		strlcpy(name, parts.node, sizeof(name));
+	else
+		etcd_clean_text(name, sizeof(name), kv.key, kv.key_len);
+	etcd_kv_free(&kv);
+	deny(ERRCODE_OBJECT_IN_USE, "All instances must have the new setting of dsched.partitions, and have been restarted with it.",
+		 "an instance is in the cluster: \"%s\"", name);
+	return true;
+}
+
+static void
+nodes_read(void *arg, const EtcdResponse *r)
+{
+	if (answered(r) && !deny_node(r->body))
+		work.step = RECOVER_DATABASE;
+}
 
 /* All of etcd's databases, one after the other: the first key at or after the cursor names the next. */
 static void
@@ -666,8 +710,6 @@ write_config(void)
 static void
 written(void *arg, const EtcdResponse *r)
 {
-	EtcdKv kv;
-
 	if (!r->ok)
 	{
 		/* it may have been applied, or be on its way: the next look says */
@@ -680,16 +722,7 @@ written(void *arg, const EtcdResponse *r)
 	(void) answered(r);
 	if (etcd_txn_succeeded(r->body))
 		work.step = RECOVER_KEEP;
-	else if (work.drained && etcd_kv_at(etcd_txn_response(r->body, 0), 0, &kv))
-	{
-		char name[KEYS_MAX_LEN];
-
-		etcd_clean_text(name, sizeof(name), kv.key, kv.key_len);
-		etcd_kv_free(&kv);
-		deny(ERRCODE_OBJECT_IN_USE, "All instances must have the new setting of dsched.partitions, and have been restarted with it.",
-			 "an instance is in the cluster: etcd has the key \"%s\"", name);
-	}
-	else
+	else if (!work.drained || !deny_node(etcd_txn_response(r->body, 0)))
 		work.step = RECOVER_VERIFY;
 }
 
