@@ -284,6 +284,7 @@ typedef struct DatabaseSlot
 	bool		identity_known;
 	char		incarnation[40];	/* "" standalone or none yet */
 	int64		max_revision;	/* highest etcd revision that this database has seen */
+	bool		replaced;		/* S: its etcd was found to be another one, or an older one */
 	/* for people and tests */
 	char		problem[DSCHED_PROBLEM_LEN];	/* "" when all is well */
 	char		hint[DSCHED_PROBLEM_LEN];
@@ -329,6 +330,33 @@ typedef struct MemberInfo
 	int64		skew_ms;		/* its wall clock against ours, when last heard; 0 unknown */
 } MemberInfo;
 
+/*
+ * What dsched.recover_cluster() asks of the coordinator, and what came of it; control_lock.  One at a time; an answer stays until
+ * the next request.
+ */
+typedef enum RecoverPhase
+{
+	RECOVER_NONE,
+	RECOVER_ASKED,
+	RECOVER_UNDER_WAY,
+	RECOVER_DONE,
+	RECOVER_FAILED
+} RecoverPhase;
+
+typedef struct RecoverRequest
+{
+	RecoverPhase phase;
+	uint64		number;			/* counts requests: an answer to a later one is not ours */
+	char		known[40];		/* the incarnation that the caller's database has joined */
+	TimestampTz resume_from;
+	int			partitions;		/* asked for; 0: as they are */
+	/* the answer */
+	char		incarnation[40];
+	int			sqlstate;
+	char		message[DSCHED_PROBLEM_LEN];
+	char		hint[DSCHED_PROBLEM_LEN];
+} RecoverRequest;
+
 typedef struct DschedShared
 {
 	LWLock	   *control_lock;
@@ -356,6 +384,7 @@ typedef struct DschedShared
 	int64		heartbeat_revision; /* that it, or one before it, gave the node key */
 	int64		clock_skew_ms;	/* ours against etcd's Date; 0 unknown */
 	int64		max_revision;	/* highest seen */
+	RecoverRequest recover;
 	bool		launcher_done;	/* all databases were looked at once since the start */
 	bool		scan_wanted;	/* look through pg_database again */
 	bool		room_refused;	/* a database got no slot: look again when one becomes free */

@@ -1,6 +1,6 @@
 /*
  * upkeep.c
- *	  Rare work on all of the tables at once: for CREATE EXTENSION, dsched.adopt() and dsched.status().
+ *	  Rare work on all of the tables at once: for CREATE EXTENSION, dsched.adopt(), a recovered cluster and dsched.status().
  */
 #include "postgres.h"
 
@@ -137,6 +137,17 @@ job_mark_all(const char *what)
 	PG_END_TRY();
 	catalog_spi_finish(&spi);
 	return n;
+}
+
+void
+forget_states(void)
+{
+	static CatalogQuery query = {"DELETE FROM dsched.partition_state", SPI_OK_DELETE, 0};
+	CatalogSpi	spi;
+
+	catalog_spi_begin(&spi);
+	catalog_run(&query, NULL, NULL);
+	catalog_spi_finish(&spi);
 }
 
 List *

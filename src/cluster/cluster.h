@@ -11,6 +11,7 @@
  *	  coordinator.c	 the process: loop, signals, standalone mode, leaving in order
  *	  session.c				 the session's steps, lease, node key, heartbeat, deadline
  *	  session_config.c		 whose etcd it is: config, incarnation, revisions
+ *	  recover.c				 a new incarnation, when somebody asks for it
  *	  session_predecessor.c	 a node key of our name that is not ours
  *	  session_resume.c		 going on under the lease of a former session
  *	  session_clock.c		 is the wall clock right?
@@ -108,6 +109,9 @@ extern void session_lost(const char *why);
 /* Something hints at the session's end: ask etcd now. */
 extern void session_check(void);
 
+/* It has another config now, or may have. */
+extern void session_look_at_config(void);
+
 /* A revision that etcd has certainly reached. */
 extern void session_saw_revision(int64 revision);
 
@@ -127,6 +131,11 @@ extern void session_clock_stepped(void);
 
 /* Has the clock been in doubt so long that the partitions are better off elsewhere? */
 extern bool session_clock_untrusted(int64 now);
+
+/* ---- recover.c ------------------------------------------------------------------------------- */
+
+extern void recover_start(void);
+extern int64 recover_advance(int64 now);
 
 /* ---- membership.c ---------------------------------------------------------------------------- */
 

@@ -197,6 +197,7 @@ start_cluster(void)
 						  errhint("Use \"https://\" in dsched.etcd_endpoints.")));
 	membership_init();
 	session_start();
+	recover_start();
 }
 
 /* At a reload what cannot be used leaves the former certificates and password in use; else the session's problem says so. */
@@ -267,6 +268,7 @@ cluster_turn(int64 now)
 	int64 next = session_advance(now);
 
 	next = cluster_earlier(next, membership_advance(now));
+	next = cluster_earlier(next, recover_advance(now));
 	/* An executor whose commit is waited for sets our latch; the alarm is for one that cannot any more. */
 	if (session_is_fencing() || membership_is_fencing())
 		next = cluster_earlier(next, now + FENCE_RECHECK_US);

@@ -10,6 +10,7 @@
  *	  CONFIG	 read the cluster's config; is it the cluster that we know?
  *	  CREATE	 there is none, and nobody here remembers one: write it
  *	  HISTORY	 is our last heartbeat in its history, where we remember one?
+ *	  SETTLE	 the cluster was recovered: may sessions of its former incarnation still hold?  Wait for their end
  *	  LOOK		 is there a node key of this name?  If it is a living other's, wait for it
  *	  QUIET		 it was written from this very data directory: wait for the commits of its executors
  *	  UNNAME	 delete the node key of that former session
@@ -19,7 +20,7 @@
  *	  NODE		 create the node key.  Its create_revision is the session
  *	  LIVE		 heartbeats
  *
- * CONFIG, CREATE and HISTORY are in session_config.c, LOOK and REVOKE in session_predecessor.c, UNNAME and KEYS in
+ * CONFIG, CREATE, HISTORY and SETTLE are in session_config.c, LOOK and REVOKE in session_predecessor.c, UNNAME and KEYS in
  * session_resume.c.  The clock is judged in session_clock.c.
  *
  * Any failure is tried again with growing delays; whatever makes an answer ambiguous, the same conditional
@@ -213,6 +214,9 @@ take_step(int64 now)
 		case STEP_HISTORY:
 			session_read_history();
 			return false;
+		case STEP_SETTLE:
+			session_settle();
+			return false;
 		case STEP_LOOK:
 			session_look();
 			return false;
@@ -284,6 +288,13 @@ void
 session_check(void)
 {
 	if (own_session.step == STEP_LIVE)
+		own_session.retry_at = 0;
+}
+
+void
+session_look_at_config(void)
+{
+	if (own_session.step == STEP_LIVE || own_session.step == STEP_CONFIG)
 		own_session.retry_at = 0;
 }
 

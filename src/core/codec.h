@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/keys.h"
 #include "core/policy.h"
 
 /* The only format that this version writes and reads. */
@@ -48,6 +49,7 @@
 #define CODEC_MAX_ITEMS 65536  /* JSON values in a value: bounds the memory of the parser */
 #define CODEC_MAX_NUMBER 63	   /* digits and all; what every version of cJSON reads */
 #define CODEC_MAX_QUEUE_EXTRA 16384 /* of a queue: fields that we do not know */
+#define CODEC_MAX_PREVIOUS 8	   /* former incarnations that config remembers */
 #define CODEC_MAX_MEMBERS 128  /* members of an object that we interpret */
 
 /* The least and the greatest time that can be written; infinity is not among them. */
@@ -80,7 +82,8 @@ typedef struct JobDef
 	int64_t anchor;		 /* what an interval counts from */
 	int64_t gen;		 /* the generation */
 	int64_t slots_from;	 /* slots at or before it do not exist */
-	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did */
+	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did; < 0: so did this one, which was carried over from
+						  * the former incarnation, where its revision was -gen_rev */
 	int64_t change_id;	 /* by which the publisher knows its own write again */
 	char *node;			 /* who published it */
 	char *closed_reason; /* why it is not active, or NULL */
@@ -156,7 +159,21 @@ typedef struct ConfigInfo
 	int64_t format; /* as in PartitionState */
 	int partitions;
 	char incarnation[40]; /* letters, digits and '-' */
+	/* of a cluster that was recovered; the rest means nothing without a previous one */
+	int nprevious;
+	char previous[CODEC_MAX_PREVIOUS][40]; /* its former incarnations, the latest first */
+	int64_t resume_from;				   /* no slot up to this time is open */
+	int64_t recovered_at;				   /* when this incarnation began, by the clock of who began it */
 } ConfigInfo;
+
+/* former/<database>: what is known of a database in the incarnation before this one */
+typedef struct FormerInfo
+{
+	char incarnation[40];
+	int64_t revision; /* whatever was published up to it has been carried over, or was deleted; 0: nobody says so */
+	int npartitions;  /* 0: no watermarks */
+	int64_t watermarks[KEYS_MAX_PARTITIONS]; /* all slots up to these are accounted for */
+} FormerInfo;
 
 /* What is asked of the owner of a job. */
 typedef enum TriggerKind
@@ -253,6 +270,11 @@ extern bool codec_config_check(const ConfigInfo *config, char *err, size_t errle
 extern bool
 codec_config_decode(const char *text, size_t len, ConfigInfo *out, char *err, size_t errlen);
 extern char *codec_config_encode(const ConfigInfo *config, size_t *len);
+
+extern bool codec_former_check(const FormerInfo *former, char *err, size_t errlen);
+extern bool
+codec_former_decode(const char *text, size_t len, FormerInfo *out, char *err, size_t errlen);
+extern char *codec_former_encode(const FormerInfo *former, size_t *len);
 
 extern bool codec_trigger_check(const TriggerDef *trigger, char *err, size_t errlen);
 extern bool

@@ -87,7 +87,7 @@ codec_job_check(const JobDef *job, char *err, size_t errlen)
 	json_check_json(&problem, "payload", job->payload, CODEC_MAX_JSON, false);
 	json_check_json(&problem, "metadata", job->metadata, CODEC_MAX_JSON, false);
 	json_check_num(&problem, "gen", job->gen);
-	json_check_num(&problem, "gen_rev", job->gen_rev);
+	json_check_range(&problem, "gen_rev", job->gen_rev, -CODEC_MAX_INT, CODEC_MAX_INT);
 	json_check_num(&problem, "change_id", job->change_id);
 	json_check_text(&problem, "node", job->node, 1, CODEC_MAX_NAME);
 	json_check_text_or_null(&problem, "closed_reason", job->closed_reason, 0, CODEC_MAX_TEXT);

@@ -324,6 +324,31 @@ keys_config(char *out, const char *cluster)
 }
 
 bool
+keys_recovery(char *out, const char *cluster)
+{
+	KeyWriter key = begin_cluster(out, cluster, "recovery");
+
+	return key_end(&key);
+}
+
+bool
+keys_former(char *out, const char *cluster, const char *database)
+{
+	KeyWriter key = begin_cluster(out, cluster, "former/");
+
+	put_name(&key, database);
+	return key_end(&key);
+}
+
+bool
+keys_databases_prefix(char *out, const char *cluster)
+{
+	KeyWriter key = begin_cluster(out, cluster, "db/");
+
+	return key_end(&key);
+}
+
+bool
 keys_node(char *out, const char *cluster, const char *node)
 {
 	KeyWriter key = begin_cluster(out, cluster, "node/");
@@ -770,6 +795,14 @@ take_key(const char *cluster, const char *key, KeyParts *out)
 		return false;
 	if (take_literal(&key, "config"))
 		out->kind = KEY_CONFIG;
+	else if (take_literal(&key, "recovery"))
+		out->kind = KEY_RECOVERY;
+	else if (take_literal(&key, "former/"))
+	{
+		out->kind = KEY_FORMER;
+		if (!take_name(&key, out->database))
+			return false;
+	}
 	else if (take_literal(&key, "node/"))
 	{
 		out->kind = KEY_NODE;

@@ -28,6 +28,8 @@
 typedef enum KeyKind
 {
 	KEY_CONFIG,	 /* /dsched/<cluster>/config */
+	KEY_RECOVERY, /* /dsched/<cluster>/recovery */
+	KEY_FORMER,	 /* /dsched/<cluster>/former/<database> */
 	KEY_NODE,	 /* /dsched/<cluster>/node/<node> */
 	KEY_MEMBER,	 /* /dsched/<cluster>/db/<database>/member/<node> */
 	KEY_JOB,	 /* /dsched/<cluster>/db/<database>/job/<pp>/<role>/<name> */
@@ -86,6 +88,8 @@ extern bool keys_decode(const char *in, char *out, size_t outlen);
  * name is empty or longer than KEYS_MAX_NAME or a number is out of range.
  */
 extern bool keys_config(char *out, const char *cluster);
+extern bool keys_recovery(char *out, const char *cluster);
+extern bool keys_former(char *out, const char *cluster, const char *database);
 extern bool keys_node(char *out, const char *cluster, const char *node);
 extern bool keys_member(char *out, const char *cluster, const char *database, const char *node);
 extern bool keys_job(char *out, const char *cluster, const char *database, int partition,
@@ -104,6 +108,7 @@ extern bool keys_run(char *out, const char *cluster, const char *database, const
 extern bool keys_decided(char *out, const char *cluster, const char *database, const RunName *run);
 
 /* Prefixes, all of them ending in '/'; keys_prefix_end() makes the range_end that goes with one. */
+extern bool keys_databases_prefix(char *out, const char *cluster);
 extern bool keys_node_prefix(char *out, const char *cluster);
 extern bool keys_member_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_job_prefix(char *out, const char *cluster, const char *database);

@@ -352,9 +352,7 @@ identity_problem(const Identity *identity, const char **hint)
 	}
 	if (identity->cluster[0] != '\0' && strcmp(identity->cluster, dsched_cluster_name) != 0)
 		return psprintf("this database belongs to the cluster \"%s\"", identity->cluster);
-	if (identity->incarnation[0] != '\0' && dsched_shared->incarnation[0] != '\0' &&
-		strcmp(identity->incarnation, dsched_shared->incarnation) != 0)
-		return "the cluster's etcd is not the one that this database has joined: it was replaced, restored or wiped";
+	/* whether etcd is the one that the database has joined is found out by sync/follow.c */
 	return NULL;
 }
 
@@ -365,6 +363,7 @@ publish_identity(void)
 	strlcpy(scheduler.slot->incarnation, scheduler.identity.incarnation, sizeof(scheduler.slot->incarnation));
 	scheduler.slot->max_revision = scheduler.identity.max_revision;
 	scheduler.slot->identity_known = true;
+	scheduler.slot->replaced = sync_follow_held();
 	LWLockRelease(dsched_shared->control_lock);
 }
 
@@ -402,6 +401,12 @@ take_in_changes(void)
 	static bool started = false;
 	Identity	before = scheduler.identity;
 
+	/* held, as etcd was another one, and now there is yet another: begin anew, and look whether it is ours */
+	if (sync_follow_judge_again())
+	{
+		scheduler.stopping = true;
+		return;
+	}
 	if (scheduler.slot->check_again || !looked)
 	{
 		scheduler.slot->check_again = false;

@@ -669,6 +669,10 @@ extern void sync_changes(void);
 /* Each turn: retries, applies to the table what the watch delivered. */
 extern void sync_turn(void);
 
+/* Has etcd been found to be another one?  Nothing runs then; and has the coordinator found yet another since? */
+extern bool sync_follow_held(void);
+extern bool sync_follow_judge_again(void);
+
 /* Definitions up to this revision are in the timetable; 0 standalone. */
 extern int64 sync_revision(void);
 

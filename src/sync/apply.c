@@ -221,6 +221,40 @@ remove_namesake(const JobRow *row)
 	return outcome;
 }
 
+/*
+ * Was it carried over from the former incarnation by an instance that did not know of its end?  We had all versions up to a
+ * revision in this table, so this one too, and it is not there any more.  (1 is of an incarnation before that one.)
+ */
+static bool
+was_deleted_before(const JobRow *row)
+{
+	JobRow		namesake;
+
+	return row->former > 1 && row->former <= scheduler.identity.former_revision &&
+		!job_read_by_name(row->username, row->job_name, false, &namesake);
+}
+
+/* Its deletion is published; until then it is in no table here. */
+static void
+delete_again(const JobRow *row)
+{
+	OutboxRow	out = {0};
+
+	ereport(LOG,
+			(errmsg("dsched: job \"%s\" of role \"%s\" is unscheduled again: it was before the cluster was recovered",
+					row->job_name, row->username)));
+	out.outbox_id = sync_random_id();
+	out.is_delete = true;
+	out.job_id = row->job_id;
+	out.username = row->username;
+	out.job_name = row->job_name;
+	out.base_revision = row->mod_revision;
+	out.requested_by = "dsched";
+	out.created_at = scheduler.now;
+	outbox_insert(&out);
+	sync_publish_changes();
+}
+
 static WorkOutcome
 apply_put(const TableChange *change)
 {
@@ -242,6 +276,11 @@ apply_put(const TableChange *change)
 	if (outcome != WORK_DONE)
 		return outcome;
 
+	if (!found && was_deleted_before(&row))
+	{
+		delete_again(&row);
+		return WORK_DONE;
+	}
 	if (row.problem == NULL)
 		(void) slot_rule_make(&row, &rule, &row.problem);
 	if (found)

@@ -257,7 +257,8 @@ row_from_def(const JobDef *def, int64 mod_revision, JobRow *row)
 	row->anchor = def->anchor;
 	row->gen = def->gen;
 	row->slots_from = def->slots_from;
-	row->gen_rev = def->gen_rev != 0 ? def->gen_rev : mod_revision;
+	row->gen_rev = def->gen_rev > 0 ? def->gen_rev : mod_revision;
+	row->former = def->gen_rev < 0 ? -def->gen_rev : 0;
 	row->mod_revision = mod_revision;
 	row->change_id = def->change_id;
 	row->created_at = row->changed_at = scheduler.now;

@@ -24,6 +24,9 @@
  * when the question was sent.  What does not fit ends in HELD: nothing is followed, published or run until
  * somebody decides.  Rows that a full compare does not find are deleted only after config was read once more
  * behind it.
+ *
+ * A config that names our incarnation among its former ones is that of a cluster that was recovered
+ * (cluster/recover.c): READING_FORMER and CARRYING carry the rows over into it (join.c), and the process begins anew.
  */
 #include "postgres.h"
 
@@ -45,6 +48,8 @@
 #define DEAF_US INT64CONST(3000000)
 #define DEAF_MAX_DOUBLINGS 5
 #define SAVE_INTERVAL_US INT64CONST(5000000)
+/* Rows that somebody has locked, or the next of many, are carried over after a while. */
+#define CARRY_AGAIN_US INT64CONST(20000)
 
 /* Pages of a full compare: the number of keys follows their size. */
 #define PAGE_FIRST 200
@@ -57,6 +62,8 @@ typedef enum FollowStep
 	FOLLOW_WAITING,				/* nothing is under way */
 	FOLLOW_CHECKING,			/* config is being read */
 	FOLLOW_JOINING,				/* rows are being marked as new to the cluster */
+	FOLLOW_READING_FORMER,		/* what etcd says of this database before the cluster was recovered */
+	FOLLOW_CARRYING,			/* rows are being carried over from there */
 	FOLLOW_LISTING,				/* definitions are being read */
 	FOLLOW_LISTING_TRIGGERS,
 	FOLLOW_LISTING_QUEUES,
@@ -77,6 +84,11 @@ static struct
 	bool		compare;		/* the next connection begins with a full compare */
 	bool		complained;		/* of this outage */
 	char	   *config;			/* value of the config key; malloc'd */
+	int64		config_revision;	/* of the answer that had the config of a recovered cluster */
+	ConfigInfo	next;			/* that config */
+	bool		has_former;
+	FormerInfo	former;			/* what is said of this database there */
+	char		judged[40];		/* HELD: the incarnation that the coordinator had found */
 	size_t		config_len;
 	int64		highest;		/* revision that etcd has certainly reached */
 	int64		floor;			/* the same, when the request was sent */
@@ -131,6 +143,8 @@ static void list_commands(void);
 static void commands_listed(void *arg, const EtcdResponse *response);
 static void config_confirmed(void *arg, const EtcdResponse *response);
 static void finish_compare(void);
+static void begin_carrying(const ConfigInfo *config);
+static bool coordinator_incarnation(char *incarnation, size_t size);
 static void connect_watch(void);
 static void watch_started(void *arg, int64 header_revision);
 static void watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision);
@@ -287,7 +301,18 @@ hold(const char *problem)
 			 errdetail("Nothing is applied to this database or deleted from it.")));
 	disconnect();
 	follow.step = FOLLOW_HELD;
+	if (!coordinator_incarnation(follow.judged, sizeof(follow.judged)))
+		follow.judged[0] = '\0';
 	sync_follow_hold_again();
+}
+
+bool
+sync_follow_judge_again(void)
+{
+	char		incarnation[sizeof(dsched_shared->incarnation)];
+
+	return follow.step == FOLLOW_HELD && coordinator_incarnation(incarnation, sizeof(incarnation)) &&
+		strcmp(incarnation, follow.judged) != 0 && strcmp(incarnation, scheduler.identity.incarnation) != 0;
 }
 
 void
@@ -295,9 +320,11 @@ sync_follow_hold_again(void)
 {
 	scheduler.held = true;
 	dsched_set_problem(scheduler.db, follow.problem,
-					   "Check dsched.etcd_endpoints. If this etcd is the right one, dsched.adopt() publishes the jobs of this database to it.");
+					   "Check dsched.etcd_endpoints and dsched.cluster_name. If this etcd is to be used, dsched.recover_cluster() on one instance begins anew with the jobs of all of them; "
+					   "dsched.adopt() gives it those of this database alone.");
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	scheduler.slot->member_wanted = false;
+	scheduler.slot->replaced = true;
 	LWLockRelease(dsched_shared->control_lock);
 	dsched_wake_coordinator();
 }
@@ -358,6 +385,22 @@ has_joined(void)
 	return scheduler.identity.incarnation[0] != '\0';
 }
 
+/* The config's own incarnation decides what its revision has to be compared with, so it is looked at first. */
+static bool
+is_recovered(const EtcdResponse *response)
+{
+	ConfigInfo	config;
+	EtcdKv		kv;
+	bool		recovered;
+
+	if (!response->ok || !has_joined() || !etcd_kv_at(response->body, 0, &kv))
+		return false;
+	recovered = codec_config_decode(kv.value, kv.value_len, &config, NULL, 0) &&
+		sync_is_former(&config, scheduler.identity.incarnation);
+	etcd_kv_free(&kv);
+	return recovered;
+}
+
 /*
  * Judges the value of config, and keeps it if it is that of our cluster.  Else says why, and what to do has
  * been done.
@@ -372,6 +415,8 @@ judge_config(const EtcdKv *kv)
 
 	if (!codec_config_decode(kv->value, kv->value_len, &config, problem, sizeof(problem)))
 		try_again(psprintf("the cluster's config cannot be read: %s", problem));
+	else if (has_joined() && sync_is_former(&config, scheduler.identity.incarnation))
+		begin_carrying(&config);
 	else if (has_joined() && strcmp(config.incarnation, scheduler.identity.incarnation) != 0)
 		hold(psprintf("etcd was replaced or restored: its cluster \"%s\" is another one than this database has joined",
 					  dsched_cluster_name));
@@ -415,6 +460,11 @@ config_is_ours(const EtcdResponse *response)
 static void
 config_read(void *arg, const EtcdResponse *response)
 {
+	if (is_recovered(response))
+	{
+		follow.floor = 0;
+		follow.config_revision = response->revision;
+	}
 	if (!is_answer(response) || !config_is_ours(response))
 		return;
 	if (has_joined())
@@ -428,91 +478,77 @@ config_read(void *arg, const EtcdResponse *response)
 
 /* ---- joining a cluster -------------------------------------------------------------------------- */
 
-/* A row as one that no cluster has seen; its slots of the past stay in the past. */
-static void
-mark_new(JobRow *row)
-{
-	row->mod_revision = 0;
-	row->gen_rev = 0;
-	row->slots_from = Max(row->slots_from, scheduler.now);
-	row->changed = list_make1("all");
-	row->change_id = sync_random_id();
-	job_update(row);
-}
-
-typedef struct Joining
-{
-	char		incarnation[sizeof(scheduler.identity.incarnation)];
-	bool		complete;
-} Joining;
-
-/*
- * Marks all rows.  Those that somebody has locked are left for the next time, and so is the identity, which
- * says that all are marked.
- */
-static void
-join_rows(void *arg)
-{
-	Joining    *joining = arg;
-	Identity	identity;
-	ListCell   *lc;
-
-	joining->complete = queue_offer_all();
-	foreach(lc, job_read_all())
-	{
-		JobRow	   *row = lfirst(lc);
-		int			locked;
-
-		CHECK_FOR_INTERRUPTS();
-		if (row->mod_revision == 0 && row->gen_rev == 0 && sync_is_changed(row, "all"))
-			continue;
-		locked = job_try_lock(row->job_id);
-		if (locked > 0 && job_read(row->job_id, row))
-			mark_new(row);
-		else if (locked < 0)
-			joining->complete = false;
-	}
-	if (!joining->complete)
-		return;
-
-	identity_read(&identity);
-	strlcpy(identity.cluster, dsched_cluster_name, sizeof(identity.cluster));
-	strlcpy(identity.incarnation, joining->incarnation, sizeof(identity.incarnation));
-	identity.max_revision = follow.highest;
-	identity.applied_revision = 0;
-	identity_write(&identity);
-}
-
 static void
 join(void)
 {
-	Joining		joining;
 	ConfigInfo	config;
 
 	if (!codec_config_decode(follow.config, follow.config_len, &config, NULL, 0))
 		elog(ERROR, "the cluster's config has changed in memory");
-	strlcpy(joining.incarnation, config.incarnation, sizeof(joining.incarnation));
-	if (!scheduler_transaction(join_rows, &joining, "joining the cluster") || !joining.complete)
+	if (!sync_join(&config, follow.highest))
 	{
 		sync_retry_later(&follow.retry, RETRY_BASE_US, RETRY_MAX_US);
 		return;
 	}
-	strlcpy(scheduler.identity.cluster, dsched_cluster_name, sizeof(scheduler.identity.cluster));
-	strlcpy(scheduler.identity.incarnation, config.incarnation, sizeof(scheduler.identity.incarnation));
-	scheduler.identity.max_revision = follow.highest;
-	scheduler.identity.applied_revision = 0;
-	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	strlcpy(scheduler.slot->incarnation, config.incarnation, sizeof(scheduler.slot->incarnation));
-	scheduler.slot->max_revision = follow.highest;
-	LWLockRelease(dsched_shared->control_lock);
-
-	ereport(LOG,
-			(errmsg("dsched: database \"%s\" has joined the cluster \"%s\"", scheduler.dbname, dsched_cluster_name)));
 	follow.compare = true;
 	follow.revision = follow.saved_applied = 0;
 	follow.saved_highest = follow.highest;
 	sync_retry_reset(&follow.retry);
 	proceed();
+}
+
+/* ---- the cluster was recovered ------------------------------------------------------------------ */
+
+static void
+former_read(void *arg, const EtcdResponse *response)
+{
+	EtcdKv		kv;
+	char		problem[256];
+
+	/* the revisions of the former incarnation say nothing of this one */
+	follow.floor = 0;
+	if (!is_answer(response))
+		return;
+	follow.has_former = false;
+	if (etcd_kv_at(response->body, 0, &kv))
+	{
+		follow.has_former = codec_former_decode(kv.value, kv.value_len, &follow.former, problem, sizeof(problem));
+		if (!follow.has_former)
+			ereport(WARNING,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("dsched: what etcd says of the former incarnation cannot be read: %s", problem)));
+		etcd_kv_free(&kv);
+	}
+	follow.step = FOLLOW_CARRYING;
+	scheduler_wake_at(scheduler.boot);
+}
+
+/* Whatever is known of etcd is of the former incarnation: when all rows are carried over, the process begins anew. */
+static void
+carry_over(void)
+{
+	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision))
+		scheduler.stopping = true;
+	else
+		sync_retry_later(&follow.retry, CARRY_AGAIN_US, RETRY_MAX_US);
+}
+
+static void
+begin_carrying(const ConfigInfo *config)
+{
+	char		key[KEYS_MAX_LEN];
+
+	follow.next = *config;
+	if (config->partitions != dsched_partitions)
+	{
+		try_again(psprintf("the cluster has %d partitions, dsched.partitions is %d", config->partitions, dsched_partitions));
+		return;
+	}
+	disconnect();
+	follow.step = FOLLOW_READING_FORMER;
+	scheduler.ready = false;
+	keys_former(key, dsched_cluster_name, scheduler.dbname);
+	ask(etcd_range(key, NULL, 0, false), former_read);
 }
 
 static void
@@ -692,6 +728,12 @@ commands_listed(void *arg, const EtcdResponse *response)
 static void
 config_confirmed(void *arg, const EtcdResponse *response)
 {
+	if (is_recovered(response))
+	{
+		follow.request = NULL;
+		sync_follow_again();
+		return;
+	}
 	if (!is_answer(response) || !config_is_ours(response))
 		return;
 	sync_queues_list_ends(follow.listing_at);
@@ -809,6 +851,33 @@ take_definitions(const EtcdEvent *events, int n)
 	pfree(left);
 }
 
+/*
+ * Was this revision made by a recovery of the cluster, or by hand, which delete all keys?  A deletion of ours puts jobrev/<pp>, or
+ * queuerev, in the same transaction, and nothing of ours deletes these.  What is gone in such a way is no reason to delete a row.
+ */
+static bool
+is_wiped(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		KeyParts	parts;
+		bool		put = false;
+
+		if (!events[i].is_delete || !keys_parse(dsched_cluster_name, events[i].kv.key, &parts))
+			continue;
+		if (parts.kind == KEY_JOBREV || parts.kind == KEY_QUEUEREV)
+			return true;
+		if (parts.kind != KEY_QUEUE)
+			continue;
+		for (int k = 0; k < n && !put; k++)
+			put = events[k].kv.mod_revision == events[i].kv.mod_revision && !events[k].is_delete &&
+				keys_parse(dsched_cluster_name, events[k].kv.key, &parts) && parts.kind == KEY_QUEUEREV;
+		if (!put)
+			return true;
+	}
+	return false;
+}
+
 static void
 take_queues(const EtcdEvent *events, int n)
 {
@@ -850,6 +919,11 @@ watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 h
 		return;
 	}
 	scheduler_refresh_time();
+	if (range_index != 1 && is_wiped(events, n))
+	{
+		sync_compare_again();
+		return;
+	}
 	if (range_index == 0)
 		take_definitions(events, n);
 	else if (range_index == 2)
@@ -996,7 +1070,19 @@ sync_follow_turn(void)
 			if (sync_retry_due(&follow.retry))
 				join();
 			break;
+		case FOLLOW_CARRYING:
+			if (sync_retry_due(&follow.retry))
+				carry_over();
+			break;
 		case FOLLOW_WATCHING:
+			if (coordinator_incarnation(incarnation, sizeof(incarnation)) &&
+				strcmp(incarnation, scheduler.identity.incarnation) != 0)
+			{
+				/* no partition of that one is for us before we have followed */
+				scheduler.ready = false;
+				sync_follow_again();
+				break;
+			}
 			check_hearing();
 			check_heartbeats();
 			save_sometimes();

@@ -362,6 +362,22 @@ nothing_to_sign(JobRow *row)
 	job_update(row);
 }
 
+/*
+ * Of a former incarnation's definition that somebody else must have carried over, if it was still there: etcd has none, so it was
+ * deleted while this instance was away.
+ */
+static bool
+is_gone(const JobRow *row)
+{
+	if (!sync_is_changed(row, KNOWN_BEFORE) || timetable_find_name(row->username, row->job_name) != NULL)
+		return false;
+	ereport(LOG,
+			(errmsg("dsched: job \"%s\" of role \"%s\" is dropped: it was unscheduled by another instance before the cluster was recovered",
+					row->job_name, row->username)));
+	job_delete(row->job_id);
+	return true;
+}
+
 static Change *
 definition_change(JobRow *row)
 {
@@ -370,7 +386,7 @@ definition_change(JobRow *row)
 	size_t		len;
 	char		problem[256] = "its name cannot be a key in etcd";
 
-	if (is_refused(row->change_id))
+	if (is_refused(row->change_id) || is_gone(row))
 		return NULL;
 	if (is_signed(row))
 	{

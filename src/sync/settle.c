@@ -62,7 +62,7 @@ confirm_row(JobRow *row, const JobRow *sent, int64 revision)
 		row->changed = NIL;
 	if (row->gen == sent->gen)
 	{
-		row->gen_rev = sent->gen_rev != 0 ? sent->gen_rev : revision;
+		row->gen_rev = sent->gen_rev > 0 ? sent->gen_rev : revision;
 		row->slots_from = sent->slots_from;
 		row->last_slot = sent->last_slot;
 	}
@@ -172,6 +172,16 @@ rebase_row(const JobRow *row, const JobRow *base, Settlement *out)
 	bool		whole = sync_is_changed(row, "all");
 	ListCell   *lc;
 
+	if (sync_is_changed(row, CARRIED_OVER))
+	{
+		/* a version of the former incarnation, and nobody's change: the newer one counts */
+		if (base->former == 0 || -row->gen_rev <= base->former)
+		{
+			replace_row(row, &merged, out);
+			return;
+		}
+		whole = true;
+	}
 	if (row->job_id != base->job_id && !whole)
 		report_dropped(row);
 	else if (!sync_same_definition(row, base))
@@ -189,6 +199,8 @@ rebase_row(const JobRow *row, const JobRow *base, Settlement *out)
 		merged.changed = row->changed;
 		merged.change_id = row->change_id;
 		rebase_generation(&merged, base, row);
+		if (merged.gen_rev == 0 && row->gen_rev < 0)
+			merged.gen_rev = row->gen_rev;
 		out->again = true;
 	}
 	/* else nothing is left to say */

@@ -272,6 +272,7 @@ sync_turn(void)
 		sync_queues_turn();
 		sync_publish_turn();
 		sync_apply_turn();
+		sync_join_turn();
 	}
 	else if (take_in_wanted && sync_retry_due(&take_in_retry))
 		take_in();

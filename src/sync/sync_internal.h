@@ -5,6 +5,7 @@
  *	  sync.c	the scheduler's side: load, standalone mode, requests to pause, retire and the like
  *	  follow.c	following etcd: config, full compare, watch
  *	  intake.c	what is heard from etcd into the timetable
+ *	  join.c	rows as new ones of a cluster, or carried over into its next incarnation
  *	  apply.c	etcd to dsched.job: row by row what follow.c has put into the timetable
  *	  publish.c	dsched.job and dsched.outbox to etcd
  *	  convert.c	rows to the values in etcd and back
@@ -101,6 +102,14 @@ extern bool sync_same_definition(const JobRow *a, const JobRow *b);
 /* Lays the column over another row; false: no column that is published has this name. */
 extern bool sync_copy_column(JobRow *to, const JobRow *from, const char *column);
 
+/*
+ * In the place of a column: the row is a published version of the incarnation before this one, which is to be published as it
+ * is (gen_rev < 0), unless there is a newer one.  KNOWN_BEFORE with it: and unless others know that it was deleted; so it is, if
+ * etcd has none.
+ */
+#define CARRIED_OVER "former"
+#define KNOWN_BEFORE "known"
+
 /* Is this column, or "all", among the changed ones? */
 extern bool sync_is_changed(const JobRow *row, const char *column);
 
@@ -150,8 +159,6 @@ extern void sync_follow_turn(void);
 /* Is etcd the one that we know, as far as we know, and are we connected to it? */
 extern bool sync_following(void);
 
-/* Has it been found to be another one?  Nothing runs then. */
-extern bool sync_follow_held(void);
 extern void sync_follow_hold_again(void);
 
 /* The value of the config key that every transaction that writes has to compare with. */
@@ -169,6 +176,23 @@ extern void sync_follow_again(void);
 
 /* The same, and then read all definitions anew. */
 extern void sync_compare_again(void);
+
+/* ---- join.c -------------------------------------------------------------------------------------- */
+
+/* Marks the rows as new to the cluster of the config; true: all are, and so is the identity, in the table and in memory. */
+extern bool sync_join(const ConfigInfo *config, int64 highest);
+
+/*
+ * The cluster was recovered: carries the rows over into its incarnation, some with each call.  former: what etcd says of this
+ * database, or NULL.  True: all are; this process has to end, as what it knows is void.
+ */
+extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest);
+
+/* Is this incarnation one that the cluster of the config had before? */
+extern bool sync_is_former(const ConfigInfo *config, const char *incarnation);
+
+/* Tells others, once all that we carried over is published. */
+extern void sync_join_turn(void);
 
 /* ---- intake.c ----------------------------------------------------------------------------------- */
 

@@ -628,7 +628,7 @@ random_job(JobDef *job)
 	job->anchor = random_time();
 	job->gen = random_num();
 	job->slots_from = random_time();
-	job->gen_rev = random_num();
+	job->gen_rev = random_bits() % 2 ? random_num() : -random_num();
 	job->change_id = random_num();
 	job->node = random_text(CODEC_MAX_NAME);
 	job->closed_reason = maybe_text(100);
@@ -1268,7 +1268,7 @@ test_wrong_members(void)
 		{JOB, "anchor", {"null", "\"0\"", "9007199254740992"}},
 		{JOB, "gen", {"null", "-1"}},
 		{JOB, "slots_from", {"null", "true"}},
-		{JOB, "gen_rev", {"null", "-1"}},
+		{JOB, "gen_rev", {"null", "0.5"}},
 		{JOB, "change_id", {"null", "-1", "9007199254740992"}},
 		{JOB, "node", {"null", "\"\"", "1"}},
 		{JOB, "closed_reason", {"1", "false"}},

@@ -149,6 +149,10 @@ test_builders(void)
 
 	ok(keys_config(key, "c/1"), "config");
 	is_str(key, "/dsched/c%2F1/config", "config");
+	ok(keys_recovery(key, "c/1"), "recovery");
+	is_str(key, "/dsched/c%2F1/recovery", "recovery");
+	ok(keys_former(key, "c/1", "d/1"), "former");
+	is_str(key, "/dsched/c%2F1/former/d%2F1", "former");
 	ok(keys_node(key, "c", "pg 1"), "node");
 	is_str(key, "/dsched/c/node/pg%201", "node");
 	ok(keys_member(key, "c", "d", "n"), "member");
@@ -279,6 +283,10 @@ test_parse(void)
 	KeyParts parts;
 
 	ok(keys_parse("c/1", "/dsched/c%2F1/config", &parts) && parts.kind == KEY_CONFIG, "config");
+	ok(keys_parse("c/1", "/dsched/c%2F1/recovery", &parts) && parts.kind == KEY_RECOVERY, "recovery");
+	ok(keys_parse("c/1", "/dsched/c%2F1/former/d%2F1", &parts) && parts.kind == KEY_FORMER, "former");
+	is_str(parts.database, "d/1", "its database");
+	ok(!keys_parse("c/1", "/dsched/c%2F1/former/", &parts), "former without a database");
 	ok(keys_parse("c", "/dsched/c/node/pg%201", &parts) && parts.kind == KEY_NODE, "node");
 	is_str(parts.node, "pg 1", "its node");
 	is_int(parts.partition, -1, "no partition");
