@@ -10,12 +10,13 @@
  *		/dsched/<cluster>/db/<database>/job/<pp>/<role>/<name>
  *		/dsched/<cluster>/db/<database>/jobrev/<pp>
  *		/dsched/<cluster>/db/<database>/trigger/<pp>/<id>
- *		/dsched/<cluster>/db/<database>/owner/any/<pp>
- *		/dsched/<cluster>/db/<database>/state/any/<pp>
+ *		/dsched/<cluster>/db/<database>/owner/<place>/<pp>
+ *		/dsched/<cluster>/db/<database>/state/<place>/<pp>
  *		/dsched/<cluster>/db/<database>/queue/<name>
  *		/dsched/<cluster>/db/<database>/queuerev
  *
- * <pp> is the partition's number in decimal with exactly three digits.  <id> is a decimal
+ * <pp> is the partition's number in decimal with exactly three digits.  <place> is "any" or a selector in its one form
+ * (selector.c), which always has an equals sign.  <id> is a decimal
  * number in 1..2^53-1 without leading zeros.  Every other <part> is a name of 1 to 255 bytes,
  * percent-encoded: the bytes A-Z a-z 0-9 - _ . ~ stand for themselves, each other byte is '%'
  * and two upper-case hexadecimal digits.  A name therefore never contains '/', and a key and
@@ -304,6 +305,19 @@ database_key(char *out, const char *cluster, const char *database, const char *l
 	return key_end(&key);
 }
 
+/* A key of a partition of a place. */
+static bool
+place_key(char *out, const char *cluster, const char *database, const char *literal,
+		  const char *place, int partition)
+{
+	KeyWriter key = begin_database(out, cluster, database, literal);
+
+	put_name(&key, place);
+	put_literal(&key, "/");
+	put_partition(&key, partition);
+	return key_end(&key);
+}
+
 static bool
 database_prefix(char *out, const char *cluster, const char *database, const char *literal)
 {
@@ -370,15 +384,15 @@ keys_trigger(char *out, const char *cluster, const char *database, int partition
 }
 
 bool
-keys_owner(char *out, const char *cluster, const char *database, int partition)
+keys_owner(char *out, const char *cluster, const char *database, const char *place, int partition)
 {
-	return database_key(out, cluster, database, "owner/any/", partition, "");
+	return place_key(out, cluster, database, "owner/", place, partition);
 }
 
 bool
-keys_state(char *out, const char *cluster, const char *database, int partition)
+keys_state(char *out, const char *cluster, const char *database, const char *place, int partition)
 {
-	return database_key(out, cluster, database, "state/any/", partition, "");
+	return place_key(out, cluster, database, "state/", place, partition);
 }
 
 bool
@@ -411,6 +425,12 @@ keys_member_prefix(char *out, const char *cluster, const char *database)
 }
 
 bool
+keys_jobrev_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "jobrev/");
+}
+
+bool
 keys_job_prefix(char *out, const char *cluster, const char *database)
 {
 	return database_prefix(out, cluster, database, "job/");
@@ -437,13 +457,13 @@ keys_trigger_partition_prefix(char *out, const char *cluster, const char *databa
 bool
 keys_owner_prefix(char *out, const char *cluster, const char *database)
 {
-	return database_prefix(out, cluster, database, "owner/any/");
+	return database_prefix(out, cluster, database, "owner/");
 }
 
 bool
 keys_state_prefix(char *out, const char *cluster, const char *database)
 {
-	return database_prefix(out, cluster, database, "state/any/");
+	return database_prefix(out, cluster, database, "state/");
 }
 
 bool
@@ -574,14 +594,17 @@ take_database_key(const char **key, KeyParts *out)
 		return true;
 	}
 	if (take_literal(key, "jobrev/"))
+	{
 		out->kind = KEY_JOBREV;
-	else if (take_literal(key, "owner/any/"))
+		return take_partition(key, &out->partition);
+	}
+	if (take_literal(key, "owner/"))
 		out->kind = KEY_OWNER;
-	else if (take_literal(key, "state/any/"))
+	else if (take_literal(key, "state/"))
 		out->kind = KEY_STATE;
 	else
 		return false;
-	return take_partition(key, &out->partition);
+	return take_name(key, out->place) && take_literal(key, "/") && take_partition(key, &out->partition);
 }
 
 /* What follows /dsched/. */

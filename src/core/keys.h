@@ -33,11 +33,14 @@ typedef enum KeyKind
 	KEY_JOB,	 /* /dsched/<cluster>/db/<database>/job/<pp>/<role>/<name> */
 	KEY_JOBREV,	 /* /dsched/<cluster>/db/<database>/jobrev/<pp> */
 	KEY_TRIGGER, /* /dsched/<cluster>/db/<database>/trigger/<pp>/<id> */
-	KEY_OWNER,	 /* /dsched/<cluster>/db/<database>/owner/any/<pp> */
-	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
+	KEY_OWNER,	 /* /dsched/<cluster>/db/<database>/owner/<place>/<pp> */
+	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/<place>/<pp> */
 	KEY_QUEUE,	 /* /dsched/<cluster>/db/<database>/queue/<name> */
 	KEY_QUEUEREV /* /dsched/<cluster>/db/<database>/queuerev */
 } KeyKind;
+
+/* The place of jobs that any instance may run. */
+#define KEYS_PLACE_ANY "any"
 
 /* What keys_parse() finds; what a kind does not have is "", -1 (partition) or 0 (id). */
 typedef struct KeyParts
@@ -47,6 +50,7 @@ typedef struct KeyParts
 	char node[KEYS_MAX_NAME + 1];
 	char role[KEYS_MAX_NAME + 1];
 	char name[KEYS_MAX_NAME + 1];
+	char place[KEYS_MAX_NAME + 1];
 	int partition;
 	int64_t id;
 } KeyParts;
@@ -74,14 +78,15 @@ extern bool keys_job(char *out, const char *cluster, const char *database, int p
 extern bool keys_jobrev(char *out, const char *cluster, const char *database, int partition);
 extern bool
 keys_trigger(char *out, const char *cluster, const char *database, int partition, int64_t id);
-extern bool keys_owner(char *out, const char *cluster, const char *database, int partition);
-extern bool keys_state(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_owner(char *out, const char *cluster, const char *database, const char *place, int partition);
+extern bool keys_state(char *out, const char *cluster, const char *database, const char *place, int partition);
 extern bool keys_queue(char *out, const char *cluster, const char *database, const char *name);
 extern bool keys_queuerev(char *out, const char *cluster, const char *database);
 
 /* Prefixes, all of them ending in '/'; keys_prefix_end() makes the range_end that goes with one. */
 extern bool keys_node_prefix(char *out, const char *cluster);
 extern bool keys_member_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_jobrev_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_job_prefix(char *out, const char *cluster, const char *database);
 extern bool
 keys_job_partition_prefix(char *out, const char *cluster, const char *database, int partition);

@@ -32,6 +32,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -128,7 +129,7 @@ count_owners(int *count, int *before_us)
 	*count = 1;
 	*before_us = 0;
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 	{
 		const char *owner = scheduler.slot->partitions[i].owner;
 		int			k = 0;
@@ -213,9 +214,9 @@ find_queue(const char *key)
 		memset((char *) queue + sizeof(queue->name), 0, sizeof(*queue) - sizeof(queue->name));
 		minheap_init(&queue->ready, grow_heap);
 		dlist_init(&queue->handed);
-		queue->open = MemoryContextAllocZero(scheduler.context, sizeof(int) * dsched_partitions);
-		queue->blocked = MemoryContextAlloc(scheduler.context, sizeof(Heap) * dsched_partitions);
-		for (int i = 0; i < dsched_partitions; i++)
+		queue->open = MemoryContextAllocZero(scheduler.context, sizeof(int) * places_all());
+		queue->blocked = MemoryContextAlloc(scheduler.context, sizeof(Heap) * places_all());
+		for (int i = 0; i < places_all(); i++)
 			minheap_init(&queue->blocked[i], grow_heap);
 		set_limits(queue);
 	}
@@ -825,7 +826,7 @@ dispatch_wants_room(void)
 {
 	if (no_room || scheduler.nblocked > 0)
 		return true;
-	for (int i = 0; i < dsched_partitions && scheduler.nranges > 0; i++)
+	for (int i = 0; i < places_all() && scheduler.nranges > 0; i++)
 		if (scheduler.partitions[i].crowded)
 			return true;
 	return false;
@@ -839,7 +840,7 @@ dispatch_is_quiet(void)
 	HASH_SEQ_STATUS status;
 	ThrottleQueue *queue;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		dlist_iter	iter;
 

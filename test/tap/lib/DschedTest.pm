@@ -1233,6 +1233,8 @@ sub account_ok
 	wait_for(
 		sub {
 			($slots, @wrong) = _judge_account($judge, \@others, $database, $json);
+			# jobs that run on each instance have an outcome on each
+			push @wrong, _judge_each($_, $database, { %options, each => JSON::PP::true }) foreach @others ? @$nodes : ();
 			return !@wrong;
 		},
 		$opt{timeout} // 20);
@@ -1256,6 +1258,18 @@ SELECT 'run', job_id, job_name, gen, scheduled_for, last_slot, slots, trigger_id
 FROM dsched.run WHERE job_id IN (SELECT job_id FROM account.version WHERE def->>'job_name' = '$job') ORDER BY job_id, scheduled_for, attempt}));
 	}
 	return;
+}
+
+# What is wrong with the slots of jobs that run on each instance, on this one.
+sub _judge_each
+{
+	my ($node, $database, $options) = @_;
+	my $json = JSON::PP->new->canonical->encode($options);
+
+	return map { $_ . ' (on ' . $node->name . ')' } split /\n/, $node->safe_psql(
+		$database, qq{
+SET client_min_messages = warning;
+SELECT format('%s %s: %s', job_name, to_char(slot AT TIME ZONE 'UTC', '$slot_format'), what) FROM account.violations(\$json\$$json\$json\$)});
 }
 
 # How many slots there are, and what is wrong with them. Nothing is left behind.
