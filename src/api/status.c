@@ -289,12 +289,12 @@ put_places(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
 	if (said.len > 0)
 		put(rsinfo, "places", PROBLEM, psprintf("no living instance matches run_on %s", said.data),
 			"Their jobs lose nothing: their slots follow the misfire policy when one comes. The view dsched.nodes shows labels.");
-	else if (database->nowhere_jobs > 0)
+	if (database->nowhere_jobs > 0)
 		put(rsinfo, "places", PROBLEM,
-			psprintf("%d jobs are not run: there are jobs with %d other selectors (run_on) already",
+			psprintf("%d jobs are not run, as there are jobs with %d other selectors (run_on) already",
 					 database->nowhere_jobs, DSCHED_MAX_PLACES),
 			"Give the instances a label that several of these can share.");
-	else if (used > 0)
+	if (said.len == 0 && database->nowhere_jobs == 0 && used > 0)
 		put(rsinfo, "places", OK, psprintf("%d %s of instances for jobs with run_on", used, used == 1 ? "set" : "sets"), NULL);
 }
 

@@ -195,6 +195,8 @@ follow_place(int db, int place)
 			slot->partitions[place_first(place) + i].owner_epoch = 0;
 			LWLockRelease(dsched_shared->control_lock);
 			fence_forget(db, place_first(place) + i);
+			/* when all of them are, the place may be free */
+			dsched_wake_coordinator();
 		}
 		else if (phases[i] == PARTITION_NONE && ours)
 			give(db, place_first(place) + i);

@@ -202,6 +202,8 @@ take_over_locally(Partition **partitions, int n)
 		for (int i = 0; i < n; i++)
 		{
 			forget(partitions[i]);
+			if (partitions[i]->stateless)
+				continue;		/* tried again as soon as there is something new */
 			partitions[i]->retry_at = scheduler.boot + RETRY_TAKE_OVER_US;
 			scheduler_wake_at(partitions[i]->retry_at);
 		}
@@ -386,7 +388,8 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 		bool		ours = phases[i] == PARTITION_OWNED || phases[i] == PARTITION_ACTIVE;
 		/* standalone nobody else gets it: whoever stops keeps the account until it is written */
 		bool		keep = scheduler.stopping && partition_is_local(partition);
-		bool		ready = scheduler.ready || (partition->number == place_each() && sync_may_run_locally());
+		bool		ready = scheduler.ready ||
+			(partition->number == place_each() && !partition->stateless && sync_may_run_locally());
 
 		if (partition->step != STEP_NONE && partition->step != STEP_FINAL && partition->step != STEP_DRAINING &&
 			!keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))

@@ -310,6 +310,7 @@ typedef struct Partition
 	int			nfailing;
 	bool		dirty;			/* state differs from what was written */
 	const void *request;		/* the batch in flight that it is part of: the last one that was sent */
+	bool		stateless;		/* local, in a cluster: there is no state, so that it can begin only with all definitions */
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */

@@ -28,9 +28,6 @@ typedef struct WriteArgs
 	bool		durable;
 } WriteArgs;
 
-/* There is no state, and it cannot be said yet which slots there are. */
-static bool unknown;
-
 static void read_state(void *arg);
 static void write_states(void *arg);
 
@@ -49,7 +46,7 @@ read_state(void *arg)
 		/* one that has joined a cluster begins now; as far as it knows which slots there are */
 		if (scheduler.etcd != NULL)
 		{
-			unknown = !scheduler.ready;
+			partition->stateless = true;
 			partition->taken.watermark = scheduler.now;
 			partition->taken.watermark_job = KEYS_MAX_ID;
 			partition->taken.jobrev = sync_revision();
@@ -70,11 +67,11 @@ bool
 state_local_take_over(Partition *partition)
 {
 	/* without it all slots would seem open, also those whose rows were purged */
-	unknown = false;
 	if (!scheduler_transaction(read_state, partition, "reading a partition's state"))
 		return false;
-	if (unknown)
+	if (partition->stateless && !scheduler.ready)
 		return false;
+	partition->stateless = false;
 	if (!partition->taken.clean)
 		scheduler.unclean = true;
 	partition->seq = partition->taken.seq;

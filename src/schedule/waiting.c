@@ -66,6 +66,7 @@ struct ThrottleQueue
 static Heap later_wall;
 static Heap later_boot;
 static Heap careful;
+static Heap rightless;			/* the session has lapsed; runs of local partitions go on meanwhile */
 static HTAB *queues = NULL;
 static uint64 queues_version = 0;
 /* when the shares were computed */
@@ -95,6 +96,7 @@ waiting_init(void)
 	minheap_init(&later_wall, grow_heap);
 	minheap_init(&later_boot, grow_heap);
 	minheap_init(&careful, grow_heap);
+	minheap_init(&rightless, grow_heap);
 	dlist_init(&scheduler.advancing);
 }
 
@@ -586,7 +588,7 @@ typedef enum PushOutcome
 {
 	PUSH_DONE,
 	PUSH_NO_ROOM,
-	PUSH_NO_RIGHT				/* the session has lapsed: when it is renewed we are woken */
+	PUSH_NO_RIGHT				/* the session has lapsed: when it is renewed we are woken, see release_rightless() */
 } PushOutcome;
 
 /* Another run has its place in the full queue: it waits with us, with the rank that it has. */
@@ -693,6 +695,21 @@ release_later(void)
 		scheduler_wake_at(scheduler.boot + (run->wait.time - scheduler.now));
 }
 
+/* The session may hold again. */
+static void
+release_rightless(void)
+{
+	int			n = rightless.count;
+	OpenRun    *run;
+
+	if (n == 0 || pg_atomic_read_u64(&dsched_shared->session) == 0 ||
+		dsched_boot_now() >= (int64) pg_atomic_read_u64(&dsched_shared->deadline))
+		return;
+	/* each once: one whose partition is being taken from us comes back here */
+	while (n-- > 0 && (run = run_at_top(&rightless)) != NULL)
+		run_consider(run);
+}
+
 static bool
 release_careful(void)
 {
@@ -796,7 +813,13 @@ start_runs(void)
 				scheduler_wake_at(scheduler.boot + RETRY_LATER_US);
 				return false;
 			case PUSH_NO_RIGHT:
-				return false;
+				{
+					OpenRun    *run = run_at_top(&queue->ready);
+
+					run_wait_nowhere(run);
+					wait_in(run, &rightless, run->rank);
+				}
+				break;
 		}
 		advance_jobs();
 	}
@@ -814,6 +837,7 @@ dispatch_waiting(void)
 		advance_jobs();
 		look_at_limits();
 		release_later();
+		release_rightless();
 		while (start_runs() && release_careful())
 			 /* the next one */ ;
 	}
@@ -861,5 +885,5 @@ dispatch_is_quiet(void)
 		waits += queue->ready.count;
 	}
 	/* what is in no heap waits for a run before it */
-	return later_boot.count == 0 && careful.count == 0 && dlist_is_empty(&scheduler.advancing) && (waits > 0 || scheduler.waiting == 0);
+	return later_boot.count == 0 && careful.count == 0 && rightless.count == 0 && dlist_is_empty(&scheduler.advancing) && (waits > 0 || scheduler.waiting == 0);
 }

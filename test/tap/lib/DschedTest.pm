@@ -753,14 +753,14 @@ sub timestamp
 	return POSIX::strftime('%Y-%m-%dT%H:%M:%S', gmtime(int $time)) . sprintf('.%06d', 1e6 * ($time - int $time));
 }
 
-# The partitions as an instance sees them: "0=node1@123 1=node3@125 ..."; in list context pairs: (0 => 'node1', ...).
+# The partitions of the place any as an instance sees them: "0=node1@123 1=node3@125 ..."; in list context pairs: (0 => 'node1', ...).
 sub ownership
 {
 	my ($node) = @_;
 	my $all = psql_try(
 		$node, q{
 		SELECT string_agg(partition || '=' || coalesce(owner_node, '') || '@' || coalesce(epoch, 0), ' ' ORDER BY partition)
-		FROM dsched.partitions}) // '';
+		FROM dsched.partitions WHERE place = 'any'}) // '';
 
 	return wantarray ? map { /^(\d+)=(.*)@/ } split(/ /, $all) : $all;
 }
@@ -814,7 +814,7 @@ sub wait_owners
 	my $since = time();
 
 	return wait_until($node,
-		"SELECT count(*) > 0 AND bool_and(coalesce(owner_node, '') IN ($list)) FROM dsched.partitions", 't', $timeout)
+		"SELECT count(*) > 0 AND bool_and(coalesce(owner_node, '') IN ($list)) FROM dsched.partitions WHERE place = 'any'", 't', $timeout)
 	  && time() - $since;
 }
 
