@@ -63,7 +63,7 @@ my %value = (
 	'2^53' => $good =~ s/"gen":\d+/"gen":9007199254740992/r,
 	'negative' => $good =~ s/"job_id":\d+/"job_id":-1/r,
 	'zero id' => $good =~ s/"job_id":\d+/"job_id":0/r,
-	'float' => $good =~ s/"gen":(\d+)/"gen":$1.5/r,
+	'float' => $good =~ s/"gen":(\d+)/"gen":1.5/r,
 	'a number of 100000 digits' => $good =~ s/"gen":(\d+)/'"gen":' . '9' x 100000/er,
 	'duplicate members' => $good =~ s/^\{/{"command":"SELECT 1",/r,
 	'duplicate by escape' => $good =~ s/^\{/{"comm\\u0061nd":"SELECT 1",/r,
@@ -177,16 +177,16 @@ sub flood
 	}
 	return;
 }
-flood(40000, sub { sprintf('%s/job/%03d/worker/junk%d', $base, $_[0] % 64, $_[0]) }, '{"format":1,"x":1}');
-flood(30000, sub { sprintf('%s/trigger/%03d/%d', $base, $_[0] % 64, $_[0] + 100000) }, '{"format":1,"x":1}');
-flood(30000, sub { sprintf('%s/queue/junk%d', $base, $_[0]) }, 'x');
-flood(20000, sub { sprintf('%s/owner/any/%d', $base, $_[0] + 1000) }, 'x');
-flood(20000, sub { sprintf('/dsched/test/node/junk%d', $_[0]) }, 'x');
-flood(20000, sub { sprintf('%s/member/junk%d', $base, $_[0]) }, 'x');
+flood(30000, sub { sprintf('%s/job/%03d/worker/junk%d', $base, $_[0] % 64, $_[0]) }, '{"format":1,"x":1}');
+flood(20000, sub { sprintf('%s/trigger/%03d/%d', $base, $_[0] % 64, $_[0] + 100000) }, '{"format":1,"x":1}');
+flood(3000, sub { sprintf('%s/queue/junk%d', $base, $_[0]) }, 'x');
+flood(5000, sub { sprintf('%s/owner/any/%d', $base, $_[0] + 1000) }, 'x');
+flood(2000, sub { sprintf('/dsched/test/node/junk%d', $_[0]) }, 'x');
+flood(2000, sub { sprintf('%s/member/junk%d', $base, $_[0]) }, 'x');
 ok(wait_until(\@fleet, q{SELECT detail FROM dsched.status() WHERE component = 'definitions'}, qr/^\d{5,} definitions in etcd cannot be/, 90), 'status() counts what cannot be read');
 diag('most memory of a process: ' . memory($n1) . " kB, before $before kB; log " . int((-s $n1->logfile) / 1024) . ' kB');
 cmp_ok(memory($n1), '<', $before + 150000, 'memory is bounded');
-cmp_ok(-s $n1->logfile, '<', 50_000_000, 'and so is the log');
+cmp_ok(-s $n1->logfile, '<', 1_000_000, 'and so is the log');
 $n2->restart;
 ok(wait_until($n2, q{SELECT state FROM dsched.status() WHERE component = 'etcd'}, 'ok', 90), 'an instance starts with all of it');
 ok(wait_past('^j', 1, \@fleet, timestamp()), 'jobs run');
