@@ -218,6 +218,9 @@ extern int64 sync_known_before(const char *key, int64 revision);
 extern void sync_compare_begins(void);
 extern void sync_compare_ends(int64 revision);
 
+/* May one more line about what cannot be read be logged? */
+extern bool sync_may_complain(void);
+
 /* The lowest revision of a definition that could not be read; PG_INT64_MAX: none. */
 extern int64 sync_lowest_broken(void);
 
