@@ -234,6 +234,9 @@ identity_read(Identity *out)
 		out->max_revision = get_int64(tuple, desc, "max_revision");
 		out->applied_revision = get_int64(tuple, desc, "applied_revision");
 		out->former_revision = get_int64(tuple, desc, "former_revision");
+		out->beat_revision = get_int64(tuple, desc, "beat_revision");
+		copy_text(out->beat_node, sizeof(out->beat_node), tuple, desc, "beat_node");
+		out->replaced = DatumGetBool(SPI_getbinval(tuple, desc, SPI_fnumber(desc, "replaced"), &isnull));
 		copy_text(out->held, sizeof(out->held), tuple, desc, "held");
 	}
 	catalog_spi_finish(&spi);
@@ -244,18 +247,19 @@ identity_write(const Identity *in)
 {
 	static CatalogQuery query = {
 		"INSERT INTO dsched.identity (singleton, system_identifier, database_oid, database_name, cluster,"
-		" incarnation, max_revision, applied_revision, held, former_revision)"
-		" VALUES (true, $1, $2, $3, $4, $5, $6, $7, $8, $9)"
+		" incarnation, max_revision, applied_revision, held, former_revision, beat_revision, beat_node, replaced)"
+		" VALUES (true, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 		" ON CONFLICT (singleton) DO UPDATE SET"
 		" (system_identifier, database_oid, database_name, cluster, incarnation, max_revision, applied_revision, held,"
-		" former_revision)"
+		" former_revision, beat_revision, beat_node, replaced)"
 		" = ROW(EXCLUDED.system_identifier, EXCLUDED.database_oid, EXCLUDED.database_name, EXCLUDED.cluster,"
-		" EXCLUDED.incarnation, EXCLUDED.max_revision, EXCLUDED.applied_revision, EXCLUDED.held, EXCLUDED.former_revision)",
-		SPI_OK_INSERT, 9,
-		{INT8OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT8OID}
+		" EXCLUDED.incarnation, EXCLUDED.max_revision, EXCLUDED.applied_revision, EXCLUDED.held, EXCLUDED.former_revision,"
+		" EXCLUDED.beat_revision, EXCLUDED.beat_node, EXCLUDED.replaced)",
+		SPI_OK_INSERT, 12,
+		{INT8OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, TEXTOID, BOOLOID}
 	};
 	CatalogSpi	spi;
-	Datum		values[9];
+	Datum		values[12];
 
 	catalog_spi_begin(&spi);
 	values[0] = Int64GetDatum((int64) in->system_identifier);
@@ -267,6 +271,9 @@ identity_write(const Identity *in)
 	values[6] = Int64GetDatum(in->applied_revision);
 	values[7] = CStringGetTextDatum(in->held);
 	values[8] = Int64GetDatum(in->former_revision);
-	catalog_run(&query, values, in->held[0] == '\0' ? "       n " : NULL);
+	values[9] = Int64GetDatum(in->beat_revision);
+	values[10] = CStringGetTextDatum(in->beat_node);
+	values[11] = BoolGetDatum(in->replaced);
+	catalog_run(&query, values, in->held[0] == '\0' ? "       n    " : NULL);
 	catalog_spi_finish(&spi);
 }

@@ -631,6 +631,7 @@ extend_deadline(int64 deadline, const EtcdResponse *r)
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	dsched_shared->last_heartbeat = own_session.beat_sent;
 	dsched_shared->max_revision = own_session.seen_revision;
+	dsched_shared->beat_revision = own_session.beat_revision;
 	strlcpy(dsched_shared->endpoint, r->endpoint ? r->endpoint : "", sizeof(dsched_shared->endpoint));
 	LWLockRelease(dsched_shared->control_lock);
 

@@ -72,6 +72,8 @@ enter(Identity *identity, const Joining *joining)
 	strlcpy(identity->incarnation, joining->config->incarnation, sizeof(identity->incarnation));
 	identity->max_revision = joining->highest;
 	identity->applied_revision = 0;
+	identity->beat_revision = 0;
+	identity->replaced = false;
 }
 
 /*
