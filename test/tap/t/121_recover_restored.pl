@@ -24,7 +24,7 @@ ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.job WHERE changed IS NULL},
 my $snapshot = $etcd->snapshot('before');
 
 as_worker($second, q{SELECT dsched.unschedule('gone'), dsched.alter_job('kept', command => 'SELECT 2'), dsched.schedule('made', '0 3 1 1 *', 'SELECT 1');
-	SELECT dsched.schedule_once('once', now() + interval '5 s', 'SELECT dsched_test.effect()')});
+	SELECT dsched.schedule_once('once', '2100-01-01', 'SELECT dsched_test.effect()')});
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.job WHERE changed IS NULL AND job_name <> 'gone'}, 15), 'a job is deleted, two are defined, one is changed');
 ok(wait_past('^j', 12, \@fleet, timestamp(time() + 1)), 'time passes');
 ok(wait_until(\@fleet, q{SELECT applied_revision >= (SELECT max(mod_revision) FROM dsched.job) FROM dsched.identity}), 'and that is noted');
@@ -77,6 +77,6 @@ my @doubled = map { my $job = $_; map { [ $job, $_ ] } grep { $effects{$job}{$_}
 note(scalar(@doubled) . ' slots were made by two instances');
 is_deeply([ grep { my ($job, $slot) = @$_; my %on; $on{ $_->{on} }++ foreach grep { $_->{slot} eq $slot } effects($job, \@fleet); grep { $_ > 1 } values %on } @doubled ],
 	[], 'no instance made one twice: its own rows tell');
-account_ok(\@fleet, repeats_ok => 1, excused => [ { job => 'gone|once', from => timestamp($restored - 20) . 'Z', to => "${to}Z" } ]);
+account_ok(\@fleet, repeats_ok => 1, excused => [ { job => 'gone', from => timestamp($restored - 20) . 'Z', to => "${to}Z" } ]);
 
 done_testing();
