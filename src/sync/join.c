@@ -151,7 +151,7 @@ sync_is_former(const ConfigInfo *config, const char *incarnation)
 	return false;
 }
 
-/* Does a run that is repeated break the job's promise? */
+/* Does a run that is repeated break the job's promise?  What has been made of it under the former incarnation is not known. */
 static bool
 is_strict(const JobRow *row)
 {
