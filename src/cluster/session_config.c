@@ -218,7 +218,7 @@ find_witness(const char *incarnation)
 			strcmp(slot->incarnation, incarnation) != 0)
 			continue;
 		own_session.witness = Max(own_session.witness, slot->beat_revision);
-		own_session.in_doubt |= slot->in_doubt;
+		own_session.in_doubt |= slot->doubts_etcd;
 	}
 	LWLockRelease(dsched_shared->control_lock);
 }

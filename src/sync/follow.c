@@ -321,7 +321,7 @@ note_doubt(bool doubt)
 		return false;
 	scheduler.identity.replaced = doubt;
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	scheduler.slot->in_doubt = doubt;
+	scheduler.slot->doubts_etcd = doubt;
 	LWLockRelease(dsched_shared->control_lock);
 	return true;
 }

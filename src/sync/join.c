@@ -151,16 +151,6 @@ sync_is_former(const ConfigInfo *config, const char *incarnation)
 	return false;
 }
 
-/* Does a run that is repeated break the job's promise?  What has been made of it under the former incarnation is not known. */
-static bool
-is_strict(const JobRow *row)
-{
-	for (int i = 0; i < POLICY_FIELDS; i++)
-		if (strcmp(policy_fields[i].name, "delivery") == 0)
-			return policy_get(&row->policy, (PolicyField) i) != 0;
-	return false;
-}
-
 /* Slots of the job up to this time are not open. */
 static TimestampTz
 accounted_until(const Carrying *carrying, const JobRow *row)
@@ -171,7 +161,12 @@ accounted_until(const Carrying *carrying, const JobRow *row)
 	char	   *name;
 
 	if (former == NULL || former->npartitions == 0)
-		return is_strict(row) ? Max(config->resume_from, config->recovered_at) : config->resume_from;
+	{
+		/* what was made of it under the former incarnation is not known any more, and nothing may be made twice */
+		if (row->policy.delivery != DELIVERY_AT_LEAST_ONCE)
+			return Max(config->resume_from, config->recovered_at);
+		return config->resume_from;
+	}
 	role = sync_to_utf8(row->username);
 	name = sync_to_utf8(row->job_name);
 	if (role == NULL || name == NULL)
