@@ -137,6 +137,9 @@ CREATE TABLE dsched.identity (
 	max_revision		bigint NOT NULL,		-- highest etcd revision seen
 	applied_revision	bigint NOT NULL,		-- all definitions up to it are in dsched.job
 	former_revision		bigint NOT NULL DEFAULT 0, -- the same in the incarnation before this one; 0: it was not in that
+	beat_revision		bigint NOT NULL DEFAULT 0, -- of a heartbeat of this instance: an etcd that was restored has something else there
+	beat_node			text NOT NULL DEFAULT '', -- the instance's name then
+	replaced			boolean NOT NULL DEFAULT false, -- an older etcd was seen, and since then not the right one
 	held				text,					-- why the jobs sleep although all matches (restored rows); NULL
 	key_ids				text NOT NULL DEFAULT ''	-- of the keys by which all rows of dsched.job were verified
 );

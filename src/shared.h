@@ -302,6 +302,8 @@ typedef struct DatabaseSlot
 	char		incarnation[40];	/* "" standalone or none yet */
 	int64		max_revision;	/* highest etcd revision that this database has seen */
 	bool		replaced;		/* S: its etcd was found to be another one, or an older one */
+	int64		beat_revision;	/* of a heartbeat of this instance that it remembers; 0: none */
+	bool		doubts_etcd;	/* it has seen an older etcd, and since then no proof of the right one */
 	/* for people and tests */
 	char		problem[DSCHED_PROBLEM_LEN];	/* "" when all is well */
 	char		hint[DSCHED_PROBLEM_LEN];
@@ -406,6 +408,8 @@ typedef struct DschedShared
 	int64		heartbeat_revision; /* that it, or one before it, gave the node key */
 	int64		clock_skew_ms;	/* ours against etcd's Date; 0 unknown */
 	int64		max_revision;	/* highest seen */
+	int64		beat_revision;	/* of the last heartbeat in that incarnation; 0: none */
+	bool		replaced;		/* etcd is older than it was; what schedulers note */
 	RecoverRequest recover;
 	bool		launcher_done;	/* all databases were looked at once since the start */
 	bool		scan_wanted;	/* look through pg_database again */

@@ -44,6 +44,9 @@
 #define RECOVER_TIME_US INT64CONST(30000000)
 #define REQUEST_TIMEOUT_MS 5000
 #define WRITE_TIMEOUT_MS 2500
+
+/* What is sent is applied before that, or not at all. */
+#define WRITE_DELAY_US INT64CONST(5000000)
 #define RETRY_MAX_US INT64CONST(1000000)
 
 /* The recovery's lease outlives the sessions by so much, which is also how long its transaction may be on its way. */
@@ -397,7 +400,6 @@ next_config(void)
 
 	memset(&work.next, 0, sizeof(work.next));
 	work.next.partitions = dsched_partitions;
-	work.next.recovered_at = dsched_wall_now();
 	work.next.resume_from = work.drained ? CODEC_MIN_TIME : work.asked.resume_from;
 	if (!pg_strong_random(random, sizeof(random)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
@@ -684,8 +686,10 @@ write_config(void)
 	char nodes_end[KEYS_MAX_LEN];
 	char key[KEYS_MAX_LEN];
 	size_t len;
-	char *value = codec_config_encode(&work.next, &len);
+	char *value;
 
+	work.next.recovered_at = dsched_wall_now() + dsched_max_clock_skew * INT64CONST(1000) + WRITE_DELAY_US;
+	value = codec_config_encode(&work.next, &len);
 	cluster_need_memory(value);
 	keys_node_prefix(nodes, dsched_cluster_name);
 	keys_prefix_end(nodes, nodes_end);

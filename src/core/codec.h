@@ -164,7 +164,7 @@ typedef struct ConfigInfo
 	int nprevious;
 	char previous[CODEC_MAX_PREVIOUS][40]; /* its former incarnations, the latest first */
 	int64_t resume_from;				   /* no slot up to this time is open */
-	int64_t recovered_at;				   /* when this incarnation began, by the clock of who began it */
+	int64_t recovered_at;				   /* by any clock, the former incarnation decides nothing any more */
 } ConfigInfo;
 
 /* former/<database>: what is known of a database in the incarnation before this one */

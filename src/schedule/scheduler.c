@@ -365,6 +365,8 @@ publish_identity(void)
 	scheduler.slot->max_revision = scheduler.identity.max_revision;
 	scheduler.slot->identity_known = true;
 	scheduler.slot->replaced = sync_follow_held();
+	scheduler.slot->beat_revision = strcmp(scheduler.identity.beat_node, dsched_my_node()) == 0 ? scheduler.identity.beat_revision : 0;
+	scheduler.slot->doubts_etcd = scheduler.identity.replaced;
 	LWLockRelease(dsched_shared->control_lock);
 }
 

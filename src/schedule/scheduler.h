@@ -510,6 +510,7 @@ extern void marks_lease_is_gone(void);	/* a write said so */
 extern bool marks_can_move(void);
 extern void marks_move(EtcdTxn *txn, const DoneMark *done); /* if marks_can_move() */
 extern void marks_publish(void);
+extern void marks_done_with(Partition *partition, const RunName *name, const RunMark *mark);
 
 /* leftovers.c: those that no owner takes away */
 extern void leftovers_turn(void);
