@@ -53,12 +53,13 @@ for my $round (1 .. rounds())
 			my $count = "SELECT count(*) FROM dsched.run WHERE scheduled_for = to_timestamp($due) AND status = 'succeeded'";
 
 			$node->wait_for($count, $jobs, 120);
-			my $rates = rates($before, etcd_counters($etcd));
+			my $after = etcd_counters($etcd);
+			my ($rates, $seconds) = (rates($before, $after), $after->{time} - $before->{time});
 			my $took = $node->value("SELECT extract(epoch FROM max(finished_at)) - $due FROM dsched.run WHERE scheduled_for = to_timestamp($due)");
 			my $key = "$executors $mode";
 
 			push @{ $result{$key}{per_second} }, $jobs / $took;
-			push @{ $result{$key}{per_txn} }, $jobs / ($rates->{txns} * (now() - $before->{time}));
+			push @{ $result{$key}{per_txn} }, $jobs / Bench::max(1, $rates->{txns} * $seconds);
 			progress('round %d: %2d executors, %-13s %s runs/s, %.1f runs for each transaction of etcd', $round, $executors, $mode,
 				whole($result{$key}{per_second}[-1]), $result{$key}{per_txn}[-1]);
 		}
