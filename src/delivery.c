@@ -39,6 +39,12 @@ delivery_run_name(const RunKey *key, int partition, RunName *out)
 }
 
 bool
+delivery_is_shared(int partition)
+{
+	return dsched_clustered();
+}
+
+bool
 delivery_id(const RunEntry *entry, char *id)
 {
 	RunGid		gid = {0};

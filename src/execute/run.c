@@ -198,7 +198,7 @@ perform(void)
 		record_note(entry, ERRCODE_T_R_SERIALIZATION_FAILURE, "ownership of the partition was lost before the start");
 		return;
 	}
-	if (entry->delivery == DELIVERY_AT_MOST_ONCE && dsched_clustered() && !claim())
+	if (entry->delivery == DELIVERY_AT_MOST_ONCE && delivery_is_shared(entry->token.partition) && !claim())
 		return;
 	if (!begin())
 		return;
@@ -392,7 +392,7 @@ run_as_block(void)
 		command_run_statement(&run.command, i, &run.result);
 		CommandCounterIncrement();
 	}
-	if (!dsched_clustered())
+	if (!delivery_is_shared(run.entry->token.partition))
 	{
 		(void) EndTransactionBlock(false);
 		finish_transaction(true);

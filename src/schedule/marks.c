@@ -297,7 +297,7 @@ marks_publish(void)
 void
 marks_keep(OpenRun *run, const RunEntry *entry)
 {
-	if (scheduler.etcd == NULL || entry->delivery == DELIVERY_AT_LEAST_ONCE)
+	if (!delivery_is_shared(run->partition) || entry->delivery == DELIVERY_AT_LEAST_ONCE)
 		return;
 	run->claimed |= entry->claimed;
 	if (entry->delivery != DELIVERY_EXACTLY_ONCE || entry->status != RUN_SUCCEEDED)
@@ -321,7 +321,7 @@ marks_close(OpenRun *run)
 		(run->job != NULL && run->job->policy->delivery == DELIVERY_AT_MOST_ONCE && run->key.attempt > 1);
 	RunName		name;
 
-	if (scheduler.etcd == NULL || (!claims && run->mark == NULL))
+	if (!delivery_is_shared(run->partition) || (!claims && run->mark == NULL))
 		return;
 	delivery_run_name(&run->key, run->partition, &name);
 	name.attempt = 0;

@@ -523,7 +523,8 @@ turn(void)
 	if (!extension_absent && !scheduler.held)
 		dispatch_due_slots();
 	scheduler.draining = false;
-	settling_turn();
+	if (!extension_absent)
+		settling_turn();
 	partitions_turn();
 	decisions_turn();
 	leftovers_turn();
