@@ -313,7 +313,7 @@ marks_publish(void)
 void
 marks_keep(OpenRun *run, const RunEntry *entry)
 {
-	if (place_is_local(entry->token.partition) || entry->delivery == DELIVERY_AT_LEAST_ONCE)
+	if (!delivery_is_shared(run->partition) || entry->delivery == DELIVERY_AT_LEAST_ONCE)
 		return;
 	run->claimed |= entry->claimed;
 	if (entry->delivery != DELIVERY_EXACTLY_ONCE || entry->status != RUN_SUCCEEDED)
@@ -337,7 +337,7 @@ marks_close(OpenRun *run)
 		(run->job != NULL && run->job->policy->delivery == DELIVERY_AT_MOST_ONCE && run->key.attempt > 1);
 	RunName		name;
 
-	if (place_is_local(run->partition) || (!claims && run->mark == NULL))
+	if (!delivery_is_shared(run->partition) || (!claims && run->mark == NULL))
 		return;
 	delivery_run_name(&run->key, scheduler.db, run->partition, &name);
 	name.attempt = 0;

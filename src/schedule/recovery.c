@@ -720,7 +720,12 @@ open_later_slots(Job *job, void *arg)
 		job->opened = after = done_until(job);
 	slot = slot_next_due(&rule, after);
 	if (slot == 0)
+	{
+		/* the account has its one slot closed, but whoever wrote that did not live to delete the definition */
+		if (job->one_shot && after != PG_INT64_MIN && job->work->nopen == 0 && dlist_is_empty(&job->work->ranges))
+			sync_retire(job->job_id);
 		return;
+	}
 	due = slot_due(&rule, slot);
 	/* a one-shot older than the rows that were read: look for its own */
 	if (job->one_shot && slot < scheduler.now)

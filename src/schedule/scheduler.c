@@ -551,7 +551,8 @@ turn(void)
 	if (!extension_absent && !scheduler.held)
 		dispatch_due_slots();
 	scheduler.draining = false;
-	settling_turn();
+	if (!extension_absent)
+		settling_turn();
 	placement_turn();
 	partitions_turn();
 	decisions_turn();
