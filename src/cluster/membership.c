@@ -314,8 +314,9 @@ group_advance(int db, int64 now)
 	{
 		if (now < g->retry_at)
 			next = cluster_earlier(next, g->retry_at);
-		else
-			(void) membership_next_request(db, g);
+		else if (!membership_next_request(db, g) && g->state == GROUP_IN && membership_watching())
+			for (int p = 0; p < dsched_partitions; p++)
+				(void) membership_wants(g, p, now, &next);
 	}
 	return next;
 }
@@ -431,7 +432,12 @@ take_advice(Group *g)
 		names[n++] = dsched_my_node();
 	ownership_assign(names, n, dsched_partitions, owner);
 	for (p = 0; p < dsched_partitions; p++)
+	{
 		g->advised[p] = g->member != 0 && owner[p] == n - 1;
+		g->may_adopt[p] = g->member != 0;
+		/* whoever should have it may be another now, or able to take it */
+		g->holds[p].adopted = false;
+	}
 }
 
 static void
@@ -481,6 +487,11 @@ move_partition(int db, Group *g, int partition, PartitionPhase phase, bool away,
 
 	if (phase == PARTITION_RELEASED)
 	{
+		PartitionSlot *slot = &dsched_shared->databases[db].partitions[partition];
+
+		if (slot->declined)
+			hold->declined_until = now + DECLINED_US;
+		slot->declined = false;
 		membership_fence(db, partition);
 		return DSCHED_NEVER;
 	}
@@ -513,7 +524,7 @@ hand_over(int db, Group *g, const SlotView *view, int64 now)
 	for (p = 0; p < dsched_partitions; p++)
 		if (g->holds[p].state == HOLD_OWNED)
 			next = cluster_earlier(
-				next, move_partition(db, g, p, view->phases[p], advice && !g->advised[p], now));
+				next, move_partition(db, g, p, view->phases[p], advice && !g->advised[p] && !g->holds[p].adopted, now));
 	return next;
 }
 

@@ -237,6 +237,9 @@ extern bool codec_job_decode(const char *text, size_t len, JobDef *out, char *er
 extern char *codec_job_encode(const JobDef *job, size_t *len);
 extern void codec_job_free(JobDef *job);
 
+/* The format that a value says it has; 0: it does not say.  For values that a decoder has refused. */
+extern int64_t codec_format(const char *text, size_t len);
+
 extern bool codec_state_check(const PartitionState *state, char *err, size_t errlen);
 extern bool
 codec_state_decode(const char *text, size_t len, PartitionState *out, char *err, size_t errlen);

@@ -321,6 +321,7 @@ typedef struct Partition
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
+	bool		declined;		/* what was read last of it was of a newer format */
 	bool		cancelling;		/* draining, as the server stops: its runs were told to end */
 	XLogRecPtr	flush_to;		/* what must be on disk before the next state says it is done */
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
@@ -389,6 +390,7 @@ extern void partitions_turn(void);	/* follows the coordinator's phases */
 extern void partitions_checkpoint(bool now);	/* writes what is dirty, if it is time */
 extern bool partitions_idle(void);	/* nothing dirty, being written or in between */
 extern void partition_activate(Partition *partition);	/* take-over is complete: dispatch begins */
+extern void partition_decline(Partition *partition, int64 format);	/* its account is of a newer format: it is for others */
 extern void partition_lost(Partition *partition, const char *why);	/* ownership is over, at once */
 extern bool partition_is_active(int number);
 extern void partition_handed_over(Partition *partition);	/* the state that names its living runs is written */
