@@ -146,6 +146,7 @@ forget(Partition *partition)
 	list_free_deep(partition->done_triggers);
 	list_free_deep(partition->done_remotes);
 	partition->done_triggers = partition->done_remotes = NIL;
+	leftovers_wanted();
 	marks_free(partition);
 	partition->dirty = partition->writing = partition->behind = partition->crowded = false;
 	partition->request = NULL;

@@ -376,7 +376,14 @@ open_recovered(Job *job, const RunKey *key, const PendingRun *pending, const cha
 	/* by our rows an attempt that was handed over has been settled, and what followed it is ours */
 	if (pending != NULL && pending->handed_over && seen != NULL && seen->history.attempt >= key->attempt)
 		remote_done(current, key);
-	if ((seen != NULL && history_is_final(job, &seen->history)) || is_open(job, key->scheduled_for))
+	if (seen != NULL && history_is_final(job, &seen->history))
+	{
+		/* the account had it pending, so nobody has come to this */
+		if (job->one_shot && key->trigger_id == 0)
+			sync_retire(job->job_id);
+		return;
+	}
+	if (is_open(job, key->scheduled_for))
 		return;
 	run = open_run(job, key, pending != NULL ? reason_named(pending->reason) : RUN_SCHEDULE);
 	run->backlog = true;
