@@ -38,7 +38,8 @@
  * follow):
  *
  *	{"format":1,"node":"...","epoch":num,"seq":num,"jobrev":num,"watermark":time,
- *	 "watermark_job":num,"pending":[run,...],"done":[run,...],["failing":[failing,...]],"clean":bool}
+ *	 "watermark_job":num,"pending":[run,...],"done":[run,...],["failing":[failing,...]],
+ *	 ["system_identifier":dec,"timeline":num,"since":time],"clean":bool}
  *
  * and each run in it:
  *

@@ -128,6 +128,9 @@ typedef struct PartitionState
 	PendingRun *done;
 	int nfailing;
 	FailingJob *failing;
+	uint64_t system_identifier; /* of whoever wrote it, with its timeline; 0: not known, and neither are these two */
+	int64_t timeline;
+	int64_t since; /* the watermark at which its writer has taken it over */
 	bool clean; /* whoever wrote it left in order */
 } PartitionState;
 

@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
@@ -142,6 +143,7 @@ forget(Partition *partition)
 	partition_unplan(partition);
 	drop_runs(partition);
 	codec_state_free(&partition->taken);
+	codec_state_free(&partition->history);
 	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
 	list_free_deep(partition->done_remotes);
@@ -280,6 +282,7 @@ partition_activate(Partition *partition)
 	partition->declined = false;
 	partition_consider(partition);
 	codec_state_free(&partition->taken);
+	codec_state_free(&partition->history);
 	partition_free_triggers(partition);
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	if (scheduler.slot->partitions[partition->number].phase == PARTITION_OWNED)
@@ -627,6 +630,12 @@ partition_describe(Partition *partition, bool clean, PartitionState *out)
 	out->jobrev = partition->jobrev;
 	out->watermark = partition->watermark;
 	out->watermark_job = partition->watermark_job;
+	if (scheduler.etcd != NULL)
+	{
+		out->system_identifier = GetSystemIdentifier();
+		out->timeline = GetWALInsertionTimeLine();
+		out->since = partition->since;
+	}
 	out->clean = clean;
 	out->pending = palloc(sizeof(PendingRun) * Min(partition->nopen + 1, CODEC_MAX_ENTRIES));
 	if (partition->behind)

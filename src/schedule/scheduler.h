@@ -295,6 +295,7 @@ typedef struct Partition
 	int64		jobrev;			/* R: definitions up to this revision are accounted for */
 	TimestampTz watermark;		/* every slot up to (watermark, watermark_job) is closed or in open */
 	int64		watermark_job;
+	TimestampTz since;			/* the watermark at which we have taken it over */
 	TimestampTz local_watermark;	/* as last written to the table */
 	/* for the purge: what the account says that was last written, to etcd or, alone, to the table */
 	TimestampTz written_watermark;	/* its watermark */
@@ -327,6 +328,8 @@ typedef struct Partition
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
 	List	   *done_remotes;	/* RunKey *: command and outcome keys to delete with it */
 	PartitionState taken;		/* what was read at take-over, until it is applied */
+	PartitionState history;		/* the account as our own history has it, if what was read is of one that we have lost; else node is "" */
+	bool		history_is_since;	/* of that only the watermark is known */
 	List	   *taken_triggers; /* TriggerDef * read at take-over */
 	List	   *known_requests;	/* PendingRun *: what the state read knows of requests that are yet to come */
 	List	   *taken_marks;	/* TakenMark * read at take-over: runs that others, or we before, have begun or committed */
@@ -415,7 +418,13 @@ extern void state_etcd_write(Partition **partitions, int n, bool final);
 extern void state_etcd_definitions_arrived(void);	/* some in STEP_BEHIND may go on */
 
 /*
- * recovery.c: opens what is open by the state read (partition->taken) and the rows, when partitions are taken over.
+ * recovery.c: was the state that was read written by the server that this one was a standby of?  Then what our own history has of it
+ * counts (Partition.history).  False: cannot be told now.
+ */
+extern bool recovery_compare_histories(Partition **partitions, int n);
+
+/*
+ * Opens what is open by the state read (partition->taken) and the rows, when partitions are taken over.
  * In a transaction of its own; false: try again later.
  */
 extern bool recovery_open(Partition **partitions, int n);

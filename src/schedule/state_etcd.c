@@ -280,7 +280,7 @@ claim(Partition **partitions, int n)
 		if (!partitions[i]->taken.clean && strcmp(partitions[i]->taken.node, dsched_my_node()) == 0)
 			scheduler.unclean = true;
 	}
-	if (!recovery_open(partitions, n) || !closing_flush())
+	if (!recovery_compare_histories(partitions, n) || !recovery_open(partitions, n) || !closing_flush())
 	{
 		for (int i = 0; i < n; i++)
 		{
