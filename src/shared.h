@@ -249,6 +249,7 @@ typedef struct PartitionSlot
 	pg_atomic_uint64 epoch;		/* 0: not ours; C sets, whoever fences clears */
 	char		owner[DSCHED_MAX_NODE_NAME];	/* who has the owner key, as the watch says; for people, and for shares of queues */
 	uint64		owner_epoch;
+	bool		declined;		/* S, with RELEASED: a newer version has written its account, it is for others; C takes note */
 } PartitionSlot;
 
 /*

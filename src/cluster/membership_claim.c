@@ -97,6 +97,10 @@ membership_apply_owner(int db, int partition, const EtcdKv *kv, int64 revision)
 	hold->known = revision;
 	hold->owner = kv != NULL ? kv->create_revision : 0;
 	if (kv != NULL)
+		hold->vacant_since = 0;
+	else if (hold->vacant_since == 0)
+		hold->vacant_since = dsched_boot_now();
+	if (kv != NULL)
 		publish_owner_of(db, partition, kv);
 	else
 		publish_owner(db, partition, "", 0);
@@ -155,6 +159,8 @@ gained(int db, int partition, int64 epoch)
 	hold->epoch = hold->owner = epoch;
 	hold->asked = hold->doubted = false;
 	hold->ask_again = 0;
+	hold->vacant_since = 0;
+	hold->adopted = !g->advised[partition];
 	publish_owner(db, partition, dsched_my_node(), epoch);
 	if (g->state == GROUP_IN || g->state == GROUP_JOINING)
 	{
@@ -371,19 +377,39 @@ add_claim(EtcdTxn *txn, Group *g, int partition, const char *node, const char *m
 	etcd_txn_nest(txn, nested);
 }
 
+bool
+membership_wants(const Group *g, int partition, int64 now, int64 *next)
+{
+	const Hold *hold = &g->holds[partition];
+	int64 at = hold->declined_until;
+
+	if (hold->state != HOLD_NONE || hold->owner != 0)
+		return false;
+	if (!g->advised[partition])
+	{
+		if (!g->may_adopt[partition] || hold->vacant_since == 0)
+			return false;
+		at = Max(at, hold->vacant_since + VACANT_LEASES * session_ttl_us());
+	}
+	if (at > now && next != NULL)
+		*next = cluster_earlier(*next, at);
+	return at <= now;
+}
+
 static bool
 claim(int db)
 {
 	Group *g = &membership_groups[db];
 	char node[KEYS_MAX_LEN];
 	char member[KEYS_MAX_LEN];
+	int64 now = dsched_boot_now();
 	char *value;
 	EtcdTxn *txn;
 	int p;
 
 	g->nbatch = 0;
 	for (p = 0; p < places_shared() && g->nbatch < BATCH; p++)
-		if (g->holds[p].state == HOLD_NONE && g->holds[p].owner == 0 && g->advised[p])
+		if (membership_wants(g, p, now, NULL))
 			g->batch[g->nbatch++] = p;
 	if (g->nbatch == 0)
 		return false;

@@ -38,6 +38,9 @@ typedef struct Hold
 	bool asked;		/* the scheduler was asked to release it */
 	bool doubted;	/* the scheduler has given it up; reading again */
 	int64 ask_again; /* boot time before which it is not asked again */
+	int64 declined_until; /* boot time before which it is not claimed: our scheduler cannot read its account */
+	int64 vacant_since;	  /* boot time since which it has no owner; 0: it has one */
+	bool adopted;		  /* ours although others should have it, who do not take it */
 } Hold;
 
 typedef enum GroupState
@@ -80,6 +83,7 @@ typedef struct Group
 	char others[DSCHED_MAX_NODES][DSCHED_MAX_NODE_NAME]; /* the other members */
 	bool advice_due;
 	bool advised[DSCHED_MAX_PARTITIONS]; /* to us */
+	bool may_adopt[DSCHED_MAX_PARTITIONS]; /* we can run its jobs, if those to whom it is advised do not take it */
 	char places[DSCHED_MAX_PLACES][SELECTOR_MAX + 1]; /* as in the DatabaseSlot; "": free */
 
 	EtcdRequest *request;
@@ -135,6 +139,14 @@ extern bool membership_need_key(bool built);
 
 /* What the owner key of a partition is at a revision; kv NULL: there is none. */
 extern void membership_apply_owner(int db, int partition, const EtcdKv *kv, int64 revision);
+
+/* So many leases a partition is without an owner before a member takes it that should not have it. */
+#define VACANT_LEASES 3
+/* What our scheduler cannot read is left alone for so long. */
+#define DECLINED_US INT64CONST(300000000)
+
+/* Is it to be claimed? *next: when to ask again, if that is all that it takes. */
+extern bool membership_wants(const Group *g, int partition, int64 now, int64 *next);
 
 /* Takes the right away; the key is deleted when no commit is under way. */
 extern void membership_fence(int db, int partition);

@@ -132,6 +132,9 @@ typedef struct PartitionState
 	PendingRun *done;
 	int nfailing;
 	FailingJob *failing;
+	uint64_t system_identifier; /* of whoever wrote it, with its timeline; 0: not known, and neither are these two */
+	int64_t timeline;
+	int64_t since; /* the watermark at which its writer has taken it over */
 	bool clean; /* whoever wrote it left in order */
 } PartitionState;
 
@@ -254,6 +257,9 @@ extern bool codec_job_check(const JobDef *job, char *err, size_t errlen);
 extern bool codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t errlen);
 extern char *codec_job_encode(const JobDef *job, size_t *len);
 extern void codec_job_free(JobDef *job);
+
+/* The format that a value says it has; 0: it does not say.  For values that a decoder has refused. */
+extern int64_t codec_format(const char *text, size_t len);
 
 extern bool codec_state_check(const PartitionState *state, char *err, size_t errlen);
 extern bool

@@ -53,7 +53,6 @@
 #include "ending.h"
 #include "executor.h"
 #include "guard.h"
-#include "places.h"
 #include "plans.h"
 #include "record.h"
 #include "run.h"

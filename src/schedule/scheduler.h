@@ -301,6 +301,7 @@ typedef struct Partition
 	int64		jobrev;			/* R: definitions up to this revision are accounted for */
 	TimestampTz watermark;		/* every slot up to (watermark, watermark_job) is closed or in open */
 	int64		watermark_job;
+	TimestampTz since;			/* the watermark at which we have taken it over */
 	TimestampTz local_watermark;	/* as last written to the table */
 	/* for the purge: what the account says that was last written, to etcd or, alone, to the table */
 	TimestampTz written_watermark;	/* its watermark */
@@ -328,11 +329,14 @@ typedef struct Partition
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
+	bool		declined;		/* what was read last of it was of a newer format */
 	bool		cancelling;		/* draining, as the server stops: its runs were told to end */
 	XLogRecPtr	flush_to;		/* what must be on disk before the next state says it is done */
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
 	List	   *done_remotes;	/* RunKey *: command and outcome keys to delete with it */
 	PartitionState taken;		/* what was read at take-over, until it is applied */
+	PartitionState history;		/* the account as our own history has it, if what was read is of one that we have lost; else node is "" */
+	bool		history_is_since;	/* of that only the watermark is known */
 	List	   *taken_triggers; /* TriggerDef * read at take-over */
 	List	   *known_requests;	/* PendingRun *: what the state read knows of requests that are yet to come */
 	List	   *taken_marks;	/* TakenMark * read at take-over: runs that others, or we before, have begun or committed */
@@ -412,6 +416,7 @@ extern void partitions_turn(void);	/* follows the coordinator's phases */
 extern void partitions_checkpoint(bool now);	/* writes what is dirty, if it is time */
 extern bool partitions_idle(void);	/* nothing dirty, being written or in between */
 extern void partition_activate(Partition *partition);	/* take-over is complete: dispatch begins */
+extern void partition_decline(Partition *partition, int64 format);	/* its account is of a newer format: it is for others */
 extern void partition_lost(Partition *partition, const char *why);	/* ownership is over, at once */
 extern bool partition_is_active(int number);
 extern void partition_handed_over(Partition *partition);	/* the state that names its living runs is written */
@@ -436,7 +441,13 @@ extern void state_etcd_write(Partition **partitions, int n, bool final);
 extern void state_etcd_definitions_arrived(void);	/* some in STEP_BEHIND may go on */
 
 /*
- * recovery.c: opens what is open by the state read (partition->taken) and the rows, when partitions are taken over.
+ * recovery.c: was the state that was read written by the server that this one was a standby of?  Then what our own history has of it
+ * counts (Partition.history).  False: cannot be told now.
+ */
+extern bool recovery_compare_histories(Partition **partitions, int n);
+
+/*
+ * Opens what is open by the state read (partition->taken) and the rows, when partitions are taken over.
  * In a transaction of its own; false: try again later.
  */
 extern bool recovery_open(Partition **partitions, int n);

@@ -195,7 +195,8 @@ static const char *const full[KINDS] = {
 	"\"n\":7,"
 	"\"l\":\"-9223372036854775808\",\"h\":true,\"r\":\"retry\"},{\"j\":1,\"g\":0,\"s\":-1}],"
 	"\"done\":[{\"j\":2,\"g\":1,\"s\":3}],"
-	"\"failing\":[{\"j\":1,\"n\":3},{\"j\":9007199254740991,\"n\":0}],\"clean\":true}",
+	"\"failing\":[{\"j\":1,\"n\":3},{\"j\":9007199254740991,\"n\":0}],"
+	"\"system_identifier\":\"18446744073709551615\",\"timeline\":4294967295,\"since\":-1,\"clean\":true}",
 
 	"{\"format\":1,\"node\":\"pg1\",\"host\":\"10.0.0.1\",\"port\":5432,\"labels\":{\"zone\":\"a\"}"
 	","
@@ -692,6 +693,12 @@ random_state_of(PartitionState *state, int npending, int ndone, int nfailing)
 	state->watermark = random_time();
 	state->watermark_job = random_num();
 	state->clean = random_bits() % 2;
+	if (random_bits() % 2)
+	{
+		state->system_identifier = random_bits() | 1;
+		state->timeline = random_num();
+		state->since = random_time();
+	}
 	state->npending = npending;
 	state->ndone = ndone;
 	state->pending = npending > 0 ? calloc(npending, sizeof(PendingRun)) : NULL;
@@ -745,6 +752,7 @@ same_state(const PartitionState *a, const PartitionState *b)
 	return a->format == b->format && strcmp(a->node, b->node) == 0 && a->epoch == b->epoch &&
 		   a->seq == b->seq && a->jobrev == b->jobrev && a->watermark == b->watermark &&
 		   a->watermark_job == b->watermark_job && a->clean == b->clean &&
+		   a->system_identifier == b->system_identifier && a->timeline == b->timeline && a->since == b->since &&
 		   a->npending == b->npending && a->ndone == b->ndone &&
 		   a->nfailing == b->nfailing && same_runs(a->pending, b->pending, a->npending) &&
 		   same_runs(a->done, b->done, a->ndone) && same_failing(a->failing, b->failing, a->nfailing);
