@@ -17,6 +17,7 @@
  *	  membership.c			 which databases take part, and who should own which partition
  *	  membership_watch.c	 what nodes, members and owners there are
  *	  membership_claim.c	 our member and owner keys
+ *	  membership_roles.c	 roles that a member lacks
  *	  local.c				 partitions that need no etcd
  *	  fence.c				 the shared-memory side of ownership: granting and taking away
  *	  node.c				 what an instance says of itself in its node key

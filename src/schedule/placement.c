@@ -173,6 +173,7 @@ placement_turn(void)
 	if (!changed && nowhere_seen == nowhere_jobs)
 		return;
 	changed = false;
+	lacking_definitions_changed();
 	nowhere_seen = nowhere_jobs;
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	scheduler.slot->each_jobs = each_jobs;

@@ -524,6 +524,7 @@ turn(void)
 		dispatch_due_slots();
 	scheduler.draining = false;
 	placement_turn();
+	lacking_turn();
 	partitions_turn();
 	/* what has come to wait may wait for a run that has ended */
 	collect_finished();
