@@ -1,5 +1,6 @@
 # A role that owns jobs is missing on one instance: the others run its jobs, and none of them fails; the instance has its share of the
-# rest. When the role is created there it takes part. When nobody has the role the runs fail, and say why.
+# rest. When the role is created there it takes part. When nobody has the role the runs fail, and say why. An instance that can start no
+# executor at all leaves its share to others.
 # timeout: 120
 
 use strict;
@@ -44,6 +45,15 @@ $_->safe_psql('postgres', 'DROP ROLE special') foreach @fleet;
 ok(wait_for(sub { grep { ($_->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE job_name = 's1' AND sqlstate = '42704'}) || 0) > 0 } @fleet }),
 	'nobody has the role: the runs fail, and say so');
 ok(wait_past('^w', 60, \@fleet, timestamp()), 'the others run on');
+
+# An instance without a worker to spare leaves its share to the others
+my $poor = new_instance('poor', etcd => $etcd, conf => "max_worker_processes = 3\n");
+create_extension($poor);
+push @fleet, $poor;
+ok(wait_until($fleet[0], q{SELECT count(*) > 0 FROM dsched.partitions WHERE owner_node = 'poor'}, 't'), 'an instance that can start no executor gets its share');
+ok(wait_until($fleet[0], q{SELECT count(*) FROM dsched.partitions WHERE owner_node = 'poor'}, 0), 'but gives it back');
+ok(wait_past('^w', 60, \@fleet, timestamp()), 'to those that can run the jobs');
+is($poor->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status = 'succeeded'}), 0, 'it has run nothing');
 account_ok(\@fleet);
 
 done_testing();
