@@ -312,6 +312,14 @@ init_database_slot(DatabaseSlot *db, Oid dboid, const char *dbname)
 	memset(db->places, 0, sizeof(db->places));
 	db->local_wanted = false;
 	db->each_jobs = db->nowhere_jobs = 0;
+	memset(&db->lacks, 0, sizeof(db->lacks));
+	memset(db->lacked, 0, sizeof(db->lacked));
+	db->nlacked = 0;
+	/* versions are not those of another database */
+	db->lacks_version++;
+	db->lacked_version++;
+	db->used_version++;
+	db->lacks_told = db->used_told = db->used_for = 0;
 }
 
 int

@@ -250,6 +250,7 @@ typedef struct PartitionSlot
 	char		owner[DSCHED_MAX_NODE_NAME];	/* who has the owner key, as the watch says; for people, and for shares of queues */
 	uint64		owner_epoch;
 	bool		declined;		/* S, with RELEASED: a newer version has written its account, it is for others; C takes note */
+	bool		role_elsewhere; /* C: another member has all the roles of its jobs */
 } PartitionSlot;
 
 /*
@@ -263,6 +264,24 @@ typedef struct PlaceSlot
 	bool		known;			/* C: matches is computed */
 	int			matches;		/* C: how many living members may run it */
 } PlaceSlot;
+
+#define DSCHED_MAX_LACKS 8		/* roles that an instance says it lacks */
+#define DSCHED_MAX_LACKED 16	/* roles that any member does */
+#define DSCHED_PARTITION_BYTES ((DSCHED_MAX_PARTITIONS + 7) / 8)
+
+/* Roles of jobs that do not exist on an instance; in UTF-8. */
+typedef struct Lacks
+{
+	int			n;
+	char		roles[DSCHED_MAX_LACKS][NAMEDATALEN];
+} Lacks;
+
+/* A role that some member lacks: C says which, S which partitions have jobs of it. */
+typedef struct LackedRole
+{
+	char		name[NAMEDATALEN];
+	uint8		used[DSCHED_PARTITION_BYTES];
+} LackedRole;
 
 typedef struct DatabaseSlot
 {
@@ -329,6 +348,16 @@ typedef struct DatabaseSlot
 	bool		local_wanted;	/* S: would take the local partition, whether etcd answers or not */
 	int			each_jobs;		/* S: jobs that run on each instance */
 	int			nowhere_jobs;	/* S: jobs whose selector found no place */
+	/* roles that members lack: see schedule/lacking.c; under control_lock */
+	Lacks		lacks;			/* S: we */
+	uint64		lacks_version;	/* S: of that */
+	uint64		lacks_told;		/* C: which of them is in our member key, and in the advice */
+	LackedRole	lacked[DSCHED_MAX_LACKED];	/* any member */
+	int			nlacked;
+	uint64		lacked_version; /* C: of that list */
+	uint64		used_for;		/* S: of which list its members 'used' are */
+	uint64		used_version;	/* S: of these */
+	uint64		used_told;		/* C: which of them is in the advice; 0: none */
 	PartitionSlot partitions[DSCHED_MAX_PARTITIONS];
 } DatabaseSlot;
 

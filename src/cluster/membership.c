@@ -308,6 +308,7 @@ group_advance(int db, int64 now)
 		g->scheduler = view.pid;
 	}
 	follow_places(db, g, &view);
+	membership_follow_roles(db, g);
 	if (g->advice_due)
 		take_advice(db, g);
 	if (g->state == GROUP_LEAVING)
@@ -558,6 +559,7 @@ advise_place(int db, Group *g, int place)
 	wanted = slot->wanted;
 	LWLockRelease(dsched_shared->control_lock);
 	ownership_assign_place(g->places[place], names, n, DSCHED_PLACE_PARTITIONS, owner);
+	membership_pass_over(db, g, g->places[place], names, n, place_first(place), DSCHED_PLACE_PARTITIONS, owner);
 	for (i = 0; i < DSCHED_PLACE_PARTITIONS; i++)
 	{
 		int p = place_first(place) + i;
@@ -582,6 +584,7 @@ take_advice(int db, Group *g)
 	if (g->member != 0)
 		names[n++] = dsched_my_node();
 	ownership_assign(names, n, dsched_partitions, owner);
+	membership_pass_over(db, g, KEYS_PLACE_ANY, names, n, 0, dsched_partitions, owner);
 	for (p = 0; p < dsched_partitions; p++)
 	{
 		g->advised[p] = g->member != 0 && owner[p] == n - 1;
@@ -592,6 +595,7 @@ take_advice(int db, Group *g)
 	for (p = 0; p < DSCHED_MAX_PLACES; p++)
 		if (g->places[p][0] != '\0')
 			advise_place(db, g, p);
+	membership_roles_advised(db, g);
 }
 
 /* ---- giving away ----------------------------------------------------------------------------- */

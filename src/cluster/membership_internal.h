@@ -5,6 +5,7 @@
  *	  membership.c			 which databases take part, which partitions they should have: decides
  *	  membership_watch.c	 nodes, members and owners: reads
  *	  membership_claim.c	 member and owner keys: writes, and what is held
+ *	  membership_roles.c	 roles that a member lacks
  *
  * All of it belongs to the coordinator and lives in that process alone.
  */
@@ -57,6 +58,7 @@ typedef enum GroupRequest
 	REQUEST_NONE,
 	REQUEST_JOIN,
 	REQUEST_LEAVE,
+	REQUEST_TELL,
 	REQUEST_CLAIM,
 	REQUEST_DELETE
 } GroupRequest;
@@ -81,6 +83,12 @@ typedef struct Group
 	int64 member_known; /* revision up to which we know that */
 	int nothers;
 	char others[DSCHED_MAX_NODES][DSCHED_MAX_NODE_NAME]; /* the other members */
+	Lacks others_lack[DSCHED_MAX_NODES]; /* roles that they lack */
+	Lacks lacks;		   /* roles that we lack */
+	uint64 lacks_version;  /* of these, as of the scheduler */
+	uint64 lacks_written;  /* which are in our member key */
+	uint64 lacks_sent;	   /* which are in the request in flight */
+	uint64 used_version;   /* of the partitions that have jobs of such roles */
 	bool advice_due;
 	bool advised[DSCHED_MAX_PARTITIONS]; /* to us */
 	bool may_adopt[DSCHED_MAX_PARTITIONS]; /* we can run its jobs, if those to whom it is advised do not take it */
@@ -131,6 +139,20 @@ extern const char *membership_labels(const char *node);
 
 /* Shows people the list of nodes, if it has changed. */
 extern void membership_publish_nodes(void);
+
+/* ---- membership_roles.c ---------------------------------------------------------------------- */
+
+/* "lacks" in the value of a member key: from another's, and into our own. */
+extern void membership_read_lacks(const EtcdKv *kv, Lacks *out);
+extern void membership_add_lacks(const Group *g, cJSON *object);
+
+/* Each turn: what our scheduler says, and what it is to know. */
+extern void membership_follow_roles(int db, Group *g);
+
+/* Advice: those who lack a role of a partition are passed over; and that this has been done. */
+extern void membership_pass_over(int db, Group *g, const char *place, const char *const *names, int nnames, int first,
+								 int n, int *owner);
+extern void membership_roles_advised(int db, const Group *g);
 
 /* ---- membership_claim.c ---------------------------------------------------------------------- */
 

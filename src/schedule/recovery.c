@@ -29,6 +29,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -836,7 +837,7 @@ read_histories(void *arg)
 		if (partition->taken.system_identifier != GetSystemIdentifier() ||
 			partition->taken.timeline >= (int64) timeline || partition->taken.watermark >= promoted_at(timeline))
 			continue;
-		text = state_read(KEYS_PLACE_ANY, partition->number);
+		text = state_read(partition_place(partition->number), place_number(partition->number));
 		if (text == NULL || !codec_state_decode(text, strlen(text), history, NULL, 0) ||
 			history->epoch != partition->taken.epoch)
 		{

@@ -7,6 +7,7 @@
  *
  *	  timetable.c	jobs by id, and a heap of their next slots
  *	  placement.c	which partition a job is in
+ *	  lacking.c		roles that are missing here
  *	  partition.c	a partition's life: take over, account, hand over
  *	  recovery.c	which slots are open when a partition is taken over
  *	  opening.c		due slots to open runs or ranges that wait: the overlap and misfire policies
@@ -158,6 +159,7 @@ struct Job
 extern void common_init(void);
 extern const char *common_role(const char *username);
 extern void common_role_free(const char *username);
+extern bool common_role_known(const char *username);	/* has it any job? */
 extern JobRole *job_role(const Job *job);
 extern const JobPolicy *common_policy(const JobPolicy *policy);
 extern void common_policy_free(const JobPolicy *policy);
@@ -405,7 +407,14 @@ extern const char *partition_place(int partition);
 extern int	placement_partition(const RunName *name);
 extern bool partition_is_local(const Partition *partition); /* its account is in the table alone */
 
-/* Requests: the partition that is in the key of one. */
+/* lacking.c */
+
+/* The role of this run does not exist here: is the run to be held, as another instance may have it? */
+extern bool lacking_role(const OpenRun *run);
+extern void lacking_definitions_changed(void);
+extern void lacking_turn(void);
+
+/* placement.c. Requests: the partition that is in the key of one. */
 extern void placement_note_request(int64 trigger_id, int key_partition);
 extern int	placement_request_key(const Partition *partition, int64 trigger_id);
 extern void placement_forget_request(int64 trigger_id);
@@ -696,6 +705,7 @@ extern bool notify_idle(void);
 
 /* Between the server's encoding and UTF-8; NULL: cannot be. May give back what it was given. */
 extern char *sync_to_utf8(const char *text);
+extern char *sync_from_utf8(const char *text);
 
 /* A hash of a job's names in UTF-8, the same on every instance whatever its encoding is: a number below 'partitions'. */
 extern int	sync_partition(const char *username, const char *job_name, int partitions);

@@ -675,6 +675,13 @@ start_run(OpenRun *run)
 		run_consider(run);
 		return PUSH_DONE;
 	}
+	if (!OidIsValid(job_role(run->job)->oid) && lacking_role(run))
+	{
+		run->retry_at = scheduler.boot + RETRY_LATER_US;
+		run_show(run);
+		run_consider(run);
+		return PUSH_DONE;
+	}
 	if (resolve_role(run->job))
 		return push_run(run);
 	snprintf(message, sizeof(message), "role \"%s\" does not exist", run->job->username);

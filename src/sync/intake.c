@@ -700,7 +700,7 @@ sync_open_triggers(void)
 		if (trigger->revision > sync_revision())
 			continue;
 		job = timetable_find(trigger->def.job_id);
-		if (job != NULL && trigger->revision > 0)
+		if (job != NULL && (trigger->revision > 0 || scheduler.etcd == NULL))
 			trigger->partition = job->partition;
 		if (!is_not_ours(trigger))
 		{
