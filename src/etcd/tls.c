@@ -18,8 +18,8 @@
 	} while (0)
 
 /*
- * One PEM text for libcurl, which is also given the path where it is too old, or built with a library, to
- * take a text; then it reads the file for each connection.
+ * One PEM text for libcurl.  It is given the path where it is too old to take a text, or was built with a
+ * library that cannot; then it reads the file for each connection.
  */
 #if LIBCURL_VERSION_NUM >= 0x074d00
 #define SET_PEM(blob_option, path_option, pem)                                                     \
@@ -50,6 +50,9 @@ etcd_tls_apply(CURL *easy, const EtcdTls *tls)
 #if LIBCURL_VERSION_NUM >= 0x075700
 	SET(CURLOPT_CA_CACHE_TIMEOUT, 0L);
 #endif
+	/* With authorities of our own, those of the system, which libcurl would believe besides, do not count. */
+	if (tls->ca.path != NULL)
+		SET(CURLOPT_CAPATH, NULL);
 	SET_PEM(CURLOPT_CAINFO_BLOB, CURLOPT_CAINFO, &tls->ca);
 	SET_PEM(CURLOPT_SSLCERT_BLOB, CURLOPT_SSLCERT, &tls->cert);
 	SET_PEM(CURLOPT_SSLKEY_BLOB, CURLOPT_SSLKEY, &tls->key);
@@ -60,11 +63,15 @@ etcd_tls_apply(CURL *easy, const EtcdTls *tls)
 
 /*
  * With TLS 1.3 a server that does not like our certificate says so when we believe to be connected, by an
- * alert that is found while reading.
+ * alert that is found while reading.  A connection that breaks off, also in the middle of a handshake, is no
+ * matter of certificates.
  */
 bool
 etcd_tls_is_failure(CURLcode result, const char *message)
 {
+	if (strstr(message, "SSL_ERROR_SYSCALL") != NULL || strstr(message, "unexpected eof") != NULL ||
+		strstr(message, "reset by peer") != NULL)
+		return false;
 	switch (result)
 	{
 		case CURLE_SSL_CONNECT_ERROR:

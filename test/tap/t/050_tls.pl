@@ -107,6 +107,13 @@ ok(wait_until($node, q{SELECT state || ': ' || detail FROM dsched.status() WHERE
 $etcd->certificate('server', server => 1);
 ok(wait_past('tick', 1, [$node], timestamp(time() + 1)), 'and the right one');
 
+# Members that die are no matter of certificates.
+$etcd->stop('KILL');
+ok(wait_until($node, q{SELECT state || ': ' || hint FROM dsched.status() WHERE component = 'etcd'}, qr/^problem: Check that etcd runs/),
+	'no etcd at all, and no word of certificates');
+$etcd->start;
+ok(wait_past('tick', 1, [$node], timestamp(time() + 1)), 'and again');
+
 # No files at all: seen when they are there, without a reload.
 $node->stop;
 rename("$dir/ca.crt", "$dir/ca.away");
