@@ -281,7 +281,7 @@ put_active_run(ReturnSetInfo *rsinfo, const ActiveRun *run, const char *username
 	values[i++] = CStringGetTextDatum(run_reason_name(entry->reason));
 	nulls[i] = !running || entry->started_at == 0;
 	values[i++] = TimestampTzGetDatum(entry->started_at);
-	values[i++] = Int64GetDatum((int64) entry->token.epoch);
+	values[i++] = Int64GetDatum(dsched_shown_epoch(entry->token.epoch));
 	nulls[i] = !running || entry->pid == 0;
 	values[i++] = Int32GetDatum(entry->pid);
 	Assert(i == lengthof(values));
@@ -440,7 +440,7 @@ put_partition(ReturnSetInfo *rsinfo, int number, const PartitionInfo *partition)
 	nulls[1] = partition->owner[0] == '\0';
 	values[1] = node_name_datum(partition->owner);
 	nulls[2] = partition->owner_epoch == 0;
-	values[2] = Int64GetDatum((int64) partition->owner_epoch);
+	values[2] = Int64GetDatum(dsched_shown_epoch(partition->owner_epoch));
 	nulls[3] = phase == NULL;
 	values[3] = CStringGetTextDatum(phase ? phase : "");
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
