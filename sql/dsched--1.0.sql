@@ -422,7 +422,8 @@ CREATE VIEW dsched._waiting_runs AS
 	LATERAL jsonb_to_recordset(v.account -> 'pending')
 		AS p (j bigint, g bigint, s bigint, e bigint, c integer, t bigint, a integer, n bigint, r text)
 	JOIN dsched.job j ON j.job_id = p.j AND (j.gen = p.g OR p.t IS NOT NULL)
-	WHERE (v.account ->> 'epoch')::bigint = o.epoch
+	-- in etcd it is the revision alone
+	WHERE (v.account ->> 'epoch')::bigint = o.epoch & ((bigint '1' << 40) - 1)
 	-- not what is open only because another instance's clock was ahead of ours
 	AND timestamptz 'epoch' + p.s * interval '1 microsecond' <= dsched._now();
 

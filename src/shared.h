@@ -421,6 +421,7 @@ typedef struct DschedShared
 	pg_atomic_uint64 deadline;	/* boot time in us; DSCHED_NEVER standalone */
 	pg_atomic_uint32 fence_waiters;
 	ConditionVariable changed;	/* a worker came, went or finished a round; for those who wait for that */
+	pg_atomic_uint64 incarnation_number; /* of the cluster that we are in; 0: its first, or alone */
 	pg_atomic_uint32 clock_suspect; /* 1: wall time is not to be trusted, start nothing */
 
 	/* coordinator; control_lock */
@@ -491,6 +492,18 @@ extern void dsched_shared_init(void);	/* from _PG_init: hooks for size and start
 
 /* ERROR 55000 with a hint if dsched is not in shared_preload_libraries. */
 extern void dsched_require_preload(void);
+
+/*
+ * An epoch as people see it: those of a later incarnation are greater, though etcd's revisions may have begun anew.  etcd itself,
+ * and whatever is compared with it, has the revision alone.
+ */
+#define DSCHED_EPOCH_BITS 40
+
+static inline int64
+dsched_shown_epoch(uint64 epoch)
+{
+	return (int64) (epoch + (pg_atomic_read_u64(&dsched_shared->incarnation_number) << DSCHED_EPOCH_BITS));
+}
 
 /* ---- wake-ups ------------------------------------------------------------------------------- */
 

@@ -171,6 +171,7 @@ config_found(const EtcdKv *kv, const EtcdResponse *r)
 	}
 
 	own_session.recovered = config.nprevious > 0;
+	own_session.number = config.number;
 	(void) session_remembered(config.incarnation, &floor);
 	if (strcmp(own_session.incarnation, config.incarnation) == 0)
 		floor = Max(floor, own_session.floor_revision);
@@ -315,6 +316,7 @@ match_incarnation(const char *incarnation)
 		dsched_shared->beat_revision = 0;
 	strlcpy(dsched_shared->incarnation, own_session.incarnation, sizeof(dsched_shared->incarnation));
 	dsched_shared->replaced = false;
+	pg_atomic_write_u64(&dsched_shared->incarnation_number, (uint64) own_session.number);
 	LWLockRelease(dsched_shared->control_lock);
 	session_wake_schedulers();
 

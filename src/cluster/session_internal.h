@@ -54,6 +54,7 @@ typedef struct Session
 	bool revoking;
 
 	char incarnation[40];	/* of the cluster that we have matched; "" none yet */
+	int64 number;			/* of that incarnation; 0: the first */
 	bool recovered;			/* it is not the first one of its cluster */
 	int64 seen_revision;	/* the highest of that incarnation */
 	int64 floor_revision;	/* what an answer must reach: the highest when it was asked for */

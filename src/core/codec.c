@@ -76,7 +76,7 @@
  *
  * The cluster, config:
  *
- *	{"format":1,"partitions":id,"incarnation":"...",["previous":["...",...],"resume_from":time,"recovered_at":time]}
+ *	{"format":1,"partitions":id,"incarnation":"...",["previous":["...",...],"number":num,"resume_from":time,"recovered_at":time]}
  *
  * The last three are there if the cluster was recovered.  What a database was in the incarnation before, former/<database>:
  *

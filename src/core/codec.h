@@ -50,6 +50,7 @@
 #define CODEC_MAX_NUMBER 63	   /* digits and all; what every version of cJSON reads */
 #define CODEC_MAX_QUEUE_EXTRA 16384 /* of a queue: fields that we do not know */
 #define CODEC_MAX_PREVIOUS 8	   /* former incarnations that config remembers */
+#define CODEC_MAX_NUMBER_OF_INCARNATION ((1 << 23) - 1)
 #define CODEC_MAX_MEMBERS 128  /* members of an object that we interpret */
 
 /* The least and the greatest time that can be written; infinity is not among them. */
@@ -167,6 +168,7 @@ typedef struct ConfigInfo
 	int nprevious;
 	char previous[CODEC_MAX_PREVIOUS][40]; /* its former incarnations, the latest first */
 	int64_t resume_from;				   /* no slot up to this time is open */
+	int64_t number;						   /* grows with each incarnation: above the revisions in an epoch, as people see it */
 	int64_t recovered_at;				   /* by any clock, the former incarnation decides nothing any more */
 } ConfigInfo;
 

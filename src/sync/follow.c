@@ -48,7 +48,7 @@
 #define DEAF_US INT64CONST(3000000)
 #define DEAF_MAX_DOUBLINGS 5
 #define SAVE_INTERVAL_US INT64CONST(5000000)
-/* Rows that somebody has locked, or the next of many, are carried over after a while. */
+/* Rows that somebody has locked are carried over after a while. */
 #define CARRY_AGAIN_US INT64CONST(20000)
 
 /* Pages of a full compare: the number of keys follows their size. */
@@ -608,8 +608,15 @@ former_read(void *arg, const EtcdResponse *response)
 static void
 carry_over(void)
 {
-	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision))
+	bool		more;
+
+	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision, &more))
 		scheduler.stopping = true;
+	else if (more)
+	{
+		sync_retry_reset(&follow.retry);
+		scheduler_wake_at(scheduler.boot);
+	}
 	else
 		sync_retry_later(&follow.retry, CARRY_AGAIN_US, RETRY_MAX_US);
 }

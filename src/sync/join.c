@@ -269,7 +269,7 @@ carry_rows(void *arg)
 }
 
 bool
-sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest)
+sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest, bool *more)
 {
 	Carrying	carrying = {{config, highest}};
 
@@ -277,10 +277,12 @@ sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highes
 	/* what is said there is of the incarnation before this one: older rows are in it as well */
 	if (former != NULL && strcmp(former->incarnation, config->previous[0]) == 0)
 		carrying.former = former;
+	*more = false;
 	if (!scheduler_transaction(carry_rows, &carrying, "following the recovered cluster"))
 		return false;
 	if (carrying.done > 0)
 		carried.next = carrying.done;
+	*more = carried.next < carried.n;
 	if (carrying.paused > 0)
 		ereport(LOG,
 				(errmsg("dsched: paused %d jobs of database \"%s\" whose only time has passed", carrying.paused, scheduler.dbname),

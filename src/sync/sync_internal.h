@@ -182,9 +182,9 @@ extern bool sync_join(const ConfigInfo *config, int64 highest);
 
 /*
  * The cluster was recovered: carries the rows over into its incarnation, some with each call.  former: what etcd says of this
- * database, or NULL.  True: all are; this process has to end, as what it knows is void.
+ * database, or NULL.  True: all are; this process has to end, as what it knows is void.  *more: else, there is more to do at once.
  */
-extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest);
+extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest, bool *more);
 
 /* Is this incarnation one that the cluster of the config had before? */
 extern bool sync_is_former(const ConfigInfo *config, const char *incarnation);

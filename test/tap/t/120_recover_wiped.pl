@@ -123,6 +123,8 @@ my $to = timestamp();
 every_slot_of_each_once(\@jobs, \@fleet, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z");
 is($_->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE slot > '" . timestamp($wiped + 3) . "' AND slot <= '$asked'"),
 	0, 'no slot of the time between ran on ' . $_->name) foreach @fleet;
+is($_->safe_psql('postgres', "SELECT max(epoch) FILTER (WHERE started_at < '" . timestamp($wiped) . "Z') < min(epoch) FILTER (WHERE started_at > '${asked}Z') FROM dsched.run WHERE job_name LIKE 'j%'"),
+	't', 'epochs have grown, though revisions began anew, on ' . $_->name) foreach ($first, $second);
 attempts_at_most('j1', 2);
 like(recover($third, ''), qr/ERROR:.*nothing to recover/, 'all is well again');
 account_ok(\@fleet, excused => [ { from => timestamp($wiped - 15) . 'Z', to => "${from}Z" } ], repeats_ok => 1);
