@@ -83,6 +83,9 @@ static struct
 	int64		expected;		/* a revision that somebody saw in jobrev */
 	int64		expected_since;
 	int			restarts;		/* because it was deaf, since it was last heard */
+	int64		beat;			/* the heartbeat of this instance that was heard last, by its revision */
+	int64		beat_expected;	/* that has to be heard */
+	int64		beat_expected_since;
 	int64		saved_highest;
 	int64		saved_applied;
 	int64		saved_at;		/* revision when save_sometimes() did */
@@ -101,6 +104,7 @@ static char trigger_key[KEYS_MAX_LEN];
 static char trigger_end[KEYS_MAX_LEN];
 static char queue_key[KEYS_MAX_LEN];
 static char queue_end[KEYS_MAX_LEN];
+static char node_key[KEYS_MAX_LEN];
 
 
 static void disconnect(void);
@@ -122,6 +126,7 @@ static void connect_watch(void);
 static void watch_started(void *arg, int64 header_revision);
 static void watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision);
 static void watch_progress(void *arg, int64 header_revision);
+static void give_up_watch(void);
 static void watch_lost(void *arg, EtcdWatchLoss why, const char *message);
 
 static const EtcdWatchHandler watch_handler = {watch_started, watch_events, watch_progress, watch_lost};
@@ -199,7 +204,8 @@ sync_follow_start(bool compare)
 		!keys_definition_range(definition_key, definition_end, dsched_cluster_name, scheduler.dbname) ||
 		!keys_trigger_prefix(trigger_key, dsched_cluster_name, scheduler.dbname) ||
 		!keys_prefix_end(trigger_key, trigger_end) ||
-		!keys_queue_range(queue_key, queue_end, dsched_cluster_name, scheduler.dbname))
+		!keys_queue_range(queue_key, queue_end, dsched_cluster_name, scheduler.dbname) ||
+		!keys_node(node_key, dsched_cluster_name, dsched_my_node()))
 		elog(ERROR, "the keys of database \"%s\" cannot be made", scheduler.dbname);
 
 	follow.compare = compare;
@@ -681,14 +687,16 @@ finish_compare(void)
 static void
 connect_watch(void)
 {
-	EtcdWatchRange ranges[3] = {
+	/* The last one is only there to be heard. */
+	EtcdWatchRange ranges[4] = {
 		{definition_key, definition_end, follow.revision + 1},
 		{trigger_key, trigger_end, follow.trigger_next},
-		{queue_key, queue_end, follow.queue_next}
+		{queue_key, queue_end, follow.queue_next},
+		{node_key, NULL, 0}
 	};
 
 	follow.step = FOLLOW_CONNECTING;
-	follow.watch = etcd_watch_start(scheduler.etcd, ranges, 3, 0, &watch_handler, NULL);
+	follow.watch = etcd_watch_start(scheduler.etcd, ranges, 4, 0, &watch_handler, NULL);
 	if (follow.watch == NULL)
 		try_again("out of memory");
 }
@@ -707,6 +715,7 @@ watch_started(void *arg, int64 header_revision)
 	scheduler.ready = true;
 	/* patience begins anew */
 	follow.expected_since = scheduler.boot;
+	follow.beat = header_revision;
 }
 
 /* All definitions up to this revision have been delivered. */
@@ -777,6 +786,11 @@ take_queues(const EtcdEvent *events, int n)
 static void
 watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision)
 {
+	if (range_index == 3)
+	{
+		follow.beat = Max(follow.beat, events[n - 1].kv.mod_revision);
+		return;
+	}
 	scheduler_refresh_time();
 	if (range_index == 0)
 		take_definitions(events, n);
@@ -824,6 +838,47 @@ watch_lost(void *arg, EtcdWatchLoss why, const char *message)
 }
 
 /*
+ * The heartbeats of this instance write its node key, which the watch hears as well.  One that is missed for long shows a watch that
+ * is deaf although no definition of our partitions has changed.
+ */
+static void
+check_heartbeats(void)
+{
+	int64		beat;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	beat = dsched_shared->heartbeat_revision;
+	LWLockRelease(dsched_shared->control_lock);
+
+	/* heard, or of an etcd that was replaced since */
+	if (follow.beat_expected <= follow.beat || beat < follow.beat_expected)
+	{
+		follow.beat_expected = beat;
+		follow.beat_expected_since = scheduler.boot;
+	}
+	if (follow.beat_expected <= follow.beat || follow.step != FOLLOW_WATCHING)
+		return;
+	if (scheduler.boot < follow.beat_expected_since + DEAF_US)
+	{
+		scheduler_wake_at(follow.beat_expected_since + DEAF_US);
+		return;
+	}
+	ereport(LOG,
+			(errmsg("dsched: the watch of the definitions of database \"%s\" has fallen silent and is started again",
+					scheduler.dbname)));
+	give_up_watch();
+}
+
+static void
+give_up_watch(void)
+{
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, 1));
+	etcd_watch_give_up(follow.watch);
+	follow.watch = NULL;
+	sync_follow_again();
+}
+
+/*
  * A connection that somebody on the way has forgotten looks just like one on which nothing happens.  (And like
  * one on which a great deal is on its way, which patience helps.)
  */
@@ -841,7 +896,7 @@ check_hearing(void)
 		ereport(LOG,
 				(errmsg("dsched: the watch of the definitions of database \"%s\" has not delivered revision " INT64_FORMAT
 						" and is started again", scheduler.dbname, follow.expected)));
-	sync_follow_again();
+	give_up_watch();
 }
 
 static void
@@ -881,6 +936,7 @@ sync_follow_turn(void)
 			break;
 		case FOLLOW_WATCHING:
 			check_hearing();
+			check_heartbeats();
 			save_sometimes();
 			break;
 		default:

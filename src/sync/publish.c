@@ -1002,8 +1002,10 @@ answered(void *arg, const EtcdResponse *response)
 					(errmsg("dsched: could not publish changes of database \"%s\" to etcd: %s", scheduler.dbname,
 							response->message)));
 		publish.complained = true;
-		if (response->grpc_code == ETCD_CODE_INVALID_ARGUMENT ||
-			(response->grpc_code == ETCD_CODE_EXHAUSTED && strstr(response->message, "larger than") != NULL))
+		/* a missing user is an invalid argument, too, and no fault of what was sent */
+		if (response->fault != ETCD_FAULT_AUTH &&
+			(response->grpc_code == ETCD_CODE_INVALID_ARGUMENT ||
+			 (response->grpc_code == ETCD_CODE_EXHAUSTED && strstr(response->message, "larger than") != NULL)))
 			too_much(response);
 		round_failed();
 		return;
