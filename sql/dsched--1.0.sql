@@ -3,6 +3,12 @@
 -- complain if the script is sourced in psql, rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION dsched" to load this file. \quit
 
+-- First: a schema that was there before must be nobody else's, and empty, as names are looked for in it.
+CREATE FUNCTION dsched._fresh_schema() RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_fresh_schema' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched._fresh_schema() FROM PUBLIC;
+SELECT dsched._fresh_schema();
+
 -- The schema is made by CREATE EXTENSION (schema = dsched in the control file).  No table but dsched.run, which
 -- has a policy, gives PUBLIC any privilege: functions change them, views show each role its own.
 

@@ -1,5 +1,5 @@
 # Whoever can write to etcd puts there what he likes: the instances live, the jobs run on, status() says what is wrong, and
-# memory stays bounded.
+# memory stays bounded.  (The judge of slots has no say here: whoever writes accounts may skip and repeat slots, as docs/security.md has it.)
 # timeout: 200
 
 use strict;
