@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "core/backoff.h"
+#include "mutant.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -100,7 +101,8 @@ read_one(Partition *partition)
 	char		end[KEYS_MAX_LEN];
 
 	keys_owner(key, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_if_create(txn, key, (int64) partition->epoch);
+	if (!MUTANT(NO_EPOCH_COMPARE))
+		etcd_txn_if_create(txn, key, (int64) partition->epoch);
 	keys_state(key, dsched_cluster_name, scheduler.dbname, partition->number);
 	etcd_txn_get(txn, key, NULL);
 	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
@@ -226,7 +228,7 @@ taken(void *arg, const EtcdResponse *response)
 			partition_lost(partition, "its owner key in etcd is another one");
 		else if (!take_state(partition, nested))
 			retry_later(partition, HELD_RETRY_US);
-		else if (partition->jobrev > sync_revision())
+		else if (partition->jobrev > sync_revision() && !MUTANT(NO_JOBREV_WAIT))
 		{
 			partition->step = STEP_BEHIND;
 			sync_expect(partition->jobrev);
@@ -299,9 +301,11 @@ write_one(Partition *partition, bool final, Batch *batch)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not encode a partition's state")));
 
 	keys_owner(owner, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_if_create(txn, owner, (int64) partition->epoch);
+	if (!MUTANT(NO_EPOCH_COMPARE))
+		etcd_txn_if_create(txn, owner, (int64) partition->epoch);
 	keys_state(key, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_if_mod(txn, key, partition->state_mod);
+	if (!MUTANT(NO_STATE_REVISION))
+		etcd_txn_if_mod(txn, key, partition->state_mod);
 	etcd_txn_put(txn, key, text, length, 0);
 	free(text);
 	etcd_txn_else_get(txn, owner, NULL);
