@@ -108,7 +108,7 @@ sub rule
 {
 	my ($self, %rule) = @_;
 
-	return $self->_ask(do => 'rule', rule => { path => '', text => '', %rule })->{rule};
+	return $self->_ask(do => 'rule', rule => { path => '^', text => '^', %rule })->{rule};
 }
 
 # Without a number: all rules go. What is held stays held.
