@@ -38,7 +38,8 @@ ok(wait_fleet(\@fleet), 'two instances share two partitions');
 # Starts a stubborn run at some instance, takes away its right, waits until the other instance has made it, and lets it end.
 sub loses_its_right
 {
-	my ($name, $lose, $give_back) = @_;
+	my ($tag, $lose, $give_back) = @_;
+	my ($name) = $tag =~ /([a-z-]+)/;
 	my %lock = map { ($_->name => $_->background_psql('postgres')) } @fleet;
 
 	$_->query_safe('BEGIN; LOCK TABLE closed') foreach values %lock;
@@ -54,7 +55,7 @@ sub loses_its_right
 	$lock{ $loser->name }->query_safe('COMMIT');
 	ok(wait_for(sub { append_log_lines(job => $name, phase => 'end', node => $loser->name) }), "$name: then the first comes to its end");
 	ok(wait_until($loser, "SELECT count(*) FROM dsched.run WHERE job_name = '$name' AND status = 'lost'", 1), "$name: which is recorded as lost");
-	is($loser->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$name'"), 0, "[stubborn-$name] and commits nothing");
+	is($loser->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$name'"), 0, "$tag and commits nothing");
 	return ($loser, $lock{ $loser->name }, $lock{ $other->name });
 }
 
@@ -67,14 +68,14 @@ sub back
 	return;
 }
 
-my ($loser, @locks) = loses_its_right('cut-off', sub { $gate{ $_[0]->name }->rule(lose => 'request') }, sub { });
+my ($loser, @locks) = loses_its_right('[run-goes-on-cut-off]', sub { $gate{ $_[0]->name }->rule(lose => 'request') }, sub { });
 $_->remove foreach values %gate;
 back($loser, @locks);
 
 # Nobody clears what the executors look at, nobody cancels them: session and epoch are as they were, and only the time tells.
 my $coordinator;
 ($loser, @locks) = loses_its_right(
-	'coordinator-stopped',
+	'[run-goes-on-coordinator-stopped]',
 	sub { ($coordinator) = pids($_[0], 'dsched coordinator'); kill('STOP', $coordinator) },
 	sub { });
 kill('CONT', $coordinator);
@@ -82,7 +83,7 @@ back($loser, @locks);
 
 # By then the deadline is a new one, ahead: the token names a session that is over.
 back(loses_its_right(
-	'new-session',
+	'[run-goes-on-new-session]',
 	sub { sigstop_instance($_[0]) },
 	sub {
 		my ($node) = @_;
