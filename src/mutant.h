@@ -16,6 +16,9 @@
  *	  NO_EPOCH_COMPARE		schedule/state_etcd.c	accounts (and decisions) do not compare the owner key
  *	  NO_STATE_REVISION		schedule/state_etcd.c	accounts do not compare the state's own revision
  *	  NO_JOBREV_WAIT		schedule/state_etcd.c	a take-over does not wait for the definitions
+ *	  NO_FLUSH				schedule/state_etcd.c	runs are reported before their commits are on disk
+ *	  CLAIM_ANYWAY			cluster/membership_claim.c	a claim compares neither session nor membership
+ *	  PUBLISH_ANYWAY		sync/publish.c		a generation is published by a clock that is not to be trusted
  *	  NO_PREDECESSOR_WAIT	cluster/session_predecessor.c	a node key of our name is replaced, whoever holds it
  */
 #ifndef DSCHED_MUTANT_H
@@ -41,6 +44,15 @@
 #endif
 #ifndef DSCHED_MUTANT_NO_JOBREV_WAIT
 #define DSCHED_MUTANT_NO_JOBREV_WAIT 0
+#endif
+#ifndef DSCHED_MUTANT_NO_FLUSH
+#define DSCHED_MUTANT_NO_FLUSH 0
+#endif
+#ifndef DSCHED_MUTANT_CLAIM_ANYWAY
+#define DSCHED_MUTANT_CLAIM_ANYWAY 0
+#endif
+#ifndef DSCHED_MUTANT_PUBLISH_ANYWAY
+#define DSCHED_MUTANT_PUBLISH_ANYWAY 0
 #endif
 #ifndef DSCHED_MUTANT_NO_PREDECESSOR_WAIT
 #define DSCHED_MUTANT_NO_PREDECESSOR_WAIT 0

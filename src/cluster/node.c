@@ -175,6 +175,7 @@ node_to_member(const NodeInfo *info, int64 session, MemberInfo *out)
 	out->port = info->port;
 	labels_to_text(info->labels, out->labels, sizeof(out->labels));
 	strlcpy(out->version, info->version, sizeof(out->version));
+	strlcpy(out->tzdata, info->tzdata, sizeof(out->tzdata));
 	out->session = session;
 	out->joined_wall = info->wall_clock;
 }

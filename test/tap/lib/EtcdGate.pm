@@ -16,6 +16,7 @@
 #	lose => 'request'   it is never sent on, and nobody hears of it
 #	lose => 'answer'    it is sent on; when it is answered, the connection breaks instead
 #	delay => SECONDS    its answer comes so much later
+#	shift => SECONDS    the answer says that it is so much later (in its header "Date", by which clocks are judged)
 #
 # A rule can have times => N: it is spent after N requests. `streams => 1`: it also holds the streams that it matches and that are open already.
 # One process, without dsched or a test framework in it; it ends with the test.
@@ -31,6 +32,7 @@ use JSON::PP;
 use MIME::Base64 qw(decode_base64);
 use POSIX ();
 use Socket;
+use Time::Local ();
 use Time::HiRes qw(time);
 
 my @gates;
@@ -289,6 +291,17 @@ sub from_client
 	return;
 }
 
+# A date as HTTP has it, moved.
+sub later
+{
+	my ($date, $seconds) = @_;
+	my ($day, $month, $year, $hour, $minute, $second) = $date =~ /(\d+) (\w+) (\d+) (\d+):(\d+):(\d+)/;
+	my %month = map { (qw(Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec))[$_], $_ } 0 .. 11;
+	my $time = Time::Local::timegm($second, $minute, $hour, $day, $month{$month}, $year) + $seconds;
+
+	return POSIX::strftime('%a, %d %b %Y %H:%M:%S GMT', gmtime $time);
+}
+
 sub decoded
 {
 	my ($word) = @_;
@@ -307,7 +320,7 @@ sub take_request
 	push @{ $self->{log} }, $request;
 	shift @{ $self->{log} } if @{ $self->{log} } > 5000;
 	$tunnel->{request} = $request;
-	delete $tunnel->{lose};
+	delete @$tunnel{qw(lose shift)};
 	if (defined $rule)
 	{
 		$request->{rule} = $rule->{number};
@@ -325,6 +338,7 @@ sub take_request
 		}
 		$tunnel->{lose} = 1 if ($rule->{lose} // '') eq 'answer';
 		$tunnel->{wait} = $rule->{delay} if defined $rule->{delay};
+		$tunnel->{shift} = $rule->{shift} if defined $rule->{shift};
 	}
 	write_all($tunnel->{etcd}, $raw);
 	return;
@@ -357,6 +371,7 @@ sub from_etcd
 		$self->drop_end($tunnel, $_) foreach 'client', 'etcd';
 		return;
 	}
+	$data =~ s/^(Date: )([^\r]*)/$1 . later($2, $tunnel->{shift})/mie if defined $tunnel->{shift};
 	$tunnel->{out} .= $data;
 	$tunnel->{due} = time() + delete $tunnel->{wait} if defined $tunnel->{wait};
 	$self->flush($tunnel);
