@@ -13,11 +13,14 @@
  *	  NO_DEADLINE			shared.c			a token holds by session and epoch alone, whatever the time is
  *	  KEEPALIVE_PROVES		cluster/session.c	a keepalive extends the deadline without the put behind it
  *	  DEADLINE_FROM_ANSWER	cluster/session.c	the deadline counts from the answer of the keepalive, not from its sending
- *	  NO_EPOCH_COMPARE		schedule/state_etcd.c	accounts (and decisions) do not compare the owner key
+ *	  NO_EPOCH_COMPARE		schedule/		accounts and decisions do not compare the owner key
  *	  NO_STATE_REVISION		schedule/state_etcd.c	accounts do not compare the state's own revision
  *	  NO_JOBREV_WAIT		schedule/state_etcd.c	a take-over does not wait for the definitions
  *	  NO_FLUSH				schedule/state_etcd.c	runs are reported before their commits are on disk
  *	  CLAIM_ANYWAY			cluster/membership_claim.c	a claim compares neither session nor membership
+ *	  NO_PREPARED_DECISION	execute/run.c		a prepared run (exactly_once) is committed without asking etcd
+ *	  NO_CLAIM				execute/run.c		an attempt (at_most_once) is begun without asking etcd
+ *	  EAGER_SETTLEMENT		schedule/settling.c	what has no decision is rolled back, though it can still come
  *	  PUBLISH_ANYWAY		sync/publish.c		a generation is published by a clock that is not to be trusted
  *	  NO_PREDECESSOR_WAIT	cluster/session_predecessor.c	a node key of our name is replaced, whoever holds it
  */
@@ -50,6 +53,15 @@
 #endif
 #ifndef DSCHED_MUTANT_CLAIM_ANYWAY
 #define DSCHED_MUTANT_CLAIM_ANYWAY 0
+#endif
+#ifndef DSCHED_MUTANT_NO_PREPARED_DECISION
+#define DSCHED_MUTANT_NO_PREPARED_DECISION 0
+#endif
+#ifndef DSCHED_MUTANT_NO_CLAIM
+#define DSCHED_MUTANT_NO_CLAIM 0
+#endif
+#ifndef DSCHED_MUTANT_EAGER_SETTLEMENT
+#define DSCHED_MUTANT_EAGER_SETTLEMENT 0
 #endif
 #ifndef DSCHED_MUTANT_PUBLISH_ANYWAY
 #define DSCHED_MUTANT_PUBLISH_ANYWAY 0

@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "core/backoff.h"
 #include "delivery.h"
+#include "mutant.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -323,7 +324,7 @@ judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response, 
 		return "etcd has answered from before it was begun";
 	session_lives = has_key_of(etcd_txn_response(body, 1), doubt->gid.session);
 	epoch_lives = has_key_of(etcd_txn_response(body, first + 2), doubt->gid.epoch);
-	if (!session_lives || !epoch_lives)
+	if (!session_lives || !epoch_lives || MUTANT(EAGER_SETTLEMENT))
 	{
 		doubt->verdict = VERDICT_ROLLBACK;
 		return NULL;
