@@ -133,7 +133,9 @@ CREATE TABLE dsched.identity (
 	incarnation			text NOT NULL,			-- of the cluster; '' standalone, or never joined
 	max_revision		bigint NOT NULL,		-- highest etcd revision seen
 	applied_revision	bigint NOT NULL,		-- all definitions up to it are in dsched.job
-	held				text					-- why the jobs sleep although all matches (restored rows); NULL
+	former_revision		bigint NOT NULL DEFAULT 0, -- the same in the incarnation before this one; 0: it was not in that
+	held				text,					-- why the jobs sleep although all matches (restored rows); NULL
+	key_ids				text NOT NULL DEFAULT ''	-- of the keys by which all rows of dsched.job were verified
 );
 
 -- Every throttle queue of the database group.
@@ -273,6 +275,16 @@ CREATE FUNCTION dsched.cancel(run_key text) RETURNS void
 
 CREATE FUNCTION dsched.adopt() RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_adopt' LANGUAGE C;
+
+-- Checks for itself that its caller is a superuser.
+CREATE FUNCTION dsched.sign_definitions() RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_sign_definitions' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched.sign_definitions() FROM PUBLIC;
+
+-- Begins a new incarnation of the cluster; takes effect at once, whatever becomes of the transaction.
+CREATE FUNCTION dsched.recover_cluster(resume_from timestamptz DEFAULT NULL, partitions integer DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_recover_cluster' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched.recover_cluster(timestamptz, integer) FROM PUBLIC;
 
 -- Throttle queues.  They are shared by all roles, so changing them is for those to whom EXECUTE was granted.
 CREATE FUNCTION dsched.create_queue(

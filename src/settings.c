@@ -22,11 +22,18 @@
 int			dsched_allow_superuser_jobs = SUPERUSER_JOBS_AUTO;
 int			dsched_cancel_grace = 10000;
 int			dsched_checkpoint_interval = 250;
+char	   *dsched_cluster_key_file = NULL;
 char	   *dsched_cluster_name = NULL;
 int			dsched_decision_retention = 7 * 24 * 3600;
 int			dsched_dispatch_policy = DISPATCH_PRIORITY;
 int			dsched_drain_timeout = 30000;
+char	   *dsched_etcd_ca_file = NULL;
+char	   *dsched_etcd_cert_file = NULL;
+int			dsched_etcd_compaction = 3600;
 char	   *dsched_etcd_endpoints = NULL;
+char	   *dsched_etcd_key_file = NULL;
+char	   *dsched_etcd_password_file = NULL;
+char	   *dsched_etcd_user = NULL;
 int			dsched_executor_idle_timeout = 60000;
 int			dsched_lease_ttl = 10;
 int			dsched_max_clock_skew = 2000;
@@ -92,6 +99,16 @@ dsched_define_settings(void)
 static void
 define_cluster_settings(void)
 {
+	/* One file on all instances of a cluster; see key_file.c for what is in it.  Only the name is ever shown. */
+	DefineCustomStringVariable("dsched.cluster_key_file",
+							   "File with the keys that sign definitions in etcd; empty: they are not signed.",
+							   NULL,
+							   &dsched_cluster_key_file,
+							   "",
+							   PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
+
 	/* Instances with one name and one etcd share their jobs.  Part of every key in etcd. */
 	DefineCustomStringVariable("dsched.cluster_name",
 							   "Name of the cluster of instances that share jobs through etcd.",
@@ -112,7 +129,7 @@ define_cluster_settings(void)
 							GUC_UNIT_S,
 							NULL, NULL, NULL);
 
-	/* How long a hand-over waits for the runs of a partition before it is put off. */
+	/* How long a hand-over waits for the runs of a partition before these are handed over alive. */
 	DefineCustomIntVariable("dsched.drain_timeout",
 							"Time that a hand-over of a partition waits for its running jobs.",
 							NULL,
@@ -122,8 +139,37 @@ define_cluster_settings(void)
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
+	/* Whom to believe that he is etcd; files are read at the start and at a reload. */
+	DefineCustomStringVariable("dsched.etcd_ca_file",
+							   "File of the certificate authorities that may have signed etcd's certificates; empty for the system's.",
+							   NULL,
+							   &dsched_etcd_ca_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_cert_file",
+							   "File of the certificate that this instance shows to etcd.",
+							   NULL,
+							   &dsched_etcd_cert_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	/* etcd keeps all former values until somebody does this; at its quota it takes no more writes. */
+	DefineCustomIntVariable("dsched.etcd_compaction",
+							"Age at which the history of etcd's keys is discarded; 0 leaves that to others.",
+							NULL,
+							&dsched_etcd_compaction,
+							3600, 0, 31 * 24 * 3600,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
 	/*
-	 * "http://host:port", several separated by commas; empty: standalone.  A reload takes over another list; the
+	 * "http://host:port" or https, several separated by commas; empty: standalone.  A reload takes over another list; the
 	 * background workers restart themselves for it.
 	 */
 	DefineCustomStringVariable("dsched.etcd_endpoints",
@@ -134,6 +180,34 @@ define_cluster_settings(void)
 							   PGC_SIGHUP,
 							   0,
 							   check_endpoints, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_key_file",
+							   "File of the private key of dsched.etcd_cert_file.",
+							   NULL,
+							   &dsched_etcd_key_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	/* Never the password itself, which SHOW would show. */
+	DefineCustomStringVariable("dsched.etcd_password_file",
+							   "File whose first line is the password of dsched.etcd_user.",
+							   NULL,
+							   &dsched_etcd_password_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_user",
+							   "Name by which this instance logs in to etcd; empty for an etcd without users.",
+							   NULL,
+							   &dsched_etcd_user,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
 
 	/*
 	 * An instance that is lost without a goodbye is replaced this long after its last sign of life.  etcd counts in
@@ -194,10 +268,11 @@ static void
 define_execution_settings(void)
 {
 	/*
-	 * Whoever can write to etcd can write definitions, so a cluster runs no superuser's job unless it is told to.
+	 * Whoever can write to etcd can write definitions, so a cluster in which they are not signed runs no superuser's
+	 * job unless it is told to.
 	 */
 	DefineCustomEnumVariable("dsched.allow_superuser_jobs",
-							 "Whether jobs of superusers run: auto means on an instance that runs alone only.",
+							 "Whether jobs of superusers run: auto means not in a cluster without dsched.cluster_key_file.",
 							 NULL,
 							 &dsched_allow_superuser_jobs,
 							 SUPERUSER_JOBS_AUTO,
@@ -401,7 +476,7 @@ check_endpoints(char **newval, void **extra, GucSource source)
 	if (etcd_endpoints_valid(*newval, reason, sizeof(reason)))
 		return true;
 	GUC_check_errdetail("%s", reason);
-	GUC_check_errhint("Use a list such as \"http://10.0.0.1:2379,http://10.0.0.2:2379\".");
+	GUC_check_errhint("Use a list such as \"https://10.0.0.1:2379,https://10.0.0.2:2379\".");
 	return false;
 }
 
@@ -436,6 +511,16 @@ check_timezone_name(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+void
+dsched_etcd_security(EtcdSecurity *security)
+{
+	security->ca_file = dsched_etcd_ca_file;
+	security->cert_file = dsched_etcd_cert_file;
+	security->key_file = dsched_etcd_key_file;
+	security->user = dsched_etcd_user;
+	security->password_file = dsched_etcd_password_file;
+}
+
 bool
 dsched_clustered(void)
 {
@@ -462,9 +547,15 @@ dsched_my_node(void)
 }
 
 bool
+dsched_signed_cluster(void)
+{
+	return dsched_clustered() && dsched_cluster_key_file != NULL && dsched_cluster_key_file[0] != '\0';
+}
+
+bool
 dsched_superuser_jobs_allowed(void)
 {
 	if (dsched_allow_superuser_jobs == SUPERUSER_JOBS_AUTO)
-		return !dsched_clustered();
+		return !dsched_clustered() || dsched_signed_cluster();
 	return dsched_allow_superuser_jobs == SUPERUSER_JOBS_ON;
 }

@@ -304,7 +304,9 @@ init_database_slot(DatabaseSlot *db, Oid dboid, const char *dbname)
 	db->incarnation[0] = '\0';
 	db->max_revision = 0;
 	db->problem[0] = db->hint[0] = '\0';
-	db->unpublished = db->broken_jobs = db->open_runs = 0;
+	db->unpublished = db->broken_jobs = db->unverified_jobs = db->open_runs = 0;
+	db->key_ids[0] = db->key_problem[0] = '\0';
+	db->verified = false;
 	db->processed_until = 0;
 	db->idle_serial = 0;
 }
@@ -449,6 +451,19 @@ dsched_let_back(Oid dboid, bool dropped)
 
 /* ---- fencing -------------------------------------------------------------------------------- */
 
+static bool
+is_session_bound(const RunToken *token)
+{
+	uintptr_t	address = (uintptr_t) token;
+	const volatile RunEntry *entry;
+
+	if (address < (uintptr_t) dsched_shared->entries ||
+		address >= (uintptr_t) (dsched_shared->entries + dsched_shared->queue_size))
+		return false;
+	entry = (const RunEntry *) (address - offsetof(RunEntry, token));
+	return entry->session_bound;
+}
+
 bool
 dsched_token_holds(const RunToken *token)
 {
@@ -456,8 +471,15 @@ dsched_token_holds(const RunToken *token)
 
 	if (token->session == 0 || pg_atomic_read_u64(&dsched_shared->session) != token->session)
 		return false;
-	if (token->epoch == 0 || pg_atomic_read_u64(&db->partitions[token->partition].epoch) != token->epoch)
+	if (token->epoch == 0)
 		return false;
+	if (pg_atomic_read_u64(&db->partitions[token->partition].epoch) != token->epoch)
+	{
+		/* whoever clears the epoch of a run that goes on has bound it before */
+		pg_read_barrier();
+		if (!is_session_bound(token))
+			return false;
+	}
 	return MUTANT(NO_DEADLINE) || dsched_boot_now() < (int64) pg_atomic_read_u64(&dsched_shared->deadline);
 }
 
@@ -465,12 +487,13 @@ dsched_token_holds(const RunToken *token)
 static bool
 executor_concerns(const ExecutorSlot *executor, int db, int partition)
 {
-	const RunToken *token;
+	const RunEntry *entry;
 
 	if (executor->state != EXECUTOR_BUSY || executor->entry < 0)
 		return false;
-	token = &dsched_shared->entries[executor->entry].token;
-	return (db < 0 || token->db == db) && (partition < 0 || token->partition == partition);
+	entry = &dsched_shared->entries[executor->entry];
+	return (db < 0 || entry->token.db == db) &&
+		(partition < 0 || (entry->token.partition == partition && !entry->session_bound));
 }
 
 bool
@@ -506,6 +529,51 @@ dsched_cancel_runs(int db, int partition)
 		}
 	}
 	LWLockRelease(dsched_shared->queue_lock);
+}
+
+void
+dsched_bind_runs(int db, int partition, uint64 epoch)
+{
+	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+		if (executor_concerns(&dsched_shared->executors[i], db, partition))
+		{
+			RunEntry   *entry = &dsched_shared->entries[dsched_shared->executors[i].entry];
+
+			entry->session_bound |= entry->token.epoch == epoch;
+		}
+	LWLockRelease(dsched_shared->queue_lock);
+	pg_memory_barrier();
+}
+
+int
+dsched_unbind_runs(int db)
+{
+	int			n = 0;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+	{
+		ExecutorSlot *executor = &dsched_shared->executors[i];
+		RunEntry   *entry;
+
+		if (!executor_concerns(executor, db, -1))
+			continue;
+		entry = &dsched_shared->entries[executor->entry];
+		if (!entry->session_bound)
+			continue;
+		n++;
+		if (executor->fenced)
+			continue;
+		/* the epoch of its token, which is over, decides again; session_bound stays, to know it by */
+		entry->token.session = 0;
+		executor->fenced = true;
+		pg_memory_barrier();
+		if (executor->pid != 0)
+			kill(executor->pid, SIGINT);
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	return n;
 }
 
 bool

@@ -86,7 +86,7 @@ run_key_same(const RunKey *a, const RunKey *b)
 		a->trigger_id == b->trigger_id && a->attempt == b->attempt;
 }
 
-/* The right under which a run was started; all three must still hold when it commits. */
+/* The right under which a run was started; all three must still hold when it commits (but see RunEntry.session_bound). */
 typedef struct RunToken
 {
 	uint64		session;
@@ -137,8 +137,9 @@ typedef struct RunEntry
 	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
 	DeliveryMode delivery;		/* as its job had it when it was pushed */
-	bool		session_bound;	/* it outlived a hand-over: its right is its session's alone. Under queue_lock */
 	bool		awaited;		/* something can start when it has ended: wake the scheduler at once. Under queue_lock */
+	bool		session_bound;	/* handed over alive: its right is the session's alone, whoever owns the partition.
+								 * Set under queue_lock, before the epoch is cleared */
 	TimestampTz queued_at;
 	/* set by the executor */
 	int			executor;		/* index into executors[]; -1. Under queue_lock */
@@ -283,6 +284,7 @@ typedef struct DatabaseSlot
 	bool		identity_known;
 	char		incarnation[40];	/* "" standalone or none yet */
 	int64		max_revision;	/* highest etcd revision that this database has seen */
+	bool		replaced;		/* S: its etcd was found to be another one, or an older one */
 	/* for people and tests */
 	char		problem[DSCHED_PROBLEM_LEN];	/* "" when all is well */
 	char		hint[DSCHED_PROBLEM_LEN];
@@ -293,7 +295,11 @@ typedef struct DatabaseSlot
 	int			decided_elsewhere;	/* runs of our partitions of which another instance has yet to say that they are committed */
 	char		decided_by[DSCHED_MAX_NODE_NAME];	/* the first of these */
 	int			unpublished;	/* changes waiting for etcd */
-	int			broken_jobs;
+	int			broken_jobs;	/* definitions in etcd that cannot be read or verified */
+	int			unverified_jobs;	/* of those, the ones that a key of ours has not signed */
+	char		key_ids[24];	/* S: of the keys that sign definitions, as sign.c writes them; "" none */
+	char		key_problem[DSCHED_PROBLEM_LEN];	/* S: why the key file cannot be used; "" */
+	bool		verified;		/* S: no row of dsched.job was taken from etcd without a signature; set without a lock */
 	int			open_runs;		/* slots that came due and are not accounted for */
 	TimestampTz processed_until;	/* all slots up to this time were looked at */
 	uint64		idle_serial;	/* test clock: the scheduler's last complete look, see shared.c */
@@ -325,6 +331,33 @@ typedef struct MemberInfo
 	int64		skew_ms;		/* its wall clock against ours, when last heard; 0 unknown */
 } MemberInfo;
 
+/*
+ * What dsched.recover_cluster() asks of the coordinator, and what came of it; control_lock.  One at a time; an answer stays until
+ * the next request.
+ */
+typedef enum RecoverPhase
+{
+	RECOVER_NONE,
+	RECOVER_ASKED,
+	RECOVER_UNDER_WAY,
+	RECOVER_DONE,
+	RECOVER_FAILED
+} RecoverPhase;
+
+typedef struct RecoverRequest
+{
+	RecoverPhase phase;
+	uint64		number;			/* counts requests: an answer to a later one is not ours */
+	char		known[40];		/* the incarnation that the caller's database has joined */
+	TimestampTz resume_from;
+	int			partitions;		/* asked for; 0: as they are */
+	/* the answer */
+	char		incarnation[40];
+	int			sqlstate;
+	char		message[DSCHED_PROBLEM_LEN];
+	char		hint[DSCHED_PROBLEM_LEN];
+} RecoverRequest;
+
 typedef struct DschedShared
 {
 	LWLock	   *control_lock;
@@ -346,9 +379,13 @@ typedef struct DschedShared
 	char		problem[DSCHED_PROBLEM_LEN];
 	char		hint[DSCHED_PROBLEM_LEN];
 	char		endpoint[256];	/* that answered last */
+	int64		etcd_size;		/* bytes of its database, as it said a while ago; 0: unknown */
+	int64		etcd_size_in_use;	/* of them, what a defragmentation would leave */
 	int64		last_heartbeat; /* boot time of the last proven one; 0 */
+	int64		heartbeat_revision; /* that it, or one before it, gave the node key */
 	int64		clock_skew_ms;	/* ours against etcd's Date; 0 unknown */
 	int64		max_revision;	/* highest seen */
+	RecoverRequest recover;
 	bool		launcher_done;	/* all databases were looked at once since the start */
 	bool		scan_wanted;	/* look through pg_database again */
 	bool		room_refused;	/* a database got no slot: look again when one becomes free */
@@ -437,14 +474,23 @@ extern void dsched_let_back(Oid dboid, bool dropped);
 
 /* ---- fencing -------------------------------------------------------------------------------- */
 
-/* May a run with this token go on (start, commit)? No lock. */
+/* May a run with this token, that of an entry or another one, go on (start, commit)? No lock. */
 extern bool dsched_token_holds(const RunToken *token);
 
-/* Is any executor inside a commit of a run of this partition (partition -1: of this database; db -1: at all)? */
+/*
+ * Is any executor inside a commit of a run of this partition (partition -1: of this database; db -1: at all)? Runs that were handed
+ * over alive belong to no partition any more: here, and for dsched_cancel_runs().
+ */
 extern bool dsched_committing(int db, int partition);
 
 /* Sends a query cancel to executors with runs of this partition (-1: of the database; db -1: all). */
 extern void dsched_cancel_runs(int db, int partition);
+
+/* Scheduler: binds the runs of this partition that executors are making to the session alone; the epoch may be cleared then. */
+extern void dsched_bind_runs(int db, int partition, uint64 epoch);
+
+/* Scheduler: takes that back for all runs of the database, and cancels them: they end as lost.  Returns how many there are. */
+extern int	dsched_unbind_runs(int db);
 
 /* Ends the run of this entry, if an executor is still making it: it is recorded as cancelled.  False: it is not. */
 extern bool dsched_cancel_run(int entry, const RunKey *key);

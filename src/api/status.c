@@ -45,6 +45,11 @@ typedef struct DatabaseStatus
 	char		problem[DSCHED_PROBLEM_LEN];
 	char		hint[DSCHED_PROBLEM_LEN];
 	int			unpublished;
+	int			broken_jobs;
+	int			unverified_jobs;
+	char		key_ids[sizeof(((DatabaseSlot *) NULL)->key_ids)];
+	char		key_problem[DSCHED_PROBLEM_LEN];
+	bool		verified;
 	int			open_runs;
 	int			in_doubt;
 	char		in_doubt_why[DSCHED_PROBLEM_LEN];
@@ -65,6 +70,8 @@ typedef struct CoordinatorStatus
 	char		problem[DSCHED_PROBLEM_LEN];
 	char		hint[DSCHED_PROBLEM_LEN];
 	char		endpoint[256];
+	int64		etcd_size;
+	int64		etcd_size_in_use;
 	int64		clock_skew_ms;
 	bool		clock_suspect;
 	int			lost_registrations;
@@ -101,6 +108,8 @@ read_coordinator(CoordinatorStatus *out)
 	strlcpy(out->problem, dsched_shared->problem, sizeof(out->problem));
 	strlcpy(out->hint, dsched_shared->hint, sizeof(out->hint));
 	strlcpy(out->endpoint, dsched_shared->endpoint, sizeof(out->endpoint));
+	out->etcd_size = dsched_shared->etcd_size;
+	out->etcd_size_in_use = dsched_shared->etcd_size_in_use;
 	out->clock_skew_ms = dsched_shared->clock_skew_ms;
 	out->lost_registrations = dsched_shared->lost_registrations;
 	out->lost_registration_at = dsched_shared->lost_registration_at;
@@ -140,6 +149,15 @@ put_coordinator(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
 		put(rsinfo, "coordinator", OK, psprintf("process %d", (int) coordinator->pid), NULL);
 }
 
+/* "; its database has ..." or "" */
+static const char *
+size_phrase(const CoordinatorStatus *coordinator)
+{
+	if (coordinator->etcd_size == 0)
+		return "";
+	return psprintf("; its database has %.1f MB, %.1f in use", coordinator->etcd_size / 1e6, coordinator->etcd_size_in_use / 1e6);
+}
+
 static const char *
 session_sentence(const CoordinatorStatus *coordinator)
 {
@@ -153,8 +171,8 @@ session_sentence(const CoordinatorStatus *coordinator)
 		case SESSION_NONE:
 			return "no session yet";
 		case SESSION_VALID:
-			return psprintf("session " UINT64_FORMAT " through %s, valid for %.1f s more", coordinator->session,
-							coordinator->endpoint, left > 0 ? left : 0.0);
+			return psprintf("session " UINT64_FORMAT " through %s, valid for %.1f s more%s", coordinator->session,
+							coordinator->endpoint, left > 0 ? left : 0.0, size_phrase(coordinator));
 		case SESSION_LAPSED:
 			return "etcd did not answer in time; no jobs are started";
 		case SESSION_REFUSED:
@@ -215,6 +233,11 @@ read_database(DatabaseStatus *out)
 		strlcpy(out->problem, slot->problem, sizeof(out->problem));
 		strlcpy(out->hint, slot->hint, sizeof(out->hint));
 		out->unpublished = slot->unpublished;
+		out->broken_jobs = slot->broken_jobs;
+		out->unverified_jobs = slot->unverified_jobs;
+		strlcpy(out->key_ids, slot->key_ids, sizeof(out->key_ids));
+		strlcpy(out->key_problem, slot->key_problem, sizeof(out->key_problem));
+		out->verified = slot->verified;
 		out->open_runs = slot->open_runs;
 		out->in_doubt = slot->in_doubt;
 		strlcpy(out->in_doubt_why, slot->in_doubt_why, sizeof(out->in_doubt_why));
@@ -275,7 +298,16 @@ put_scheduler(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
 static void
 put_definitions(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
 {
-	if (!database->known || database->unpublished == 0)
+	if (database->known && database->broken_jobs > 0)
+		put(rsinfo, "definitions", PROBLEM,
+			psprintf("%d %s in etcd cannot be %s; %s held", database->broken_jobs,
+					 database->broken_jobs == 1 ? "definition" : "definitions",
+					 database->unverified_jobs == database->broken_jobs ? "verified" : "read or verified",
+					 database->broken_jobs == 1 ? "its job is" : "their jobs are"),
+			database->unverified_jobs == 0 ? "The server's log has the keys and the reasons." :
+			"The server's log has the keys and the reasons. Instances with different keys in dsched.cluster_key_file do not "
+			"trust each other; dsched.sign_definitions() signs what an instance has in its own table.");
+	else if (!database->known || database->unpublished == 0)
 		put(rsinfo, "definitions", OK, NULL, NULL);
 	else
 		put(rsinfo, "definitions", WAITING,
@@ -300,6 +332,35 @@ put_delivery(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
 			"They are not made again. Their rows are there, or will be there when it is back.");
 	else
 		put(rsinfo, "delivery", OK, NULL, NULL);
+}
+
+/* Which keys sign definitions; not where they are. */
+static void
+put_signatures(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
+{
+	const char *second = strchr(database->key_ids, ' ');
+
+	if (!dsched_clustered() || !database->known)
+		return;
+	if (!dsched_signed_cluster())
+		put(rsinfo, "signatures", OK, "definitions are not signed",
+			"Whoever can write to etcd can define jobs of every role that is no superuser; see dsched.cluster_key_file.");
+	else if (database->key_problem[0] != '\0')
+		put(rsinfo, "signatures", PROBLEM,
+			psprintf("the file of dsched.cluster_key_file cannot be used: %s; %s", database->key_problem,
+					 database->key_ids[0] != '\0' ? "the keys that were read before stay in force" :
+					 "no definition in etcd counts"),
+			"Correct the file, which must be readable by the server's user alone, and reload the configuration.");
+	else if (database->key_ids[0] == '\0')
+		put(rsinfo, "signatures", WAITING, "the keys are not read yet", NULL);
+	else if (!database->verified)
+		put(rsinfo, "signatures", WAITING, "the signatures of all definitions are being looked at", NULL);
+	else if (second == NULL)
+		put(rsinfo, "signatures", OK, psprintf("key %s signs", database->key_ids), NULL);
+	else
+		put(rsinfo, "signatures", OK,
+			psprintf("key %.*s signs, %s is accepted", (int) (second - database->key_ids), database->key_ids, second + 1),
+			NULL);
 }
 
 /* Counts all broken jobs, names those that the caller may see. */
@@ -519,6 +580,7 @@ dsched_status(PG_FUNCTION_ARGS)
 	put_scheduler(rsinfo, &database);
 	put_definitions(rsinfo, &database);
 	put_delivery(rsinfo, &database);
+	put_signatures(rsinfo, &database);
 	put_jobs(rsinfo);
 	put_executors(rsinfo);
 	put_queue(rsinfo);

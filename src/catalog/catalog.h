@@ -58,7 +58,9 @@ typedef struct Identity
 	char		incarnation[40];
 	int64		max_revision;
 	int64		applied_revision;
+	int64		former_revision;	/* applied_revision in the former incarnation; 0: was not in it */
 	char		held[256];
+	char		key_ids[24];	/* of the keys by which all rows of dsched.job were verified; "": they were not */
 } Identity;
 
 extern void identity_read(Identity *out);
@@ -89,8 +91,9 @@ typedef struct JobRow
 	TimestampTz anchor;
 	int64		gen;
 	TimestampTz slots_from;
-	int64		gen_rev;
+	int64		gen_rev;		/* < 0: to be carried over, from the former incarnation's revision -gen_rev */
 	int64		mod_revision;
+	int64		former;			/* of a value in etcd, that was carried over: its revision in the former incarnation; not in the table */
 	int64		change_id;
 	List	   *changed;		/* of char *; NIL: nothing unpublished */
 	char	   *problem;

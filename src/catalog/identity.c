@@ -233,7 +233,9 @@ identity_read(Identity *out)
 		copy_text(out->incarnation, sizeof(out->incarnation), tuple, desc, "incarnation");
 		out->max_revision = get_int64(tuple, desc, "max_revision");
 		out->applied_revision = get_int64(tuple, desc, "applied_revision");
+		out->former_revision = get_int64(tuple, desc, "former_revision");
 		copy_text(out->held, sizeof(out->held), tuple, desc, "held");
+		copy_text(out->key_ids, sizeof(out->key_ids), tuple, desc, "key_ids");
 	}
 	catalog_spi_finish(&spi);
 }
@@ -243,17 +245,19 @@ identity_write(const Identity *in)
 {
 	static CatalogQuery query = {
 		"INSERT INTO dsched.identity (singleton, system_identifier, database_oid, database_name, cluster,"
-		" incarnation, max_revision, applied_revision, held)"
-		" VALUES (true, $1, $2, $3, $4, $5, $6, $7, $8)"
+		" incarnation, max_revision, applied_revision, held, key_ids, former_revision)"
+		" VALUES (true, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 		" ON CONFLICT (singleton) DO UPDATE SET"
-		" (system_identifier, database_oid, database_name, cluster, incarnation, max_revision, applied_revision, held)"
+		" (system_identifier, database_oid, database_name, cluster, incarnation, max_revision, applied_revision, held, key_ids,"
+		" former_revision)"
 		" = ROW(EXCLUDED.system_identifier, EXCLUDED.database_oid, EXCLUDED.database_name, EXCLUDED.cluster,"
-		" EXCLUDED.incarnation, EXCLUDED.max_revision, EXCLUDED.applied_revision, EXCLUDED.held)",
-		SPI_OK_INSERT, 8,
-		{INT8OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID}
+		" EXCLUDED.incarnation, EXCLUDED.max_revision, EXCLUDED.applied_revision, EXCLUDED.held,"
+		" EXCLUDED.key_ids, EXCLUDED.former_revision)",
+		SPI_OK_INSERT, 10,
+		{INT8OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID}
 	};
 	CatalogSpi	spi;
-	Datum		values[8];
+	Datum		values[10];
 
 	catalog_spi_begin(&spi);
 	values[0] = Int64GetDatum((int64) in->system_identifier);
@@ -264,6 +268,8 @@ identity_write(const Identity *in)
 	values[5] = Int64GetDatum(in->max_revision);
 	values[6] = Int64GetDatum(in->applied_revision);
 	values[7] = CStringGetTextDatum(in->held);
-	catalog_run(&query, values, in->held[0] == '\0' ? "       n" : NULL);
+	values[8] = CStringGetTextDatum(in->key_ids);
+	values[9] = Int64GetDatum(in->former_revision);
+	catalog_run(&query, values, in->held[0] == '\0' ? "       n  " : NULL);
 	catalog_spi_finish(&spi);
 }

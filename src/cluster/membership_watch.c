@@ -125,6 +125,19 @@ membership_watch_end(void)
 }
 
 bool
+membership_is_lowest(void)
+{
+	int i;
+
+	if (feed.state != FEED_WATCHING)
+		return false;
+	for (i = 0; i < nnodes; i++)
+		if (strcmp(nodes[i].name, dsched_my_node()) < 0)
+			return false;
+	return true;
+}
+
+bool
 membership_watching(void)
 {
 	return feed.state == FEED_WATCHING;
@@ -136,6 +149,8 @@ membership_watch_heartbeat(int64 revision)
 	if (feed.state == FEED_WATCHING && feed.heard < feed.expected)
 	{
 		ereport(LOG, (errmsg("dsched: etcd's watch has fallen silent, starting it again")));
+		etcd_watch_give_up(feed.watch);
+		feed.watch = NULL;
 		membership_read_again();
 	}
 	feed.expected = feed.state == FEED_WATCHING ? revision : 0;

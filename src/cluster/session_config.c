@@ -2,7 +2,7 @@
  * session_config.c
  *	  Whose etcd is it?  The config of the cluster, its incarnation, and the history of revisions.
  *
- * The steps CONFIG, CREATE and HISTORY of a session (session.c), and what a heartbeat looks at to find out that etcd was
+ * The steps CONFIG, CREATE, HISTORY and SETTLE of a session (session.c), and what a heartbeat looks at to find out that etcd was
  * exchanged under a living session.
  *
  * An etcd that was wiped or restored can have the same ids, and then everything that is not there looks
@@ -12,7 +12,8 @@
  * been a wrong address).  Where others use the same etcd its revision may have grown past ours again before we look,
  * so a process that had a session also asks for its node key as of its last heartbeat's revision: an etcd that was
  * restored has something else in that place of its history.  A config of another incarnation than a database
- * remembers holds that database only.
+ * remembers holds that database only, unless it names the one that the database remembers among its former ones: then the
+ * cluster was recovered (recover.c), and the database follows by itself (sync/join.c).
  *
  * What this instance knows of it is in own_session: incarnation, seen_revision, floor_revision, beat_revision.  What
  * the databases know is in shared memory, under control_lock.
@@ -24,22 +25,27 @@
 
 #include "storage/lwlock.h"
 
+#include "clock.h"
 #include "cluster/cluster.h"
 #include "cluster/session_internal.h"
 #include "core/codec.h"
 #include "settings.h"
 
+/* While it is waited for the end of former sessions. */
+#define SETTLE_RECHECK_US INT64CONST(300000)
+
 static void config_answered(void *arg, const EtcdResponse *r);
 static void config_absent(void);
 static void config_found(const EtcdKv *kv, const EtcdResponse *r);
-static bool databases_remember(const char *incarnation, int64 *revision);
+static void after_config(void);
+static void settle_answered(void *arg, const EtcdResponse *r);
 static void history_answered(void *arg, const EtcdResponse *r);
 static void match_incarnation(const char *incarnation);
 static void create_answered(void *arg, const EtcdResponse *r);
 
 static const char replaced_hint[] =
-	"If dsched.etcd_endpoints or dsched.cluster_name is wrong, correct it. If this etcd is to be used, call "
-	"dsched.adopt() in each database with jobs, on one instance after the other. Nothing has been deleted.";
+	"If dsched.etcd_endpoints or dsched.cluster_name is wrong, correct it, or bring the former etcd back. If this etcd is to be used, "
+	"call dsched.recover_cluster() on one instance. Nothing has been deleted.";
 
 /* ---- config ---------------------------------------------------------------------------------- */
 
@@ -75,8 +81,8 @@ config_answered(void *arg, const EtcdResponse *r)
  * Does a database of this instance remember this incarnation (NULL: any)?  And what is the highest revision
  * that it saw?
  */
-static bool
-databases_remember(const char *incarnation, int64 *revision)
+bool
+session_remembered(const char *incarnation, int64 *revision)
 {
 	bool found = false;
 	int db;
@@ -125,7 +131,7 @@ config_absent(void)
 {
 	int64 revision;
 
-	if (own_session.incarnation[0] != '\0' || databases_remember(NULL, &revision))
+	if (own_session.incarnation[0] != '\0' || session_remembered(NULL, &revision))
 	{
 		session_refuse(STEP_CONFIG, PROBLEM_REPLACED, replaced_hint,
 					   "etcd has been replaced or wiped: it does not know cluster \"%s\", which this instance was a member of",
@@ -152,15 +158,17 @@ config_found(const EtcdKv *kv, const EtcdResponse *r)
 	}
 	if (config.partitions != dsched_partitions)
 	{
-		snprintf(hint, sizeof(hint), "Set dsched.partitions = %d and restart the server.",
-				 config.partitions);
+		snprintf(hint, sizeof(hint), "Set dsched.partitions = %d and restart the server. To change the number for the whole cluster, "
+				 "set it on all instances, restart them all, and call dsched.recover_cluster(partitions => %d) on one.",
+				 config.partitions, dsched_partitions);
 		session_refuse(STEP_CONFIG, PROBLEM_CONFIG, hint,
 					   "cluster \"%s\" has %d partitions, but dsched.partitions is %d here", dsched_cluster_name,
 					   config.partitions, dsched_partitions);
 		return;
 	}
 
-	(void) databases_remember(config.incarnation, &floor);
+	own_session.recovered = config.nprevious > 0;
+	(void) session_remembered(config.incarnation, &floor);
 	if (strcmp(own_session.incarnation, config.incarnation) == 0)
 		floor = Max(floor, own_session.floor_revision);
 	if (r->revision < floor)
@@ -178,7 +186,37 @@ config_found(const EtcdKv *kv, const EtcdResponse *r)
 	}
 	match_incarnation(config.incarnation);
 	session_saw_revision(r->revision);
-	session_set_step(STEP_LOOK, 0);
+	after_config();
+}
+
+static void
+after_config(void)
+{
+	session_set_step(own_session.recovered ? STEP_SETTLE : STEP_LOOK, 0);
+}
+
+/*
+ * Sessions of the former incarnation cannot be proven any more, but one that was proven right before the recovery may hold
+ * for the rest of its deadline, on an instance that cannot reach etcd.  The key has a lease that is longer.
+ */
+void
+session_settle(void)
+{
+	char key[KEYS_MAX_LEN];
+
+	keys_recovery(key, dsched_cluster_name);
+	session_ask(ETCD_PATH_RANGE, etcd_range(key, NULL, 1, true), ETCD_READ, settle_answered);
+}
+
+static void
+settle_answered(void *arg, const EtcdResponse *r)
+{
+	if (!session_answered(r))
+		return;
+	if (etcd_kv_count(r->body) > 0)
+		session_set_step(STEP_SETTLE, dsched_boot_now() + SETTLE_RECHECK_US);
+	else
+		session_set_step(STEP_LOOK, 0);
 }
 
 void
@@ -215,7 +253,7 @@ history_answered(void *arg, const EtcdResponse *r)
 		return;
 	}
 	match_incarnation(own_session.incarnation);
-	session_set_step(STEP_LOOK, 0);
+	after_config();
 }
 
 /* It is the cluster that we know, or the first one; databases that know another one hold themselves. */

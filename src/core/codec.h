@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/keys.h"
 #include "core/policy.h"
 
 /* The only format that this version writes and reads. */
@@ -48,6 +49,7 @@
 #define CODEC_MAX_ITEMS 65536  /* JSON values in a value: bounds the memory of the parser */
 #define CODEC_MAX_NUMBER 63	   /* digits and all; what every version of cJSON reads */
 #define CODEC_MAX_QUEUE_EXTRA 16384 /* of a queue: fields that we do not know */
+#define CODEC_MAX_PREVIOUS 8	   /* former incarnations that config remembers */
 #define CODEC_MAX_MEMBERS 128  /* members of an object that we interpret */
 
 /* The least and the greatest time that can be written; infinity is not among them. */
@@ -80,7 +82,8 @@ typedef struct JobDef
 	int64_t anchor;		 /* what an interval counts from */
 	int64_t gen;		 /* the generation */
 	int64_t slots_from;	 /* slots at or before it do not exist */
-	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did */
+	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did; < 0: so did this one, which was carried over from
+						  * the former incarnation, where its revision was -gen_rev */
 	int64_t change_id;	 /* by which the publisher knows its own write again */
 	char *node;			 /* who published it */
 	char *closed_reason; /* why it is not active, or NULL */
@@ -101,6 +104,7 @@ typedef struct PendingRun
 	int32_t lost;		/* attempts that died with their process */
 	int64_t not_before; /* 0: none */
 	int64_t session;	/* under which it was started: create_revision of the node key; 0: not started */
+	bool handed_over;	/* it goes on as long as that session lives, whoever owns the partition */
 	char reason[16];	/* lower-case letters, digits, '_' and '-', or "" */
 } PendingRun;
 
@@ -155,7 +159,21 @@ typedef struct ConfigInfo
 	int64_t format; /* as in PartitionState */
 	int partitions;
 	char incarnation[40]; /* letters, digits and '-' */
+	/* of a cluster that was recovered; the rest means nothing without a previous one */
+	int nprevious;
+	char previous[CODEC_MAX_PREVIOUS][40]; /* its former incarnations, the latest first */
+	int64_t resume_from;				   /* no slot up to this time is open */
+	int64_t recovered_at;				   /* when this incarnation began, by the clock of who began it */
 } ConfigInfo;
+
+/* former/<database>: what is known of a database in the incarnation before this one */
+typedef struct FormerInfo
+{
+	char incarnation[40];
+	int64_t revision; /* whatever was published up to it has been carried over, or was deleted; 0: nobody says so */
+	int npartitions;  /* 0: no watermarks */
+	int64_t watermarks[KEYS_MAX_PARTITIONS]; /* all slots up to these are accounted for */
+} FormerInfo;
 
 /* What is asked of the owner of a job. */
 typedef enum TriggerKind
@@ -198,6 +216,27 @@ typedef struct QueueDef
 	char *extra;
 } QueueDef;
 
+/* cmd/any/<pp>/<run>: the owner of the partition asks the session that makes a run for its outcome */
+typedef struct CommandDef
+{
+	int64_t session;
+	bool cancel; /* and tells it to end the run */
+} CommandDef;
+
+/* outcome/any/<pp>/<run>: the answer */
+typedef struct OutcomeDef
+{
+	int64_t session;
+	char status[16];	 /* as in dsched.run, or "not_made": nothing of it was kept, and nothing is recorded */
+	int64_t finished_at; /* 0: not known */
+	char sqlstate[6];	 /* of one that was lost; "" */
+} OutcomeDef;
+
+extern bool codec_command_decode(const char *text, size_t len, CommandDef *out, char *err, size_t errlen);
+extern char *codec_command_encode(const CommandDef *command, size_t *len);
+extern bool codec_outcome_decode(const char *text, size_t len, OutcomeDef *out, char *err, size_t errlen);
+extern char *codec_outcome_encode(const OutcomeDef *outcome, size_t *len);
+
 /* run/... and decided/...: an attempt that was begun (at_most_once), or is committed (exactly_once) */
 typedef struct RunMark
 {
@@ -231,6 +270,11 @@ extern bool codec_config_check(const ConfigInfo *config, char *err, size_t errle
 extern bool
 codec_config_decode(const char *text, size_t len, ConfigInfo *out, char *err, size_t errlen);
 extern char *codec_config_encode(const ConfigInfo *config, size_t *len);
+
+extern bool codec_former_check(const FormerInfo *former, char *err, size_t errlen);
+extern bool
+codec_former_decode(const char *text, size_t len, FormerInfo *out, char *err, size_t errlen);
+extern char *codec_former_encode(const FormerInfo *former, size_t *len);
 
 extern bool codec_trigger_check(const TriggerDef *trigger, char *err, size_t errlen);
 extern bool

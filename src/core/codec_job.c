@@ -22,6 +22,7 @@ static const char *const job_fields[] = {
 	"command", "time_zone", "starts_at", "expires_at",	  "last_slot", "max_runs",
 	"queue",   "active",	"payload",	 "metadata",	  "anchor",	   "gen",
 	"slots_from", "gen_rev", "change_id", "node",		  "closed_reason",
+	"after",   "mac", /* the signature, which is of a version and not kept: see sync/sign.c */
 };
 
 #define JOB_FIELDS (sizeof(job_fields) / sizeof(job_fields[0]) + POLICY_FIELDS)
@@ -86,7 +87,7 @@ codec_job_check(const JobDef *job, char *err, size_t errlen)
 	json_check_json(&problem, "payload", job->payload, CODEC_MAX_JSON, false);
 	json_check_json(&problem, "metadata", job->metadata, CODEC_MAX_JSON, false);
 	json_check_num(&problem, "gen", job->gen);
-	json_check_num(&problem, "gen_rev", job->gen_rev);
+	json_check_range(&problem, "gen_rev", job->gen_rev, -CODEC_MAX_INT, CODEC_MAX_INT);
 	json_check_num(&problem, "change_id", job->change_id);
 	json_check_text(&problem, "node", job->node, 1, CODEC_MAX_NAME);
 	json_check_text_or_null(&problem, "closed_reason", job->closed_reason, 0, CODEC_MAX_TEXT);

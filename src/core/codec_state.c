@@ -30,6 +30,8 @@ check_run(Problem *problem, const PendingRun *run)
 	json_check_range(problem, "failures", run->failures, 0, INT32_MAX);
 	json_check_range(problem, "lost", run->lost, 0, INT32_MAX);
 	json_check_time(problem, "not_before", run->not_before);
+	if (run->handed_over && run->session == 0)
+		json_complain(problem, "a run that was handed over has no session");
 	json_check_word(problem, "reason", run->reason, "abcdefghijklmnopqrstuvwxyz0123456789_-");
 }
 
@@ -87,6 +89,7 @@ read_run(const Reader *reader, PendingRun *out)
 	out->lost = json_read_int32_or_0(reader, "x");
 	out->not_before = json_has(reader, "n") ? json_read_time(reader, "n") : 0;
 	out->session = json_has(reader, "l") ? json_read_decimal(reader, "l") : 0;
+	out->handed_over = json_has(reader, "h") && json_read_bool(reader, "h");
 	json_read_array_or_empty(reader, "r", out->reason, sizeof(out->reason));
 }
 
@@ -236,6 +239,8 @@ put_run(Writer *writer, const PendingRun *run)
 		json_put_time(writer, "n", run->not_before);
 	if (run->session != 0)
 		json_put_decimal(writer, "l", run->session);
+	if (run->handed_over)
+		json_put_bool(writer, "h", true);
 	if (run->reason[0] != '\0')
 		json_put_text(writer, "r", run->reason);
 	json_put(writer, "}");

@@ -12,11 +12,14 @@
  *		/dsched/<cluster>/db/<database>/trigger/<pp>/<id>
  *		/dsched/<cluster>/db/<database>/owner/any/<pp>
  *		/dsched/<cluster>/db/<database>/state/any/<pp>
+ *		/dsched/<cluster>/db/<database>/cmd/any/<pp>/<job>/<slot>/<trigger>/<attempt>
+ *		/dsched/<cluster>/db/<database>/outcome/any/<pp>/<job>/<slot>/<trigger>/<attempt>
  *		/dsched/<cluster>/db/<database>/queue/<name>
  *		/dsched/<cluster>/db/<database>/queuerev
  *
- * <pp> is the partition's number in decimal with exactly three digits.  <id> is a decimal
- * number in 1..2^53-1 without leading zeros.  Every other <part> is a name of 1 to 255 bytes,
+ * <pp> is the partition's number in decimal with exactly three digits.  <id>, <job> and <attempt>
+ * are decimal numbers from 1 without leading zeros, <trigger> from 0, and <slot> may be negative; none is
+ * beyond 2^53-1.  Every other <part> is a name of 1 to 255 bytes,
  * percent-encoded: the bytes A-Z a-z 0-9 - _ . ~ stand for themselves, each other byte is '%'
  * and two upper-case hexadecimal digits.  A name therefore never contains '/', and a key and
  * its parts determine each other: two keys that differ cannot mean the same thing.  NUL
@@ -321,6 +324,31 @@ keys_config(char *out, const char *cluster)
 }
 
 bool
+keys_recovery(char *out, const char *cluster)
+{
+	KeyWriter key = begin_cluster(out, cluster, "recovery");
+
+	return key_end(&key);
+}
+
+bool
+keys_former(char *out, const char *cluster, const char *database)
+{
+	KeyWriter key = begin_cluster(out, cluster, "former/");
+
+	put_name(&key, database);
+	return key_end(&key);
+}
+
+bool
+keys_databases_prefix(char *out, const char *cluster)
+{
+	KeyWriter key = begin_cluster(out, cluster, "db/");
+
+	return key_end(&key);
+}
+
+bool
 keys_node(char *out, const char *cluster, const char *node)
 {
 	KeyWriter key = begin_cluster(out, cluster, "node/");
@@ -442,6 +470,29 @@ keys_run(char *out, const char *cluster, const char *database, const RunName *ru
 	return key_end(&key);
 }
 
+static bool
+attempt_key(char *out, const char *cluster, const char *database, const char *literal, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, literal);
+
+	put_run(&key, run);
+	put_literal(&key, "/");
+	put_id(&key, run->attempt);
+	return key_end(&key);
+}
+
+bool
+keys_command(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	return attempt_key(out, cluster, database, "cmd/", run);
+}
+
+bool
+keys_outcome(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	return attempt_key(out, cluster, database, "outcome/", run);
+}
+
 bool
 keys_run_attempts_prefix(char *out, const char *cluster, const char *database, const RunName *run)
 {
@@ -528,6 +579,18 @@ bool
 keys_state_prefix(char *out, const char *cluster, const char *database)
 {
 	return database_prefix(out, cluster, database, "state/any/");
+}
+
+bool
+keys_command_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "cmd/");
+}
+
+bool
+keys_outcome_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "outcome/");
 }
 
 bool
@@ -681,6 +744,16 @@ take_database_key(const char **key, KeyParts *out)
 		return take_partition(key, &out->partition) && take_literal(key, "/") &&
 			   take_id(key, &out->id);
 	}
+	if (take_literal(key, "cmd/"))
+	{
+		out->kind = KEY_COMMAND;
+		return take_run(key, &out->run, true) && out->run.attempt > 0;
+	}
+	if (take_literal(key, "outcome/"))
+	{
+		out->kind = KEY_OUTCOME;
+		return take_run(key, &out->run, true) && out->run.attempt > 0;
+	}
 	if (take_literal(key, "queue/"))
 	{
 		out->kind = KEY_QUEUE;
@@ -722,6 +795,14 @@ take_key(const char *cluster, const char *key, KeyParts *out)
 		return false;
 	if (take_literal(&key, "config"))
 		out->kind = KEY_CONFIG;
+	else if (take_literal(&key, "recovery"))
+		out->kind = KEY_RECOVERY;
+	else if (take_literal(&key, "former/"))
+	{
+		out->kind = KEY_FORMER;
+		if (!take_name(&key, out->database))
+			return false;
+	}
 	else if (take_literal(&key, "node/"))
 	{
 		out->kind = KEY_NODE;

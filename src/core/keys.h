@@ -28,6 +28,8 @@
 typedef enum KeyKind
 {
 	KEY_CONFIG,	 /* /dsched/<cluster>/config */
+	KEY_RECOVERY, /* /dsched/<cluster>/recovery */
+	KEY_FORMER,	 /* /dsched/<cluster>/former/<database> */
 	KEY_NODE,	 /* /dsched/<cluster>/node/<node> */
 	KEY_MEMBER,	 /* /dsched/<cluster>/db/<database>/member/<node> */
 	KEY_JOB,	 /* /dsched/<cluster>/db/<database>/job/<pp>/<role>/<name> */
@@ -37,6 +39,8 @@ typedef enum KeyKind
 	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
 	KEY_QUEUE,	 /* /dsched/<cluster>/db/<database>/queue/<name> */
 	KEY_QUEUEREV, /* /dsched/<cluster>/db/<database>/queuerev */
+	KEY_COMMAND, /* /dsched/<cluster>/db/<database>/cmd/<place>/<pp>/<job>/<slot>/<trigger>/<attempt> */
+	KEY_OUTCOME, /* /dsched/<cluster>/db/<database>/outcome/<place>/<pp>/<job>/<slot>/<trigger>/<attempt> */
 	KEY_RUN,	 /* /dsched/<cluster>/db/<database>/run/<place>/<pp>/<job>/<slot>/<trigger>[/<attempt>] */
 	KEY_DECIDED	 /* /dsched/<cluster>/db/<database>/decided/<place>/<pp>/<job>/<slot>/<trigger> */
 } KeyKind;
@@ -65,7 +69,7 @@ typedef struct KeyParts
 	char name[KEYS_MAX_NAME + 1];
 	int partition;
 	int64_t id;
-	RunName run; /* of KEY_RUN and KEY_DECIDED */
+	RunName run; /* of KEY_RUN, KEY_DECIDED, KEY_COMMAND and KEY_OUTCOME */
 } KeyParts;
 
 /* hashing: fixed for ever, see keys.c */
@@ -84,6 +88,8 @@ extern bool keys_decode(const char *in, char *out, size_t outlen);
  * name is empty or longer than KEYS_MAX_NAME or a number is out of range.
  */
 extern bool keys_config(char *out, const char *cluster);
+extern bool keys_recovery(char *out, const char *cluster);
+extern bool keys_former(char *out, const char *cluster, const char *database);
 extern bool keys_node(char *out, const char *cluster, const char *node);
 extern bool keys_member(char *out, const char *cluster, const char *database, const char *node);
 extern bool keys_job(char *out, const char *cluster, const char *database, int partition,
@@ -93,6 +99,8 @@ extern bool
 keys_trigger(char *out, const char *cluster, const char *database, int partition, int64_t id);
 extern bool keys_owner(char *out, const char *cluster, const char *database, int partition);
 extern bool keys_state(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_command(char *out, const char *cluster, const char *database, const RunName *run);
+extern bool keys_outcome(char *out, const char *cluster, const char *database, const RunName *run);
 extern bool keys_queue(char *out, const char *cluster, const char *database, const char *name);
 extern bool keys_queuerev(char *out, const char *cluster, const char *database);
 
@@ -100,6 +108,7 @@ extern bool keys_run(char *out, const char *cluster, const char *database, const
 extern bool keys_decided(char *out, const char *cluster, const char *database, const RunName *run);
 
 /* Prefixes, all of them ending in '/'; keys_prefix_end() makes the range_end that goes with one. */
+extern bool keys_databases_prefix(char *out, const char *cluster);
 extern bool keys_node_prefix(char *out, const char *cluster);
 extern bool keys_member_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_job_prefix(char *out, const char *cluster, const char *database);
@@ -110,6 +119,8 @@ extern bool
 keys_trigger_partition_prefix(char *out, const char *cluster, const char *database, int partition);
 extern bool keys_owner_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_state_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_command_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_outcome_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_run_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_run_partition_prefix(char *out, const char *cluster, const char *database,
 									  const char *place, int partition);

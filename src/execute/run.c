@@ -280,14 +280,23 @@ job_applies(void)
 	return run.job.gen == run.entry->gen || run.entry->reason == RUN_MANUAL || run.entry->key.trigger_id != 0;
 }
 
+/* Where signatures are what allows it, they must have been looked at: keys may just have come into force. */
+static bool
+superuser_allowed(void)
+{
+	if (dsched_allow_superuser_jobs == SUPERUSER_JOBS_AUTO && dsched_signed_cluster())
+		return dsched_shared->databases[run.entry->token.db].verified;
+	return dsched_superuser_jobs_allowed();
+}
+
 static void
 check_superuser(void)
 {
-	if (superuser_arg(GetSessionUserId()) && !dsched_superuser_jobs_allowed())
+	if (superuser_arg(GetSessionUserId()) && !superuser_allowed())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("jobs of superusers are not allowed to run on this instance"),
-				 errhint("Schedule the job for another role, or set dsched.allow_superuser_jobs to \"on\".")));
+				 errhint("Schedule the job for another role, let definitions be signed with dsched.cluster_key_file, or set dsched.allow_superuser_jobs to \"on\".")));
 }
 
 /* In the open transaction, which ends; a new one begins unless the run is over. */

@@ -154,6 +154,8 @@ send_asks(void)
 		RunMark		mark;
 
 		describe(&asks[nsent].entry, &name, &mark);
+		/* its partition may have been handed over since it asked; an entry that is another run's by now is not waited for */
+		asks[nsent].entry.session_bound = dsched_shared->entries[asks[nsent].index].session_bound;
 		etcd_txn_nest(txn, decision_txn(&name, &mark, asks[nsent].entry.session_bound));
 	}
 	/* as good as idempotent: who finds its own key there has got it */

@@ -24,6 +24,8 @@
 
 static void finish_run(OpenRun *run, const RunEntry *entry);
 static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
+static void after_loss(OpenRun *run, const ClosedSlot *closed);
+static void fence_run(OpenRun *run);
 
 /* ---- counting -------------------------------------------------------------------------------------- */
 
@@ -192,9 +194,7 @@ is_last_loss(const OpenRun *run)
 void
 lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid)
 {
-	Job		   *job = run->job;
 	ClosedSlot	closed;
-	char	   *problem;
 
 	describe_run(&closed, run);
 	closed.status = run->cancelled ? RUN_CANCELLED : RUN_LOST;
@@ -205,6 +205,16 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 	strlcpy(closed.message, message && message[0] ? message : "the process that ran it ended before it committed",
 			sizeof(closed.message));
 	closing_add(&closed);
+	after_loss(run, &closed);
+}
+
+/* It is recorded, by us or by the instance that made it: the next attempt, or the end. */
+static void
+after_loss(OpenRun *run, const ClosedSlot *closed)
+{
+	Job		   *job = run->job;
+	char	   *problem;
+
 	partition_touch(&scheduler.partitions[run->partition]);
 	run->lost++;
 
@@ -218,16 +228,38 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 			pause_job(job, problem);
 			pfree(problem);
 		}
-		notify_run(&run->key, closed.job_name, closed.username, closed.status, false);
+		notify_run(&run->key, closed->job_name, closed->username, closed->status, false);
 		run->gen = 0;
 		close_run(run);
 		return;
 	}
-	notify_run(&run->key, closed.job_name, closed.username, closed.status, true);
+	notify_run(&run->key, closed->job_name, closed->username, closed->status, true);
 	next_attempt(run, RUN_RECOVERY);
 	run->careful = true;
 	run->backlog = true;
 	run_consider(run);
+}
+
+void
+end_remote_run(OpenRun *run, RunStatus status, TimestampTz finished_at, const char *sqlstate)
+{
+	ClosedSlot	closed;
+
+	remote_forget(run);
+	if (status == RUN_STATUS_NONE && run->cancelled)
+		close_cancelled(run);
+	else if (status == RUN_STATUS_NONE)
+		run_consider(run);
+	else if (status != RUN_LOST)
+		end_attempt(run, status, finished_at);
+	else if (strcmp(sqlstate, "40001") == 0)
+		fence_run(run);
+	else
+	{
+		describe_run(&closed, run);
+		closed.status = run->cancelled ? RUN_CANCELLED : RUN_LOST;
+		after_loss(run, &closed);
+	}
 }
 
 /* Fenced: the executor has written its row; not a death of a process. */
@@ -472,8 +504,10 @@ dispatch_finished(void)
 				settling_wanted();
 
 			/* one that was started under a former epoch may end after its run was opened again */
-			if (run != NULL && batch[i].token.epoch == scheduler.partitions[run->partition].epoch)
+			if (run != NULL && (run->bound || batch[i].token.epoch == scheduler.partitions[run->partition].epoch))
 				finish_run(run, &batch[i]);
+			else if (run == NULL && batch[i].session_bound)
+				reports_run_ended(&batch[i]);
 		}
 	} while (n == FINISHED_BATCH);
 	advance_jobs();

@@ -142,6 +142,21 @@ has_ended(const Partition *partition, const TakenMark *taken, const RunKey *key)
 	return false;
 }
 
+/* Is it under way, by the account, on an instance that goes on with it? */
+static bool
+was_handed_over(const Partition *partition, const RunKey *key)
+{
+	for (int i = 0; i < partition->taken.npending; i++)
+	{
+		const PendingRun *pending = &partition->taken.pending[i];
+
+		if (pending->handed_over && pending->job_id == key->job_id && pending->slot == key->scheduled_for &&
+			pending->trigger_id == key->trigger_id && pending->attempt == key->attempt)
+			return true;
+	}
+	return false;
+}
+
 /* Nobody will ever know more of it than this. */
 static void
 record_lost(const Partition *partition, const TakenMark *taken, const RunKey *key)
@@ -218,7 +233,7 @@ marks_open(Partition *partition)
 
 		key_of(taken, &key);
 		recorded = is_recorded(&key);
-		if (!taken->mark.decision && (has_ended(partition, taken, &key) ||
+		if (!taken->mark.decision && (has_ended(partition, taken, &key) || was_handed_over(partition, &key) ||
 									  run_find_executor(&key, partition->number, NULL) >= 0))
 		{
 			/* it is that run's, which takes it away at its end */

@@ -232,6 +232,11 @@ supersede(Job *job)
 
 		if (run->key.trigger_id != 0)
 			continue;
+		if (run->remote != 0)
+		{
+			remote_cancel(run);
+			continue;
+		}
 		if (run->queued && !run_withdraw(run))
 		{
 			if (!run->cancelled)
@@ -536,7 +541,7 @@ end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reas
 		/* a request to run it does not depend on the schedule, unless the job is gone */
 		if (run->key.trigger_id != 0 && !unscheduled)
 			continue;
-		if (run->queued && !run_withdraw(run))
+		if (run->remote != 0 || (run->queued && !run_withdraw(run)))
 			continue;			/* started: it goes on */
 		if (run->key.trigger_id != 0 || (run->key.scheduled_for <= until && run->key.scheduled_for != run_at))
 		{

@@ -2,7 +2,7 @@
  * partition.c
  *	  The life of a partition in its owner's scheduler.
  *
- *	  NONE --OWNED--> READING --> (BEHIND) --> CLAIMING --> ACTIVE --RELEASING--> DRAINING --> FINAL --> NONE
+ *	  NONE --OWNED--> READING --> (BEHIND) --> CLAIMING --> ACTIVE --RELEASING--> DRAINING --> FINAL or HANDING --> NONE
  *	  standalone: NONE --OWNED--> ACTIVE, and DRAINING --> FINAL only when the server stops
  *
  * The coordinator moves the phases in shared memory (OWNED, RELEASING, NONE), this file answers with ACTIVE and
@@ -11,8 +11,9 @@
  * commit because their epoch is void.
  *
  * A hand-over stops opening and starting, lets running jobs end for dsched.drain_timeout, clears the epoch so
- * that nothing can commit any more, and only then writes the last state.  A job that runs longer puts the hand-over
- * off: the partition goes back to ACTIVE and the coordinator asks again.  When the server stops, running jobs
+ * that nothing can commit any more, and only then writes the last state (FINAL).  Runs that last longer are handed over alive
+ * (HANDING): the state that says so is written while their epoch still holds; when it is, they are bound to the session, and
+ * the epoch is cleared.  What becomes of them then is in remote.c and reports.c.  When the server stops, running jobs
  * are cancelled instead.
  */
 #include "postgres.h"
@@ -40,7 +41,6 @@ static void set_phase(Partition *partition, PartitionPhase phase);
 static void forget(Partition *partition);
 static void begin_drain(Partition *partition);
 static void continue_drain(Partition *partition);
-static void return_to_active(Partition *partition);
 static void write_last_state(Partition *partition);
 static void follow_phases(const PartitionPhase *phases, const uint64 *epochs);
 static void take_over(Partition **partitions, int n);
@@ -144,7 +144,8 @@ forget(Partition *partition)
 	codec_state_free(&partition->taken);
 	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
-	partition->done_triggers = NIL;
+	list_free_deep(partition->done_remotes);
+	partition->done_triggers = partition->done_remotes = NIL;
 	leftovers_wanted();
 	marks_free(partition);
 	partition->dirty = partition->writing = partition->behind = partition->crowded = false;
@@ -245,6 +246,7 @@ begin_drain(Partition *partition)
 
 	partition->step = STEP_DRAINING;
 	partition->drain_until = scheduler.boot + patience;
+	partition->cancelling = scheduler.stopping;
 	if (!partition->behind && watermark_may_move())
 	{
 		partition->watermark = Max(partition->watermark, scheduler.now);
@@ -273,24 +275,6 @@ has_queued_runs(Partition *partition)
 }
 
 static void
-plan_again(Job *job, void *arg)
-{
-	Partition  *partition = arg;
-
-	timetable_plan(job, Max(job->opened, job->job_id <= partition->watermark_job ?
-							partition->watermark : partition->watermark - 1));
-}
-
-static void
-return_to_active(Partition *partition)
-{
-	partition->step = STEP_ACTIVE;
-	timetable_each(partition->number, plan_again, partition);
-	partition_consider(partition);
-	set_phase(partition, PARTITION_ACTIVE);
-}
-
-static void
 continue_drain(Partition *partition)
 {
 	scheduler.draining = true;
@@ -303,7 +287,8 @@ continue_drain(Partition *partition)
 		}
 		if (!scheduler.stopping)
 		{
-			return_to_active(partition);
+			partition->step = STEP_HANDING;
+			partition->dirty = true;
 			return;
 		}
 	}
@@ -320,6 +305,21 @@ continue_drain(Partition *partition)
 	partition->dirty = true;
 }
 
+/*
+ * The state says of each run that is under way that it goes on.  Until now the epoch was its right, so that whatever had become of us
+ * the state in etcd and the right of the run would have agreed; from here on the session is, and whoever owns the partition next asks us
+ * for the outcome.  One that has ended meanwhile is asked for, too: its row tells.
+ */
+void
+partition_handed_over(Partition *partition)
+{
+	dsched_bind_runs(scheduler.db, partition->number, partition->epoch);
+	pg_atomic_write_u64(&scheduler.slot->partitions[partition->number].epoch, 0);
+	pg_memory_barrier();
+	reports_handed_over(partition);
+	partition_released(partition);
+}
+
 /* The last state is safe, or cannot be written. */
 void
 partition_released(Partition *partition)
@@ -333,7 +333,11 @@ write_last_state(Partition *partition)
 {
 	if (partition->writing)
 		return;
-	if (!partition->dirty || scheduler.etcd == NULL || scheduler.boot > partition->drain_until + INT64CONST(5000000))
+	/* while it hands over alive it does not give up: what the runs would end as hangs on this state */
+	if (partition->step == STEP_HANDING)
+		partition->dirty = true;
+	else if (!partition->dirty || scheduler.etcd == NULL ||
+			 scheduler.boot > partition->drain_until + INT64CONST(5000000))
 	{
 		if (scheduler.etcd != NULL)
 			partition_released(partition);
@@ -366,7 +370,7 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 		bool		keep = scheduler.stopping && scheduler.etcd == NULL;
 
 		if (partition->step != STEP_NONE && partition->step != STEP_FINAL && partition->step != STEP_DRAINING &&
-			!keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
+			partition->step != STEP_HANDING && !keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
 		{
 			partition_lost(partition, "its lease or its owner key ended");
 			lost++;
@@ -377,8 +381,8 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 			forget(partition);
 			lost++;
 		}
-		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING) && !keep &&
-				 phases[i] == PARTITION_NONE)
+		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING || partition->step == STEP_HANDING) &&
+				 !keep && phases[i] == PARTITION_NONE)
 			forget(partition);
 
 		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && scheduler.ready &&
@@ -396,7 +400,10 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 		}
 		if (scheduler.stopping || phases[i] == PARTITION_RELEASING)
 		{
-			if (partition->step == STEP_ACTIVE)
+			/* one that is being handed over does not wait any longer when the server stops */
+			if (partition->step == STEP_ACTIVE ||
+				(scheduler.stopping && !partition->cancelling &&
+				 (partition->step == STEP_DRAINING || partition->step == STEP_HANDING)))
 				begin_drain(partition);
 			else if (partition->step == STEP_READING || partition->step == STEP_BEHIND ||
 					 partition->step == STEP_CLAIMING)
@@ -408,7 +415,7 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 		}
 		if (partition->step == STEP_DRAINING)
 			continue_drain(partition);
-		if (partition->step == STEP_FINAL)
+		if (partition->step == STEP_FINAL || partition->step == STEP_HANDING)
 			write_last_state(partition);
 	}
 	if (lost > 0)
@@ -488,7 +495,12 @@ describe_open_run(OpenRun *run, PartitionState *out)
 	pending->failures = run->failures;
 	pending->lost = run->lost;
 	pending->not_before = run->not_before;
-	pending->session = run_is_running(run) ? (int64) scheduler.partitions[run->partition].session : 0;
+	if (run->remote != 0)
+		pending->session = run->remote;
+	else if (run_is_running(run))
+		pending->session = (int64) scheduler.partitions[run->partition].session;
+	pending->handed_over = pending->session != 0 &&
+		(run->remote != 0 || run->bound || scheduler.partitions[run->partition].step == STEP_HANDING);
 	strlcpy(pending->reason, run_reason_name(run->reason), sizeof(pending->reason));
 	out->npending++;
 }

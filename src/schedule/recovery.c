@@ -327,12 +327,14 @@ take_up(OpenRun *run)
 		RunEntry   *entry = &running[i].entry;
 
 		if (entry->key.job_id != run->key.job_id || entry->key.scheduled_for != run->key.scheduled_for ||
-			entry->key.trigger_id != run->key.trigger_id || entry->token.epoch != current->epoch)
+			entry->key.trigger_id != run->key.trigger_id ||
+			(entry->session_bound ? entry->token.session != current->session : entry->token.epoch != current->epoch))
 			continue;
 		run->key.attempt = entry->key.attempt;
 		run->careful = false;
 		run_wait_nowhere(run);
 		run_is_queued(run, running[i].index);
+		run->bound = entry->session_bound;
 		return true;
 	}
 	return false;
@@ -371,6 +373,9 @@ open_recovered(Job *job, const RunKey *key, const PendingRun *pending, const cha
 	SlotRows   *seen = find_rows(key);
 	OpenRun    *run;
 
+	/* by our rows an attempt that was handed over has been settled, and what followed it is ours */
+	if (pending != NULL && pending->handed_over && seen != NULL && seen->history.attempt >= key->attempt)
+		remote_done(current, key);
 	if (seen != NULL && history_is_final(job, &seen->history))
 	{
 		/* the account had it pending, so nobody has come to this */
@@ -389,6 +394,13 @@ open_recovered(Job *job, const RunKey *key, const PendingRun *pending, const cha
 		run->not_before = pending->not_before;
 		if (run->not_before != 0)
 			run_show(run);
+	}
+	if (pending != NULL && pending->handed_over)
+	{
+		/* of a generation that is over, perhaps */
+		run->gen = pending->gen;
+		if ((seen == NULL || seen->history.attempt < key->attempt) && remote_open(run, pending))
+			return;
 	}
 	/* the clock was set back meanwhile */
 	if (run->due > scheduler.now)
@@ -460,7 +472,15 @@ open_pending(const PendingRun *pending)
 		remember_request(current, pending);
 		return;
 	}
-	if (job == NULL || job->gen != pending->gen)
+	if (pending->handed_over)
+	{
+		/* it has begun, and goes on whatever has become of its definition; without one nothing follows it */
+		if (job != NULL)
+			open_recovered(job, &key, pending, "the instance that ran it");
+		else
+			remote_done(current, &key);
+	}
+	else if (job == NULL || job->gen != pending->gen)
 		close_pending(pending, job);
 	else if (pending->attempt == 0)
 	{
@@ -674,7 +694,7 @@ end_orphaned_rows(void)
 static void
 continue_run(OpenRun *run)
 {
-	if (run->queued || run->gen == 0)
+	if (run->queued || run->remote != 0 || run->gen == 0)
 		return;
 	run->backlog = true;
 	if (scheduler.unclean)

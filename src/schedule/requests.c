@@ -127,6 +127,7 @@ open_requested(Partition *partition, Job *job, const RunKey *key, RunReason reas
 {
 	RunHistory	history = {0};
 	OpenRun    *run = open_run(job, key, reason);
+	bool		known_remote = false;
 	bool		taken_up;
 
 	/* with a start row, so that one that takes the server down is counted */
@@ -139,7 +140,11 @@ open_requested(Partition *partition, Job *job, const RunKey *key, RunReason reas
 		run->not_before = known->not_before;
 		if (run->not_before != 0)
 			run_show(run);
+		if (known->handed_over)
+			known_remote = remote_open(run, known);
 	}
+	if (known_remote)
+		return;
 	taken_up = run_take_up(run);
 	/* after that, so that what ends in between is seen; a table that cannot be read now does no harm: the executor meets the row */
 	(void) run_history_in_transaction(key, &history);
@@ -259,7 +264,9 @@ cancel_run(OpenRun *run, int64 request)
 		run->cancel_id = request;
 	else if (request != 0)
 		request_done(&scheduler.partitions[run->partition], request);
-	if (run->queued && !run_withdraw(run))
+	if (run->remote != 0)
+		remote_cancel(run);
+	else if (run->queued && !run_withdraw(run))
 		(void) dsched_cancel_run(run->entry, &run->key);
 	else
 		close_cancelled(run);

@@ -65,6 +65,8 @@ forget_run(OpenRun *run)
 	run_wait_nowhere(run);
 	if (run->queued)
 		run_is_not_queued(run);
+	if (run->remote != 0)
+		remote_forget(run);
 	scheduler.waiting--;
 	if (job != NULL)
 	{
@@ -111,7 +113,7 @@ run_is_not_queued(OpenRun *run)
 	}
 	else if (runs_by_entry[run->entry] == run)
 		runs_by_entry[run->entry] = NULL;
-	run->queued = false;
+	run->queued = run->bound = false;
 	run->entry = -1;
 	scheduler.waiting++;
 	if (run->careful)
@@ -244,7 +246,7 @@ run_is_running(const OpenRun *run)
 	const RunEntry *entry;
 	bool		running;
 
-	if (run->in_doubt)
+	if (run->remote != 0 || run->in_doubt)
 		return true;
 	if (!run->queued || run->entry < 0)
 		return false;
@@ -256,7 +258,10 @@ run_is_running(const OpenRun *run)
 	return running;
 }
 
-/* The entry of a run, whatever its attempt is (*attempt), that an executor is making under the partition's epoch; -1: none is. */
+/*
+ * The entry of a run, whatever its attempt is (*attempt), that an executor is making under the partition's epoch, or under our session
+ * alone since it was handed over; -1: none is.
+ */
 int
 run_find_executor(const RunKey *key, int partition, int32 *attempt)
 {
@@ -272,7 +277,9 @@ run_find_executor(const RunKey *key, int partition, int32 *attempt)
 		if (executor->state != EXECUTOR_BUSY || executor->entry < 0)
 			continue;
 		entry = &dsched_shared->entries[executor->entry];
-		if (entry->token.db != scheduler.db || entry->token.epoch != epoch || entry->key.job_id != key->job_id ||
+		if (entry->token.db != scheduler.db || (entry->token.epoch != epoch && !entry->session_bound) ||
+			entry->token.partition != partition || entry->token.session != scheduler.partitions[partition].session ||
+			entry->key.job_id != key->job_id ||
 			entry->key.scheduled_for != key->scheduled_for || entry->key.trigger_id != key->trigger_id)
 			continue;
 		found = executor->entry;
@@ -294,6 +301,7 @@ run_take_up(OpenRun *run)
 	run->careful = false;
 	run_wait_nowhere(run);
 	run_is_queued(run, entry);
+	run->bound = dsched_shared->entries[entry].session_bound;
 	run_await(run);
 	return true;
 }
@@ -359,7 +367,7 @@ describe_cancelled(ClosedSlot *closed)
 bool
 run_is_void(const OpenRun *run)
 {
-	return !run->queued && (run->job == NULL || (run->key.trigger_id == 0 && run->gen != run->job->gen));
+	return !run->queued && run->remote == 0 && (run->job == NULL || (run->key.trigger_id == 0 && run->gen != run->job->gen));
 }
 
 void

@@ -59,6 +59,7 @@ static int64 born = 0;
 PGDLLEXPORT void dsched_scheduler_main(Datum arg);
 
 static void handle_cancel(SIGNAL_ARGS);
+static void secure_client(void);
 static void claim_slot(int db, const SchedulerStart *start);
 static void leave(int code, Datum arg);
 static void secure_settings(void);
@@ -105,7 +106,10 @@ dsched_scheduler_main(Datum arg)
 	waiting_init();
 	scheduler.loop = loop_create(true);
 	if (dsched_clustered())
+	{
 		scheduler.etcd = etcd_client_create(scheduler.loop, dsched_etcd_endpoints);
+		secure_client();
+	}
 	scheduler_refresh_time();
 
 	if (!scheduler_transaction(learn_name, NULL, "looking up the database's name") ||
@@ -140,6 +144,18 @@ dsched_scheduler_main(Datum arg)
 	}
 	finished_in_order = true;
 	proc_exit(extension_absent ? 0 : 1);
+}
+
+/* What cannot be used is reported by the coordinator, which has the same settings. */
+static void
+secure_client(void)
+{
+	EtcdSecurity security;
+	char		reason[256];
+
+	dsched_etcd_security(&security);
+	if (scheduler.etcd != NULL)
+		(void) etcd_client_secure(scheduler.etcd, &security, reason, sizeof(reason));
 }
 
 /* The server's lock timeout sends itself this signal.  Nobody else has anything to cancel here. */
@@ -336,9 +352,7 @@ identity_problem(const Identity *identity, const char **hint)
 	}
 	if (identity->cluster[0] != '\0' && strcmp(identity->cluster, dsched_cluster_name) != 0)
 		return psprintf("this database belongs to the cluster \"%s\"", identity->cluster);
-	if (identity->incarnation[0] != '\0' && dsched_shared->incarnation[0] != '\0' &&
-		strcmp(identity->incarnation, dsched_shared->incarnation) != 0)
-		return "the cluster's etcd is not the one that this database has joined: it was replaced, restored or wiped";
+	/* whether etcd is the one that the database has joined is found out by sync/follow.c */
 	return NULL;
 }
 
@@ -349,6 +363,7 @@ publish_identity(void)
 	strlcpy(scheduler.slot->incarnation, scheduler.identity.incarnation, sizeof(scheduler.slot->incarnation));
 	scheduler.slot->max_revision = scheduler.identity.max_revision;
 	scheduler.slot->identity_known = true;
+	scheduler.slot->replaced = sync_follow_held();
 	LWLockRelease(dsched_shared->control_lock);
 }
 
@@ -386,6 +401,12 @@ take_in_changes(void)
 	static bool started = false;
 	Identity	before = scheduler.identity;
 
+	/* held, as etcd was another one, and now there is yet another: begin anew, and look whether it is ours */
+	if (sync_follow_judge_again())
+	{
+		scheduler.stopping = true;
+		return;
+	}
 	if (scheduler.slot->check_again || !looked)
 	{
 		scheduler.slot->check_again = false;
@@ -443,8 +464,9 @@ withdraw_leftovers(void)
 		LWLockRelease(dsched_shared->queue_lock);
 		(void) dsched_queue_withdraw_entry(scheduler.db, i, &key);
 	}
+	/* its row tells, also whoever is asked for the outcome of one that was handed over */
 	while (dsched_queue_take_finished(scheduler.db, &entry, &index, 1) > 0)
-		 /* its row tells */ ;
+		 /* nothing */ ;
 }
 
 /*
@@ -514,6 +536,9 @@ turn(void)
 		ProcessConfigFile(PGC_SIGHUP);
 		if (strcmp(endpoints, dsched_etcd_endpoints) != 0)
 			scheduler.stopping = true;
+		else
+			sync_sign_reload();
+		secure_client();
 	}
 
 	collect_finished();
@@ -529,6 +554,8 @@ turn(void)
 	leftovers_turn();
 	/* what has come to wait may wait for a run that has ended */
 	collect_finished();
+	remotes_turn();
+	reports_turn();
 	if (!scheduler.stopping)
 		dispatch_waiting();
 	if (!extension_absent)
@@ -617,6 +644,8 @@ stop_in_order(void)
 		if (step != STEP_NONE && !(step == STEP_FINAL && scheduler.etcd == NULL))
 			done = false;
 	}
+	if (!extension_absent && scheduler.etcd != NULL && !reports_stop())
+		done = false;
 	if (!done && scheduler.boot < stop_until)
 		return false;
 	if (!extension_absent && scheduler.etcd == NULL && scheduler.ready)

@@ -14,6 +14,8 @@
  *	  waiting.c		open runs to the shared queue, in their order and within the limits of their queues
  *	  finishing.c	what executors hand back: done, to be tried again, lost
  *	  requests.c	run_now(), backfill(), cancel()
+ *	  remote.c		runs of our partitions that another instance still makes
+ *	  reports.c		runs that we still make of partitions that were handed over
  *	  order.c		what goes first
  *	  closing.c		rows for slots that end without an executor: skipped, missed, lost
  *	  notify.c		NOTIFY of outcomes, for those who listen
@@ -147,6 +149,7 @@ struct Job
 	bool		role_problem:1; /* its row says that the role is missing */
 	bool		start_problem:1;	/* its row says that no executor can start for the role */
 	bool		pausing:1;		/* paused by us, which its row does not say yet */
+	bool		signed_anew:1;	/* this version in etcd is signed with the key that signs */
 };
 
 /* common.c */
@@ -239,6 +242,13 @@ typedef struct OpenRun
 	int32		lost;			/* attempts that ended with their process */
 	TimestampTz not_before;		/* wall time; 0 */
 	int64		retry_at;		/* boot time before which it is not queued again; 0 */
+	bool		bound;			/* queued, and its entry is session_bound: handed over, and the partition came back */
+	/* remote.c: the session of another instance that makes it, as it was handed over alive; 0. It is not queued then */
+	int64		remote;
+	int64		remote_check;	/* boot time at which to see whether that session lives; 0: when we hear of its end */
+	bool		remote_cancelling;	/* its command is to say so */
+	bool		remote_asked;	/* its command is in etcd as it should be */
+	int64		remote_asked_in;	/* or in the account that is being written, by its seq */
 } OpenRun;
 
 /*
@@ -271,6 +281,7 @@ typedef enum PartitionStep
 	STEP_CLAIMING,				/* first state under the new epoch is being written */
 	STEP_ACTIVE,				/* slots are opened and dispatched */
 	STEP_DRAINING,				/* no new starts; waiting for its running jobs */
+	STEP_HANDING,				/* the state that names those that go on is being written; they may still commit */
 	STEP_FINAL					/* last state is being written */
 } PartitionStep;
 
@@ -311,8 +322,10 @@ typedef struct Partition
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
+	bool		cancelling;		/* draining, as the server stops: its runs were told to end */
 	XLogRecPtr	flush_to;		/* what must be on disk before the next state says it is done */
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
+	List	   *done_remotes;	/* RunKey *: command and outcome keys to delete with it */
 	PartitionState taken;		/* what was read at take-over, until it is applied */
 	List	   *taken_triggers; /* TriggerDef * read at take-over */
 	List	   *known_requests;	/* PendingRun *: what the state read knows of requests that are yet to come */
@@ -349,6 +362,7 @@ typedef struct Scheduler
 	int			nblocked;		/* jobs of all partitions that wait for room in the account */
 	int			in_doubt;		/* open runs that are */
 	bool		draining;		/* a partition waits for the end of its runs */
+	int			nremote;		/* open runs that another instance makes */
 	int			nranges;
 	dlist_head	advancing;		/* JobWorks whose ranges may have room to go on */
 	uint64		roles_changed;	/* counts changes of pg_authid; from 1 */
@@ -378,6 +392,7 @@ extern bool partitions_idle(void);	/* nothing dirty, being written or in between
 extern void partition_activate(Partition *partition);	/* take-over is complete: dispatch begins */
 extern void partition_lost(Partition *partition, const char *why);	/* ownership is over, at once */
 extern bool partition_is_active(int number);
+extern void partition_handed_over(Partition *partition);	/* the state that names its living runs is written */
 extern void partition_released(Partition *partition);	/* its last state is written */
 extern void partition_unplan(Partition *partition);	/* takes its jobs out of the heap */
 extern void partition_free_triggers(Partition *partition);	/* those read at take-over */
@@ -422,6 +437,28 @@ extern int	open_runs_of_all(void);
 extern void request_done(Partition *partition, int64 trigger_id);	/* its key, or its row, can go */
 extern void backfill_may_be_done(Partition *partition, int64 trigger_id);
 
+/* remote.c: runs of ours that another instance makes, as they were handed over alive */
+extern bool remote_open(OpenRun *run, const PendingRun *pending);	/* false: nobody makes it, or we do */
+extern void remote_forget(OpenRun *run);	/* it is none any more */
+extern void remote_cancel(OpenRun *run);	/* tell that instance to end it */
+extern void remote_done(Partition *partition, const RunKey *key);	/* nothing about it is left to be in etcd */
+extern int	remote_write(Partition *partition, EtcdTxn *txn);	/* adds to a state; returns how many of done_remotes */
+extern void remote_written(Partition *partition, int64 seq, int ndone);
+extern void remotes_turn(void);
+extern void remotes_reconnected(void);	/* outcomes may have come that nobody heard of */
+extern void remote_outcome_put(const EtcdKv *kv);
+extern void remote_run_key(const RunName *name, RunKey *out);
+
+/* reports.c: runs that we still make of partitions that are another instance's now */
+extern void reports_handed_over(Partition *partition);	/* its runs go on, and its state says so */
+extern void reports_run_ended(const RunEntry *entry);	/* a bound run ended */
+extern void reports_turn(void);
+extern bool reports_stop(void);	/* ends them all; true when nothing is left to do */
+extern void reports_command_put(const EtcdKv *kv);
+extern void reports_command_deleted(const EtcdKv *kv);
+extern void reports_list_begins(void);
+extern bool reports_know(const RunKey *key);	/* was it handed over, and does our session live? */
+
 extern void run_is_in_doubt(OpenRun *run);
 
 /* marks.c: the keys of runs (run/) that are read at a take-over, and those that are done with */
@@ -465,6 +502,7 @@ extern EtcdTxn *decision_txn(const RunName *name, const RunMark *mark, bool sess
 /* settling.c: prepared transactions whose executors are gone */
 extern void settling_turn(void);
 extern void settling_wanted(void);
+extern bool settling_has(const RunKey *key);	/* or may have */
 extern bool settling_allows(int partition);	/* may it be taken over? */
 extern bool settling_idle(void);
 
@@ -546,6 +584,8 @@ extern void lose_run(OpenRun *run, const char *sqlstate, const char *message, Ti
 extern void fail_unstartable(OpenRun *run, const char *sqlstate, const char *message);
 extern void close_cancelled(OpenRun *run);
 extern void requeue_run(OpenRun *run, int64 delay);
+/* The instance that made it says how it ended; NONE: the attempt was not made. */
+extern void end_remote_run(OpenRun *run, RunStatus status, TimestampTz finished_at, const char *sqlstate);
 extern void note_outcome(Job *job, RunStatus status);	/* counts failures in a row */
 extern void set_failures(Job *job, int32 failures);
 /* Goes on where the rows say that earlier attempts have ended. False: they have the slot's outcome. */
@@ -629,6 +669,10 @@ extern void sync_changes(void);
 /* Each turn: retries, applies to the table what the watch delivered. */
 extern void sync_turn(void);
 
+/* Has etcd been found to be another one?  Nothing runs then; and has the coordinator found yet another since? */
+extern bool sync_follow_held(void);
+extern bool sync_follow_judge_again(void);
+
 /* Definitions up to this revision are in the timetable; 0 standalone. */
 extern int64 sync_revision(void);
 
@@ -665,6 +709,15 @@ extern void sync_retire(int64 job_id);
 
 /* Pauses a job for a reason that people read in dsched.jobs.problem, as pause() would. */
 extern void sync_pause(int64 job_id, const char *problem);
+
+/* After a reload: are there other keys to sign with? */
+extern void sync_sign_reload(void);
+
+/*
+ * A key of the trigger range: takes it apart and verifies it.  False: it is none of ours, or it cannot be read, stands under
+ * another key or is not signed, which was logged.
+ */
+extern bool sync_trigger_read(const EtcdKv *kv, int *partition, TriggerDef *def);
 
 /* Sets or clears (NULL) dsched.job.problem here, without publishing. */
 extern void sync_problem(int64 job_id, const char *problem);

@@ -55,6 +55,7 @@ typedef struct Doubt
 	RunGid		gid;
 	bool		readable;		/* else the name is not one of ours after all */
 	Verdict		verdict;
+	bool		bound;			/* was handed over alive */
 	RunMark		mark;			/* of VERDICT_COMMIT */
 } Doubt;
 
@@ -65,6 +66,7 @@ static bool in_flight = false;
 static int64 retry_at = 0;
 static int	failures = 0;
 
+static bool is_listed(const RunKey *key);
 static void look(void);
 static void read_verdicts(void);
 static void verdicts_answered(void *arg, const EtcdResponse *response);
@@ -156,6 +158,12 @@ read_list(void *arg)
 		ndoubts++;
 	}
 	MemoryContextSwitchTo(old);
+}
+
+bool
+settling_has(const RunKey *key)
+{
+	return !looked || is_listed(key);
 }
 
 static bool
@@ -304,6 +312,15 @@ read_mark(const cJSON *range, Doubt *doubt)
 	return true;
 }
 
+static bool
+is_bound(const Doubt *doubt)
+{
+	RunKey		key;
+
+	remote_run_key(&doubt->gid.run, &key);
+	return reports_know(&key);
+}
+
 /* Why it has to wait, or NULL.  *for_a_person: nothing that we can expect will end that. */
 static const char *
 judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response, bool *for_a_person)
@@ -324,7 +341,9 @@ judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response, 
 		return "etcd has answered from before it was begun";
 	session_lives = has_key_of(etcd_txn_response(body, 1), doubt->gid.session);
 	epoch_lives = has_key_of(etcd_txn_response(body, first + 2), doubt->gid.epoch);
-	if (!session_lives || !epoch_lives || MUTANT(EAGER_SETTLEMENT))
+	/* one that was handed over alive is decided under its session alone, which can still be */
+	doubt->bound = session_lives && is_bound(doubt);
+	if (!session_lives || (!epoch_lives && !doubt->bound) || MUTANT(EAGER_SETTLEMENT))
 	{
 		doubt->verdict = VERDICT_ROLLBACK;
 		return NULL;
@@ -407,7 +426,7 @@ ask_for(const Doubt *doubt)
 	mark.attempt = doubt->gid.run.attempt;
 	mark.at = scheduler.now;
 	strlcpy(mark.id, doubt->text, sizeof(mark.id));
-	etcd_txn_nest(txn, decision_txn(&name, &mark, false));
+	etcd_txn_nest(txn, decision_txn(&name, &mark, doubt->bound));
 	in_flight = etcd_call(scheduler.etcd, ETCD_PATH_TXN, etcd_txn_end(txn), ETCD_IDEMPOTENT, REQUEST_TIMEOUT_MS, asked,
 						  NULL) != NULL;
 }

@@ -45,6 +45,7 @@ typedef struct Batch
 	uint64		epochs[WRITE_BATCH];
 	int64		seqs[WRITE_BATCH];
 	int			triggers[WRITE_BATCH];	/* done_triggers that it deletes */
+	int			remotes[WRITE_BATCH];	/* done_remotes, likewise */
 	int			marks[WRITE_BATCH]; /* done_marks that it deletes or moves */
 } Batch;
 
@@ -151,21 +152,15 @@ take_triggers(Partition *partition, const cJSON *range)
 	{
 		TriggerDef *trigger;
 		EtcdKv		kv;
-		char		problem[256];
+		int			number;
 
 		if (!etcd_kv_read(item, &kv))
 			continue;
 		trigger = palloc0(sizeof(TriggerDef));
-		if (codec_trigger_decode(kv.value, kv.value_len, trigger, problem, sizeof(problem)))
+		if (sync_trigger_read(&kv, &number, trigger))
 			partition->taken_triggers = lappend(partition->taken_triggers, trigger);
 		else
-		{
 			pfree(trigger);
-			ereport(WARNING,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("a trigger in etcd cannot be read and is left alone: %s", problem),
-					 errdetail("Its key is \"%s\".", kv.key)));
-		}
 		etcd_kv_free(&kv);
 	}
 	MemoryContextSwitchTo(old);
@@ -277,6 +272,8 @@ claim(Partition **partitions, int n)
 		{
 			partition_unplan(partitions[i]);
 			drop_runs(partitions[i]);
+			list_free_deep(partitions[i]->done_remotes);
+			partitions[i]->done_remotes = NIL;
 			retry_later(partitions[i], RETRY_MAX_US);
 		}
 		return;
@@ -328,6 +325,7 @@ write_one(Partition *partition, bool final, Batch *batch)
 		etcd_txn_delete(txn, key);
 		batch->triggers[batch->n]++;
 	}
+	batch->remotes[batch->n] = remote_write(partition, txn);
 	batch->marks[batch->n] = marks_write(partition, txn);
 	batch->numbers[batch->n] = partition->number;
 	batch->epochs[batch->n] = partition->epoch;
@@ -376,8 +374,9 @@ write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *ne
 		pfree(linitial(partition->done_triggers));
 		partition->done_triggers = list_delete_first(partition->done_triggers);
 	}
+	remote_written(partition, batch->seqs[i], batch->remotes[i]);
 	marks_written(partition, batch->marks[i]);
-	if (partition->done_triggers != NIL || partition->done_marks != NIL)
+	if (partition->done_triggers != NIL || partition->done_remotes != NIL || partition->done_marks != NIL)
 		partition_touch(partition);
 	/* the answers to the put and the get stand in the order of the operations */
 	if (nested != NULL && etcd_kv_at(etcd_txn_response(nested, 1), 0, &jobrev))
@@ -387,6 +386,8 @@ write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *ne
 	}
 	if (partition->step == STEP_CLAIMING)
 		partition_activate(partition);
+	else if (partition->step == STEP_HANDING)
+		partition_handed_over(partition);
 	else if (partition->step == STEP_FINAL && !partition->dirty)
 		partition_released(partition);
 }

@@ -276,7 +276,7 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	job->partition = sync_partition(job->username, job->job_name);
 	dlist_push_tail(&scheduler.partitions[job->partition].jobs, &job->in_partition);
 	job->gen = row->gen;
-	job->gen_rev = row->gen_rev != 0 ? row->gen_rev : row->mod_revision;
+	job->gen_rev = row->gen_rev > 0 ? row->gen_rev : row->mod_revision;
 	job->mod_revision = row->mod_revision;
 	job->policy = common_policy(&row->policy);
 	job->queue = throttle_find(row->queue, job->username);

@@ -479,7 +479,7 @@ run_consider(OpenRun *run)
 	Partition  *partition = &scheduler.partitions[run->partition];
 
 	run_wait_nowhere(run);
-	if (run->queued || partition->step != STEP_ACTIVE)
+	if (run->queued || run->remote != 0 || partition->step != STEP_ACTIVE)
 		return;
 	if (run_is_void(run))
 	{

@@ -203,8 +203,13 @@ sync_encode_row(const JobRow *row, size_t *len, char *problem, size_t size)
 	if (!codec_job_check(&def, problem, size))
 		return NULL;
 	value = codec_job_encode(&def, len);
+	if (value != NULL && *len > CODEC_MAX_VALUE - SYNC_SIGNATURE_MAX)
+	{
+		free(value);
+		value = NULL;
+	}
 	if (value == NULL)
-		snprintf(problem, size, "as JSON it is longer than %d bytes", CODEC_MAX_VALUE);
+		snprintf(problem, size, "as JSON it is longer than %d bytes", CODEC_MAX_VALUE - SYNC_SIGNATURE_MAX);
 	return value;
 }
 
@@ -252,7 +257,8 @@ row_from_def(const JobDef *def, int64 mod_revision, JobRow *row)
 	row->anchor = def->anchor;
 	row->gen = def->gen;
 	row->slots_from = def->slots_from;
-	row->gen_rev = def->gen_rev != 0 ? def->gen_rev : mod_revision;
+	row->gen_rev = def->gen_rev > 0 ? def->gen_rev : mod_revision;
+	row->former = def->gen_rev < 0 ? -def->gen_rev : 0;
 	row->mod_revision = mod_revision;
 	row->change_id = def->change_id;
 	row->created_at = row->changed_at = scheduler.now;

@@ -9,8 +9,13 @@
  * until a good version comes.  The revision that is stored as applied stays below it, so that a restart meets
  * it again.
  *
- * Nothing here believes what stands in etcd: a definition must stand under its own key, and sizes are bounded
- * by the decoder.
+ * Nothing here believes what stands in etcd: a definition must stand under its own key, sizes are bounded
+ * by the decoder, and where definitions are signed (sign.c) one without a good signature is held like one that cannot be read.
+ *
+ * So is one that is signed but old.  A successor of the version that we know was made knowing that one: its "after" is not
+ * below that one's revision.  A new definition, under a key that was not there, knows the last revision of jobrev/<pp>, which
+ * everything that was published in its partition before has raised; so a definition that was deleted is not taken again either.  That
+ * can be asked only of what the watch brings, as a full compare has no memory of keys that were deleted.
  *
  * TRIGGERS
  *
@@ -42,6 +47,7 @@ typedef struct Broken
 	KeyDigest	key;			/* hash key */
 	int64		revision;
 	int64		duplicate_of;	/* id of the job that it has the id of; 0 */
+	bool		unverified;		/* for its signature */
 	uint32		compare;		/* number of the full compare that saw it last */
 } Broken;
 
@@ -62,7 +68,9 @@ typedef struct Incoming
 	char	   *username;		/* in the server's encoding; NULL: cannot be */
 	char	   *job_name;
 	JobRow		row;
+	Signature	signature;
 	bool		good;
+	bool		unverified;
 	int64		duplicate_of;	/* the id is that of another job; 0 */
 	char		problem[512];
 } Incoming;
@@ -72,6 +80,18 @@ static uint64 digest_seeds[2];
 static uint32 compares = 0;		/* full compares so far */
 static MemoryContext scratch = NULL;	/* reset for each key */
 static int64 jobrevs[DSCHED_MAX_PARTITIONS];
+
+/* The last two revisions of jobrev/<pp> that the watch, or a full compare, has delivered: not what we know otherwise. */
+static struct
+{
+	int64		last;
+	int64		before;
+}			heard_jobrevs[DSCHED_MAX_PARTITIONS];
+
+/* Triggers that were refused for their signature: they may be verified by other keys later. */
+#define MAX_REFUSED_TRIGGERS 10000
+static HTAB *refused_triggers = NULL;
+
 static dlist_head waiting_triggers = DLIST_STATIC_INIT(waiting_triggers);
 
 void
@@ -88,6 +108,8 @@ sync_intake_init(void)
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate a random number")));
 	scratch = AllocSetContextCreate(scheduler.context, "dsched definition", ALLOCSET_DEFAULT_SIZES);
+	ctl.keysize = ctl.entrysize = sizeof(int64);
+	refused_triggers = hash_create("dsched refused triggers", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 int64
@@ -102,6 +124,25 @@ sync_note_jobrev(int partition, int64 revision)
 	jobrevs[partition] = Max(jobrevs[partition], revision);
 }
 
+static void
+hear_jobrev(int partition, int64 revision)
+{
+	sync_note_jobrev(partition, revision);
+	if (revision <= heard_jobrevs[partition].last)
+		return;
+	heard_jobrevs[partition].before = heard_jobrevs[partition].last;
+	heard_jobrevs[partition].last = revision;
+}
+
+/* The revision that it had right before this one, as far as we have heard. */
+static int64
+jobrev_before(int partition, int64 revision)
+{
+	if (heard_jobrevs[partition].last < revision)
+		return heard_jobrevs[partition].last;
+	return heard_jobrevs[partition].before < revision ? heard_jobrevs[partition].before : 0;
+}
+
 /* ---- definitions that cannot be read ------------------------------------------------------------ */
 
 static void
@@ -114,7 +155,15 @@ digest(const EtcdKv *kv, KeyDigest *out)
 static void
 show_broken(void)
 {
+	HASH_SEQ_STATUS status;
+	Broken	   *entry;
+	int			unverified = 0;
+
+	hash_seq_init(&status, broken);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		unverified += entry->unverified ? 1 : 0;
 	scheduler.slot->broken_jobs = (int) hash_get_num_entries(broken);
+	scheduler.slot->unverified_jobs = unverified;
 }
 
 static void
@@ -141,6 +190,7 @@ note_broken(const Incoming *in)
 	entry = hash_search(broken, &key, HASH_ENTER, &found);
 	entry->compare = compares;
 	entry->duplicate_of = in->duplicate_of;
+	entry->unverified = in->unverified;
 	if (found && entry->revision == in->kv->mod_revision)
 		return;
 	entry->revision = in->kv->mod_revision;
@@ -148,7 +198,8 @@ note_broken(const Incoming *in)
 	etcd_clean_text(shown, sizeof(shown), in->kv->key, in->kv->key_len);
 	ereport(WARNING,
 			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("dsched: a definition in etcd cannot be read and its job is held: %s", in->problem),
+			 errmsg("dsched: a definition in etcd cannot be %s and its job is held: %s",
+					in->unverified ? "verified" : "read", in->problem),
 			 errdetail("Its key is \"%s\".", shown)));
 }
 
@@ -209,6 +260,65 @@ find_job(const Incoming *in)
 	return is_job_key(in) ? timetable_find_name(in->username, in->job_name) : NULL;
 }
 
+/* Is it an old version that somebody has put back?  known: the version that stood there before; 0: none that is known. */
+static bool
+is_replayed(const Incoming *in, int64 known)
+{
+	return sync_sign_required() && known < in->kv->mod_revision && in->signature.after < known;
+}
+
+/* The revision that whoever put this version must have known of. */
+static int64
+known_before(const Incoming *in, TakeMode mode)
+{
+	Job		   *job = find_job(in);
+	KeyDigest	key;
+	Broken	   *entry;
+
+	if (job != NULL)
+		return job->mod_revision;
+	digest(in->kv, &key);
+	entry = hash_search(broken, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->revision;
+	return mode == TAKE_LISTED ? 0 : jobrev_before(in->parts.partition, in->kv->mod_revision);
+}
+
+int64
+sync_known_before(const char *name, int64 revision)
+{
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	EtcdKv		kv = {.key = unconstify(char *, name),.key_len = strlen(name),.mod_revision = revision};
+	Incoming   *in = begin_intake(&kv);
+	Job		   *job = in != NULL ? find_job(in) : NULL;
+	KeyDigest	key;
+	Broken	   *entry;
+	int64		known = 0;
+
+	digest(&kv, &key);
+	entry = hash_search(broken, &key, HASH_FIND, NULL);
+	if (entry != NULL && entry->revision == revision)
+		known = PG_INT64_MAX;
+	else if (job == NULL || job->mod_revision < revision)
+		known = in != NULL ? known_before(in, TAKE_EVENT) : 0;
+	MemoryContextSwitchTo(old);
+	return known;
+}
+
+static void
+verify_definition(Incoming *in, TakeMode mode)
+{
+	if (!sync_verify(in->kv->key, in->kv->key_len, in->kv->value, in->kv->value_len, &in->signature, in->problem,
+					 sizeof(in->problem)))
+		in->unverified = true;
+	else if (is_replayed(in, known_before(in, mode)))
+	{
+		strlcpy(in->problem, "an old version of it was put back", sizeof(in->problem));
+		in->unverified = true;
+	}
+	in->good = !in->unverified;
+}
+
 static void
 decode_definition(Incoming *in)
 {
@@ -239,17 +349,23 @@ definition_broken(const Incoming *in)
 	}
 	timetable_unplan(job);
 	sync_apply_forget(in->username, in->job_name);
-	sync_problem(job->job_id, psprintf("definition in etcd does not parse: %s", in->problem));
+	sync_problem(job->job_id, psprintf("definition in etcd %s: %s", in->unverified ? "is not to be trusted" : "does not parse",
+									   in->problem));
 }
 
 static void
 definition_good(const Incoming *in, bool comparing)
 {
-	Job		   *job;
+	Job		   *job = timetable_find(in->row.job_id);
+	bool		held = job != NULL && !job->usable;
 
 	not_broken(in->kv);
 	job = timetable_put(&in->row, false);
 	job->seen = true;
+	job->signed_anew = in->signature.current;
+	/* if the table has this version already, as it was published here, it is not written again */
+	if (held && job->usable)
+		sync_problem(job->job_id, in->row.problem);
 	sync_apply_put(&in->row, in->kv->value, in->kv->value_len, comparing);
 }
 
@@ -324,14 +440,25 @@ take_definition(Incoming *in, TakeMode mode)
 {
 	Job		   *job = find_job(in);
 
+	bool		known = job != NULL && (job->mod_revision > in->kv->mod_revision ||
+										(job->mod_revision == in->kv->mod_revision && job->usable));
+
 	/* a watch that was resumed may repeat what is known; a full compare finds mostly that */
-	if (job != NULL && (job->mod_revision > in->kv->mod_revision ||
-						(job->mod_revision == in->kv->mod_revision && job->usable)))
+	if (known && (mode != TAKE_LISTED || !sync_sign_required() || job->mod_revision > in->kv->mod_revision))
 	{
 		job->seen = true;
 		return true;
 	}
-	decode_definition(in);
+	verify_definition(in, mode);
+	if (known && in->good && sync_verified())
+	{
+		/* there may be other keys than when it came */
+		job->signed_anew = in->signature.current;
+		job->seen = true;
+		return true;
+	}
+	if (in->good)
+		decode_definition(in);
 	if (!in->good)
 	{
 		definition_broken(in);
@@ -351,7 +478,7 @@ sync_definition_put(const EtcdKv *kv, TakeMode mode)
 	bool		taken = true;
 
 	if (in != NULL && in->parts.kind == KEY_JOBREV)
-		sync_note_jobrev(in->parts.partition, kv->mod_revision);
+		hear_jobrev(in->parts.partition, kv->mod_revision);
 	else if (in != NULL && in->parts.kind == KEY_JOB)
 		taken = take_definition(in, mode);
 	MemoryContextSwitchTo(old);
@@ -396,6 +523,7 @@ void
 sync_compare_begins(void)
 {
 	compares++;
+	memset(heard_jobrevs, 0, sizeof(heard_jobrevs));
 	timetable_each(-1, clear_seen, NULL);
 }
 
@@ -436,35 +564,64 @@ sync_compare_ends(int64 revision)
 
 /* ---- triggers ----------------------------------------------------------------------------------- */
 
-void
-sync_trigger_put(const EtcdKv *kv)
+/* It may be that of a key that is in the file later; then all triggers are read again. */
+static void
+remember_refused(int64 trigger_id)
+{
+	if (hash_get_num_entries(refused_triggers) < MAX_REFUSED_TRIGGERS)
+		(void) hash_search(refused_triggers, &trigger_id, HASH_ENTER, NULL);
+}
+
+static bool
+decode_trigger(const EtcdKv *kv, const KeyParts *parts, TriggerDef *def, char *problem, size_t size)
+{
+	Signature	signature;
+
+	if (!sync_verify(kv->key, kv->key_len, kv->value, kv->value_len, &signature, problem, size))
+	{
+		remember_refused(parts->id);
+		return false;
+	}
+	if (!codec_trigger_decode(kv->value, kv->value_len, def, problem, size))
+		return false;
+	if (def->trigger_id == parts->id &&
+		parts->partition == keys_partition(def->username, def->job_name, dsched_partitions))
+		return true;
+	strlcpy(problem, "it stands under the key of another one", size);
+	codec_trigger_free(def);
+	return false;
+}
+
+bool
+sync_trigger_read(const EtcdKv *kv, int *partition, TriggerDef *def)
 {
 	KeyParts	parts;
-	TriggerDef	def;
 	char		problem[256];
 	char		shown[256];
 
 	if (!parse_key(kv, &parts) || parts.kind != KEY_TRIGGER)
+		return false;
+	*partition = parts.partition;
+	if (decode_trigger(kv, &parts, def, problem, sizeof(problem)))
+		return true;
+	etcd_clean_text(shown, sizeof(shown), kv->key, kv->key_len);
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("dsched: a trigger in etcd is left alone: %s", problem),
+			 errdetail("Its key is \"%s\".", shown)));
+	return false;
+}
+
+void
+sync_trigger_put(const EtcdKv *kv)
+{
+	TriggerDef	def;
+	int			partition;
+
+	if (!sync_trigger_read(kv, &partition, &def))
 		return;
-	if (!codec_trigger_decode(kv->value, kv->value_len, &def, problem, sizeof(problem)))
-		memset(&def, 0, sizeof(def));
-	else if (def.trigger_id != parts.id ||
-			 parts.partition != keys_partition(def.username, def.job_name, dsched_partitions))
-	{
-		strlcpy(problem, "it stands under the key of another one", sizeof(problem));
-		codec_trigger_free(&def);
-	}
-	if (def.trigger_id == 0)
-	{
-		etcd_clean_text(shown, sizeof(shown), kv->key, kv->key_len);
-		ereport(WARNING,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("dsched: a trigger in etcd cannot be read and is left alone: %s", problem),
-				 errdetail("Its key is \"%s\".", shown)));
-		return;
-	}
 	sync_trigger_seen(def.trigger_id);
-	sync_add_trigger(parts.partition, &def, kv->mod_revision);
+	sync_add_trigger(partition, &def, kv->mod_revision);
 }
 
 void
@@ -487,6 +644,10 @@ is_not_ours(const WaitingTrigger *trigger)
 {
 	const Partition *partition = &scheduler.partitions[trigger->partition];
 
+	/* the take-over has left it alone, as it could not be verified */
+	if (partition->step == STEP_ACTIVE &&
+		hash_search(refused_triggers, &trigger->def.trigger_id, HASH_FIND, NULL) != NULL)
+		return false;
 	return scheduler.etcd != NULL &&
 		(partition->step == STEP_NONE || partition->step == STEP_DRAINING || partition->step == STEP_FINAL ||
 		 (partition->step != STEP_READING && trigger->revision <= partition->taken_revision));
@@ -508,6 +669,7 @@ sync_open_triggers(void)
 			/* alone: its job may be among those whose turn has not come yet, or that somebody has locked */
 			if (sync_to_take_in() && timetable_find(trigger->def.job_id) == NULL)
 				continue;
+			(void) hash_search(refused_triggers, &trigger->def.trigger_id, HASH_REMOVE, NULL);
 			open_trigger(&scheduler.partitions[trigger->partition], &trigger->def);
 		}
 		dlist_delete(&trigger->node);

@@ -232,7 +232,8 @@ sync_publish_turn(void)
 		return;
 	}
 	/* a generation begins at the time of its publication, which has to be that of the others, too */
-	if (publish.request != NULL || !sync_following() || (pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0 && !MUTANT(PUBLISH_ANYWAY)))
+	if (publish.request != NULL || !sync_following() || !sync_can_sign() ||
+		(pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0 && !MUTANT(PUBLISH_ANYWAY)))
 	{
 		show_unpublished();
 		return;
@@ -262,6 +263,8 @@ begin_round(void)
 		round_failed();
 		return;
 	}
+	/* some may have lost their mark */
+	sync_apply_published();
 	if (!publish.wanted)
 		publish.max_rows = Min(publish.max_rows * 2, MAX_LEAVES);
 	scheduler.slot->unpublished = collected.unpublished;
@@ -339,6 +342,45 @@ set_value(Change *change, char *value, size_t len)
 	free(value);
 }
 
+/*
+ * Is it to be published only to be signed (sign_definitions()), and is signed as it should be?  What the timetable has is
+ * what was verified last.
+ */
+static bool
+is_signed(const JobRow *row)
+{
+	Job		   *job;
+
+	if (list_length(row->changed) != 1 || !sync_is_changed(row, SYNC_SIGNATURE_COLUMN))
+		return false;
+	job = timetable_find(row->job_id);
+	return !sync_sign_required() ||
+		(job != NULL && job->usable && job->signed_anew && job->mod_revision == row->mod_revision);
+}
+
+static void
+nothing_to_sign(JobRow *row)
+{
+	row->changed = NIL;
+	job_update(row);
+}
+
+/*
+ * Of a former incarnation's definition that somebody else must have carried over, if it was still there: etcd has none, so it was
+ * deleted while this instance was away.
+ */
+static bool
+is_gone(const JobRow *row)
+{
+	if (!sync_is_changed(row, KNOWN_BEFORE) || timetable_find_name(row->username, row->job_name) != NULL)
+		return false;
+	ereport(LOG,
+			(errmsg("dsched: job \"%s\" of role \"%s\" is dropped: it was unscheduled by another instance before the cluster was recovered",
+					row->job_name, row->username)));
+	job_delete(row->job_id);
+	return true;
+}
+
 static Change *
 definition_change(JobRow *row)
 {
@@ -347,8 +389,13 @@ definition_change(JobRow *row)
 	size_t		len;
 	char		problem[256] = "its name cannot be a key in etcd";
 
-	if (is_refused(row->change_id))
+	if (is_refused(row->change_id) || is_gone(row))
 		return NULL;
+	if (is_signed(row))
+	{
+		nothing_to_sign(row);
+		return NULL;
+	}
 	change = make_change(CHANGE_DEFINITION, row->username, row->job_name, row->changed_at);
 	if (change != NULL)
 	{
@@ -618,9 +665,11 @@ add_partition(TxnSize *size, const Change *change)
 static void
 add_size_of(TxnSize *size, const Change *change)
 {
+	size_t		len = change->len + (change->value != NULL ? SYNC_SIGNATURE_MAX : 0);
+
 	size->leaves++;
-	size->bytes += change->len;
-	size->json += change->len * 4 / 3;
+	size->bytes += len;
+	size->json += len * 4 / 3;
 	add_keys(size, change, CHANGE_KEYS);
 	add_partition(size, change);
 	if (change->moved != NULL)
@@ -679,6 +728,17 @@ collect(void *arg)
 
 /* ---- sending ------------------------------------------------------------------------------------- */
 
+/* The value is signed only now, as only now it is certain what it comes after. */
+static void
+put_signed(EtcdTxn *txn, const Change *change, int64 after)
+{
+	size_t		len;
+	char	   *value = sync_sign(change->key, change->value, after, &len);
+
+	etcd_txn_put(txn, change->key, value, len, 0);
+	pfree(value);
+}
+
 static EtcdTxn *
 definition_txn(const Change *change)
 {
@@ -696,7 +756,7 @@ definition_txn(const Change *change)
 		if (change->moved->base != 0 && change->moved->kind == CHANGE_DELETION)
 			etcd_txn_delete(txn, change->moved->key);
 	}
-	etcd_txn_put(txn, change->key, change->value, change->len, 0);
+	put_signed(txn, change, change->base != 0 ? change->base : sync_jobrev(change->partition));
 	etcd_txn_else_get(txn, change->key, NULL);
 	etcd_txn_else_get(txn, jobrev, NULL);
 	if (change->moved != NULL)
@@ -724,7 +784,7 @@ trigger_txn(const Change *change)
 	EtcdTxn    *txn = etcd_txn_begin();
 
 	etcd_txn_if_create(txn, change->key, 0);
-	etcd_txn_put(txn, change->key, change->value, change->len, 0);
+	put_signed(txn, change, 0);
 	etcd_txn_else_get(txn, change->key, NULL);
 	return txn;
 }
@@ -961,8 +1021,10 @@ answered(void *arg, const EtcdResponse *response)
 					(errmsg("dsched: could not publish changes of database \"%s\" to etcd: %s", scheduler.dbname,
 							response->message)));
 		publish.complained = true;
-		if (response->grpc_code == ETCD_CODE_INVALID_ARGUMENT ||
-			(response->grpc_code == ETCD_CODE_EXHAUSTED && strstr(response->message, "larger than") != NULL))
+		/* a missing user is an invalid argument, too, and no fault of what was sent */
+		if (response->fault != ETCD_FAULT_AUTH &&
+			(response->grpc_code == ETCD_CODE_INVALID_ARGUMENT ||
+			 (response->grpc_code == ETCD_CODE_EXHAUSTED && strstr(response->message, "larger than") != NULL)))
 			too_much(response);
 		round_failed();
 		return;

@@ -62,7 +62,7 @@ confirm_row(JobRow *row, const JobRow *sent, int64 revision)
 		row->changed = NIL;
 	if (row->gen == sent->gen)
 	{
-		row->gen_rev = sent->gen_rev != 0 ? sent->gen_rev : revision;
+		row->gen_rev = sent->gen_rev > 0 ? sent->gen_rev : revision;
 		row->slots_from = sent->slots_from;
 		row->last_slot = sent->last_slot;
 	}
@@ -172,6 +172,16 @@ rebase_row(const JobRow *row, const JobRow *base, Settlement *out)
 	bool		whole = sync_is_changed(row, "all");
 	ListCell   *lc;
 
+	if (sync_is_changed(row, CARRIED_OVER))
+	{
+		/* a version of the former incarnation, and nobody's change: the newer one counts */
+		if (base->former == 0 || -row->gen_rev <= base->former)
+		{
+			replace_row(row, &merged, out);
+			return;
+		}
+		whole = true;
+	}
 	if (row->job_id != base->job_id && !whole)
 		report_dropped(row);
 	else if (!sync_same_definition(row, base))
@@ -189,6 +199,8 @@ rebase_row(const JobRow *row, const JobRow *base, Settlement *out)
 		merged.changed = row->changed;
 		merged.change_id = row->change_id;
 		rebase_generation(&merged, base, row);
+		if (merged.gen_rev == 0 && row->gen_rev < 0)
+			merged.gen_rev = row->gen_rev;
 		out->again = true;
 	}
 	/* else nothing is left to say */
@@ -202,17 +214,32 @@ is_done_with(const JobRow *row)
 	return row->schedule == NULL && row->run_at <= scheduler.now;
 }
 
+/*
+ * The version that has the change's key, if it can be read and is to be trusted: nothing is laid over, and signed with, what
+ * somebody else has put there.
+ */
+static bool
+read_other_version(const Change *change, JobRow *out)
+{
+	Signature	signature;
+	char		problem[256];
+
+	return sync_verify(change->key, strlen(change->key), change->old_value, change->old_len, &signature, problem,
+					   sizeof(problem)) &&
+		(!sync_sign_required() || signature.after >= sync_known_before(change->key, change->old_revision)) &&
+		sync_decode_row(change->old_value, change->old_len, change->old_revision, out, problem, sizeof(problem));
+}
+
 /* Is what has the key of a deletion still the job that is to go?  out: that version, if it can be read. */
 static bool
 is_to_be_deleted(const Change *change, JobRow *other)
 {
-	char		problem[256];
 	const OutboxRow *row;
 
 	if (change->answer != ANSWER_OTHER || change->outbox == NIL)
 		return false;
 	row = linitial(change->outbox);
-	if (!sync_decode_row(change->old_value, change->old_len, change->old_revision, other, problem, sizeof(problem)))
+	if (!read_other_version(change, other))
 	{
 		other->job_id = row->job_id;
 		return true;
@@ -237,8 +264,7 @@ static void
 settle_other(const Change *change, JobRow *row, Settlement *out)
 {
 	JobRow		base;
-	char		problem[256];
-	bool		readable = sync_decode_row(change->old_value, change->old_len, change->old_revision, &base, problem, sizeof(problem));
+	bool		readable = read_other_version(change, &base);
 
 	if (readable && base.job_id == change->row->job_id && base.change_id == change->row->change_id)
 	{

@@ -219,7 +219,11 @@ load(void)
 	if (scheduler.etcd == NULL)
 		scheduler.ready = true;
 	else
-		sync_follow_start(loading.unknown || scheduler.identity.applied_revision == 0);
+	{
+		bool		verified = sync_sign_start();
+
+		sync_follow_start(loading.unknown || scheduler.identity.applied_revision == 0 || !verified);
+	}
 	MemoryContextDelete(loading.context);
 }
 
@@ -268,6 +272,7 @@ sync_turn(void)
 		sync_queues_turn();
 		sync_publish_turn();
 		sync_apply_turn();
+		sync_join_turn();
 	}
 	else if (take_in_wanted && sync_retry_due(&take_in_retry))
 		take_in();

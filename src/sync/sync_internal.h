@@ -5,9 +5,11 @@
  *	  sync.c	the scheduler's side: load, standalone mode, requests to pause, retire and the like
  *	  follow.c	following etcd: config, full compare, watch
  *	  intake.c	what is heard from etcd into the timetable
+ *	  join.c	rows as new ones of a cluster, or carried over into its next incarnation
  *	  apply.c	etcd to dsched.job: row by row what follow.c has put into the timetable
  *	  publish.c	dsched.job and dsched.outbox to etcd
  *	  convert.c	rows to the values in etcd and back
+ *	  sign.c	signatures of those values
  *	  queues.c	throttle queues: what the scheduler asks, what etcd says, dsched.queue
  *	  queues_publish.c	dsched.queue to etcd
  *	  work.c	lists of small works on the tables, for apply.c and sync.c
@@ -100,11 +102,54 @@ extern bool sync_same_definition(const JobRow *a, const JobRow *b);
 /* Lays the column over another row; false: no column that is published has this name. */
 extern bool sync_copy_column(JobRow *to, const JobRow *from, const char *column);
 
+/*
+ * In the place of a column: the row is a published version of the incarnation before this one, which is to be published as it
+ * is (gen_rev < 0), unless there is a newer one.  KNOWN_BEFORE with it: and unless others know that it was deleted; so it is, if
+ * etcd has none.
+ */
+#define CARRIED_OVER "former"
+#define KNOWN_BEFORE "known"
+
 /* Is this column, or "all", among the changed ones? */
 extern bool sync_is_changed(const JobRow *row, const char *column);
 
 /* A generation begins when it is published: moves slots_from to now, and last_slot so that max_runs holds. */
 extern void sync_begin_generation(JobRow *row, TimestampTz now);
+
+/* ---- sign.c -------------------------------------------------------------------------------------- */
+
+/* In dsched.job.changed: nothing but the signature is to be made anew. */
+#define SYNC_SIGNATURE_COLUMN "signature"
+
+/* What a signature adds to a value, at most. */
+#define SYNC_SIGNATURE_MAX 128
+
+typedef struct Signature
+{
+	int64		after;			/* see sign.c */
+	bool		current;		/* it is by the key that signs */
+} Signature;
+
+/* Reads the keys; false: the rows of dsched.job have to be verified by a full compare. */
+extern bool sync_sign_start(void);
+
+/* Are signatures needed, and can they be made? */
+extern bool sync_sign_required(void);
+extern bool sync_can_sign(void);
+
+/* Is everything in the timetable that is usable verified?  A full compare has just seen to that. */
+extern bool sync_verified(void);
+extern void sync_now_verified(void);
+
+/* For identity.key_ids, once the table has what the timetable has. */
+extern void sync_verified_ids(char *out, size_t size);
+
+/* The value to be sent under this key, palloc'd: signed if signatures are needed. */
+extern char *sync_sign(const char *key, const char *value, int64 after, size_t *len);
+
+/* True also if no signature is needed; false: why not. */
+extern bool sync_verify(const char *key, size_t key_len, const char *value, size_t len, Signature *out, char *problem,
+						size_t size);
 
 /* ---- follow.c ----------------------------------------------------------------------------------- */
 
@@ -114,8 +159,6 @@ extern void sync_follow_turn(void);
 /* Is etcd the one that we know, as far as we know, and are we connected to it? */
 extern bool sync_following(void);
 
-/* Has it been found to be another one?  Nothing runs then. */
-extern bool sync_follow_held(void);
 extern void sync_follow_hold_again(void);
 
 /* The value of the config key that every transaction that writes has to compare with. */
@@ -134,6 +177,23 @@ extern void sync_follow_again(void);
 /* The same, and then read all definitions anew. */
 extern void sync_compare_again(void);
 
+/* ---- join.c -------------------------------------------------------------------------------------- */
+
+/* Marks the rows as new to the cluster of the config; true: all are, and so is the identity, in the table and in memory. */
+extern bool sync_join(const ConfigInfo *config, int64 highest);
+
+/*
+ * The cluster was recovered: carries the rows over into its incarnation, some with each call.  former: what etcd says of this
+ * database, or NULL.  True: all are; this process has to end, as what it knows is void.
+ */
+extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest);
+
+/* Is this incarnation one that the cluster of the config had before? */
+extern bool sync_is_former(const ConfigInfo *config, const char *incarnation);
+
+/* Tells others, once all that we carried over is published. */
+extern void sync_join_turn(void);
+
 /* ---- intake.c ----------------------------------------------------------------------------------- */
 
 extern void sync_intake_init(void);
@@ -148,6 +208,12 @@ typedef enum TakeMode
 /* Keys of the definition range.  False (TAKE_EVENT): to be given again with TAKE_EVENT_LAST. */
 extern bool sync_definition_put(const EtcdKv *kv, TakeMode mode);
 extern void sync_definition_deleted(const EtcdKv *kv);
+
+/*
+ * The revision that whoever has put this version of a definition, which may not have been heard of yet, must have known of;
+ * PG_INT64_MAX: it was heard of, and is held.
+ */
+extern int64 sync_known_before(const char *key, int64 revision);
 
 /* A full compare: what is not put between these two is removed. */
 extern void sync_compare_begins(void);

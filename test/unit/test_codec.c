@@ -47,6 +47,8 @@ typedef enum Kind
 	CONFIG,
 	TRIGGER,
 	QUEUE,
+	COMMAND,
+	OUTCOME,
 	KINDS
 } Kind;
 
@@ -58,6 +60,8 @@ typedef union Any
 	ConfigInfo config;
 	TriggerDef trigger;
 	QueueDef queue;
+	CommandDef command;
+	OutcomeDef outcome;
 } Any;
 
 static bool
@@ -85,6 +89,12 @@ decode(Kind kind, const char *text, size_t len, Any *out)
 		case QUEUE:
 			good = codec_queue_decode(copy, len, &out->queue, err, sizeof(err));
 			break;
+		case COMMAND:
+			good = codec_command_decode(copy, len, &out->command, err, sizeof(err));
+			break;
+		case OUTCOME:
+			good = codec_outcome_decode(copy, len, &out->outcome, err, sizeof(err));
+			break;
 		default:
 			good = codec_trigger_decode(copy, len, &out->trigger, err, sizeof(err));
 	}
@@ -107,6 +117,10 @@ encode(Kind kind, const Any *any, size_t *len)
 			return codec_config_encode(&any->config, len);
 		case QUEUE:
 			return codec_queue_encode(&any->queue, len);
+		case COMMAND:
+			return codec_command_encode(&any->command, len);
+		case OUTCOME:
+			return codec_outcome_encode(&any->outcome, len);
 		default:
 			return codec_trigger_encode(&any->trigger, len);
 	}
@@ -131,7 +145,8 @@ static size_t
 size_of(Kind kind)
 {
 	static const size_t sizes[] = {sizeof(JobDef), sizeof(PartitionState), sizeof(NodeInfo),
-								   sizeof(ConfigInfo), sizeof(TriggerDef), sizeof(QueueDef)};
+								   sizeof(ConfigInfo), sizeof(TriggerDef), sizeof(QueueDef),
+								   sizeof(CommandDef), sizeof(OutcomeDef)};
 
 	return sizes[kind];
 }
@@ -178,7 +193,7 @@ static const char *const full[KINDS] = {
 	"\"watermark_job\":" MAX_INT_TEXT
 	",\"pending\":[{\"j\":1,\"g\":2,\"s\":3,\"e\":4,\"t\":5,\"a\":6,\"f\":2,\"x\":2147483647,"
 	"\"n\":7,"
-	"\"l\":\"-9223372036854775808\",\"r\":\"retry\"},{\"j\":1,\"g\":0,\"s\":-1}],"
+	"\"l\":\"-9223372036854775808\",\"h\":true,\"r\":\"retry\"},{\"j\":1,\"g\":0,\"s\":-1}],"
 	"\"done\":[{\"j\":2,\"g\":1,\"s\":3}],"
 	"\"failing\":[{\"j\":1,\"n\":3},{\"j\":9007199254740991,\"n\":0}],\"clean\":true}",
 
@@ -200,7 +215,12 @@ static const char *const full[KINDS] = {
 
 	"{\"format\":1,\"name\":\"mail/\xc3\xbc\",\"max_running\":10000,\"rate_limit\":1000000,"
 	"\"per\":31622400000000,\"scope\":\"cluster\",\"change_id\":" MAX_INT_TEXT
-	",\"node\":\"pg1\",\"burst\":[1.50,{\"a\" : null}]}"};
+	",\"node\":\"pg1\",\"burst\":[1.50,{\"a\" : null}]}",
+
+	"{\"format\":1,\"session\":\"9223372036854775807\",\"cancel\":true}",
+
+	"{\"format\":1,\"session\":\"9223372036854775807\",\"status\":\"timed_out\","
+	"\"finished_at\":1700000000000001,\"sqlstate\":\"57P01\"}"};
 
 static const char *const least[KINDS] = {"{\"format\":1,\"job_id\":1,\"username\":\"r\",\"job_"
 										 "name\":\"n\",\"run_at\":5,\"command\":\"c\","
@@ -220,7 +240,9 @@ static const char *const least[KINDS] = {"{\"format\":1,\"job_id\":1,\"username\
 										 "\"requested_by\":\"r\",\"change_id\":0}",
 										 "{\"format\":1,\"name\":\"q\",\"max_running\":1,"
 										 "\"scope\":\"instance\",\"change_id\":0,"
-										 "\"node\":\"n\"}"};
+										 "\"node\":\"n\"}",
+										 "{\"format\":1,\"session\":\"1\"}",
+										 "{\"format\":1,\"session\":\"1\",\"status\":\"lost\"}"};
 
 static void
 same_again(Kind kind, const char *text)
@@ -606,7 +628,7 @@ random_job(JobDef *job)
 	job->anchor = random_time();
 	job->gen = random_num();
 	job->slots_from = random_time();
-	job->gen_rev = random_num();
+	job->gen_rev = random_bits() % 2 ? random_num() : -random_num();
 	job->change_id = random_num();
 	job->node = random_text(CODEC_MAX_NAME);
 	job->closed_reason = maybe_text(100);
@@ -651,6 +673,7 @@ random_run(PendingRun *run)
 	run->lost = random_bits() % 2 ? (int32_t) random_between(0, INT32_MAX) : 0;
 	run->not_before = random_bits() % 2 ? random_time() : 0;
 	run->session = random_bits() % 2 ? random_lease() : 0;
+	run->handed_over = run->session != 0 && random_bits() % 2;
 	if (random_bits() % 2)
 		strcpy(run->reason, "run_now-90abcde");
 }
@@ -697,7 +720,7 @@ same_runs(const PendingRun *a, const PendingRun *b, int count)
 			a[i].slot_to != b[i].slot_to || a[i].trigger_id != b[i].trigger_id ||
 			a[i].attempt != b[i].attempt || a[i].failures != b[i].failures ||
 			a[i].lost != b[i].lost || a[i].not_before != b[i].not_before ||
-			a[i].session != b[i].session || strcmp(a[i].reason, b[i].reason) != 0)
+			a[i].session != b[i].session || a[i].handed_over != b[i].handed_over || strcmp(a[i].reason, b[i].reason) != 0)
 			return false;
 	}
 	return true;
@@ -1245,7 +1268,7 @@ test_wrong_members(void)
 		{JOB, "anchor", {"null", "\"0\"", "9007199254740992"}},
 		{JOB, "gen", {"null", "-1"}},
 		{JOB, "slots_from", {"null", "true"}},
-		{JOB, "gen_rev", {"null", "-1"}},
+		{JOB, "gen_rev", {"null", "0.5"}},
 		{JOB, "change_id", {"null", "-1", "9007199254740992"}},
 		{JOB, "node", {"null", "\"\"", "1"}},
 		{JOB, "closed_reason", {"1", "false"}},
@@ -1308,6 +1331,12 @@ test_wrong_members(void)
 	}
 	ok(refuses_member(STATE, "pending", "[{\"j\":1,\"g\":1,\"s\":1,\"f\":-1}]"), "fewer failures than none");
 	ok(refuses_member(STATE, "pending", "[{\"j\":1,\"g\":1,\"s\":1,\"x\":2147483648}]"), "too many lost attempts");
+	ok(refuses_member(STATE, "pending", "[{\"j\":1,\"g\":1,\"s\":1,\"h\":true}]"), "handed over by nobody");
+	ok(refuses_member(COMMAND, "session", "\"0\""), "a command to nobody");
+	ok(refuses_member(OUTCOME, "session", "\"-1\""), "an outcome of nobody");
+	ok(refuses_member(OUTCOME, "status", "\"\""), "an outcome without a status");
+	ok(refuses_member(OUTCOME, "status", "\"Lost\""), "one that is no word");
+	ok(refuses_member(OUTCOME, "sqlstate", "\"57P012\""), "a long SQLSTATE");
 	ok(refuses_member(JOB, "schedule", "\"x\",\"run_at\":1"), "a schedule and a time");
 	ok(refuses_member(JOB, "gen", "1,\"gen\":1"), "a known field twice");
 	ok(refuses_member(JOB, "new", "1,\"\\u006eew\":1"), "an unknown field twice, once escaped");

@@ -149,6 +149,10 @@ test_builders(void)
 
 	ok(keys_config(key, "c/1"), "config");
 	is_str(key, "/dsched/c%2F1/config", "config");
+	ok(keys_recovery(key, "c/1"), "recovery");
+	is_str(key, "/dsched/c%2F1/recovery", "recovery");
+	ok(keys_former(key, "c/1", "d/1"), "former");
+	is_str(key, "/dsched/c%2F1/former/d%2F1", "former");
 	ok(keys_node(key, "c", "pg 1"), "node");
 	is_str(key, "/dsched/c/node/pg%201", "node");
 	ok(keys_member(key, "c", "d", "n"), "member");
@@ -167,6 +171,26 @@ test_builders(void)
 	is_str(key, "/dsched/c/db/d/queue/mail%2F1", "queue");
 	ok(keys_queuerev(key, "c", "d"), "queuerev");
 	is_str(key, "/dsched/c/db/d/queuerev", "queuerev");
+
+	{
+		RunName run = {"any", 5, 17, 1795241309000000, 0, 1};
+
+		ok(keys_command(key, "c", "d", &run), "command");
+		is_str(key, "/dsched/c/db/d/cmd/any/005/17/1795241309000000/0/1", "command");
+		run.slot = -1;
+		run.trigger_id = KEYS_MAX_ID;
+		run.attempt = INT32_MAX;
+		ok(keys_outcome(key, "c", "d", &run), "outcome");
+		is_str(key, "/dsched/c/db/d/outcome/any/005/17/-1/9007199254740991/2147483647", "outcome");
+		run.trigger_id = -1;
+		ok(!keys_outcome(key, "c", "d", &run) && key[0] == '\0', "a trigger below 0");
+		run.trigger_id = 0;
+		run.attempt = 0;
+		ok(!keys_outcome(key, "c", "d", &run), "attempt 0");
+		run.attempt = 1;
+		run.slot = -KEYS_MAX_ID - 1;
+		ok(!keys_command(key, "c", "d", &run), "a slot too early");
+	}
 
 	ok(keys_node_prefix(key, "c"), "node prefix");
 	is_str(key, "/dsched/c/node/", "node prefix");
@@ -259,6 +283,10 @@ test_parse(void)
 	KeyParts parts;
 
 	ok(keys_parse("c/1", "/dsched/c%2F1/config", &parts) && parts.kind == KEY_CONFIG, "config");
+	ok(keys_parse("c/1", "/dsched/c%2F1/recovery", &parts) && parts.kind == KEY_RECOVERY, "recovery");
+	ok(keys_parse("c/1", "/dsched/c%2F1/former/d%2F1", &parts) && parts.kind == KEY_FORMER, "former");
+	is_str(parts.database, "d/1", "its database");
+	ok(!keys_parse("c/1", "/dsched/c%2F1/former/", &parts), "former without a database");
 	ok(keys_parse("c", "/dsched/c/node/pg%201", &parts) && parts.kind == KEY_NODE, "node");
 	is_str(parts.node, "pg 1", "its node");
 	is_int(parts.partition, -1, "no partition");
@@ -281,6 +309,14 @@ test_parse(void)
 	ok(keys_parse("c", "/dsched/c/db/d/queue/mail%2F1", &parts) && parts.kind == KEY_QUEUE, "queue");
 	is_str(parts.name, "mail/1", "its name");
 	ok(keys_parse("c", "/dsched/c/db/d/queuerev", &parts) && parts.kind == KEY_QUEUEREV, "queuerev");
+	ok(keys_parse("c", "/dsched/c/db/d/cmd/any/005/17/1795241309000000/0/1", &parts) && parts.kind == KEY_COMMAND,
+	   "command");
+	ok(parts.run.partition == 5 && parts.run.job_id == 17 && parts.run.slot == 1795241309000000 &&
+		   parts.run.trigger_id == 0 && parts.run.attempt == 1,
+	   "its parts");
+	ok(keys_parse("c", "/dsched/c/db/d/outcome/any/005/17/-1/9/2147483647", &parts) && parts.kind == KEY_OUTCOME,
+	   "outcome");
+	ok(parts.run.slot == -1 && parts.run.trigger_id == 9 && parts.run.attempt == INT32_MAX, "its parts");
 }
 
 static void
@@ -340,6 +376,14 @@ test_parse_hostile(void)
 									  "/dsched/c/db/d/trigger/063/1a",
 									  "/dsched/c/db/d/trigger/063/9007199254740992",
 									  "/dsched/c/db/d/trigger/063/99999999999999999999999999999",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0",
+									  "/dsched/c/db/d/cmd/any/005/0/1/0/1",
+									  "/dsched/c/db/d/cmd/any/005/17/-0/0/1",
+									  "/dsched/c/db/d/cmd/any/005/17/1/-1/1",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0/0",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0/2147483648",
+									  "/dsched/c/db/d/outcome/any/005/17/1/00/1",
+									  "/dsched/c/db/d/outcome/any/005/17/1/0/1/",
 									  "/dsched/c/db/d/owner/ssd/001",
 									  "/dsched/c/db/d/owner/any/",
 									  "/dsched/c/db/d/owner/any/0001",

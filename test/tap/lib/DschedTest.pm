@@ -310,6 +310,36 @@ sub start_etcd
 		return;
 	}
 
+	# A copy of all that etcd has now, in a file; restore() takes etcd back to it, at the same addresses.
+	sub snapshot
+	{
+		my ($self, $name) = @_;
+		my $file = "$PostgreSQL::Test::Utils::tmp_check/$name.snapshot";
+
+		$self->ctl('snapshot', 'save', $file);
+		return $file;
+	}
+
+	sub restore
+	{
+		my ($self, $file) = @_;
+		my $peers = join(',', map { "$_->{name}=$_->{peer}" } @{ $self->{members} });
+
+		$self->stop('KILL');
+		foreach my $member (@{ $self->{members} })
+		{
+			File::Path::remove_tree($member->{data});
+			local $ENV{ETCDCTL_API} = 3;
+			my $output = '';
+			IPC::Run::run([ 'etcdctl', 'snapshot', 'restore', $file, '--name', $member->{name}, '--data-dir', $member->{data},
+				'--initial-cluster', $peers, '--initial-cluster-token', "dsched$self->{number}",
+				'--initial-advertise-peer-urls', $member->{peer} ], '>', \$output, '2>&1')
+			  or die "etcdctl snapshot restore: $output";
+		}
+		$self->start;
+		return;
+	}
+
 	# The number of the member that leads, as the running ones say; undef while there is none. What was asked of a leader that
 	# died hangs in etcd for seconds: wait for the new one first, unless that is what the test is about.
 	sub leader
