@@ -5,7 +5,7 @@
  * The client must call back once, not take an error for an answer, and give numbers and keys as they were sent. What a caller does with an answer (to walk through
  * the parts of a transaction and the pairs of a range) is done here with each. An entry for libFuzzer, and for test/fuzz/driver.c where there is no clang.
  */
-/* links: src/core/base64.c src/core/backoff.c src/etcd/client.c src/etcd/message.c src/etcd/watch.c test/unit/loop_standalone.c test/unit/http_replay.c */
+/* links: src/core/base64.c src/core/backoff.c src/etcd/auth.c src/etcd/client.c src/etcd/message.c src/etcd/security.c src/etcd/watch.c test/unit/loop_standalone.c test/unit/http_replay.c */
 /* libs: -lcjson */
 #include "postgres.h"
 

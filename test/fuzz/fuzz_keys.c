@@ -42,6 +42,18 @@ build(char *out, const char *cluster, const KeyParts *parts)
 			return keys_queue(out, cluster, parts->database, parts->name);
 		case KEY_QUEUEREV:
 			return keys_queuerev(out, cluster, parts->database);
+		case KEY_RECOVERY:
+			return keys_recovery(out, cluster);
+		case KEY_FORMER:
+			return keys_former(out, cluster, parts->database);
+		case KEY_COMMAND:
+			return keys_command(out, cluster, parts->database, &parts->run);
+		case KEY_OUTCOME:
+			return keys_outcome(out, cluster, parts->database, &parts->run);
+		case KEY_RUN:
+			return keys_run(out, cluster, parts->database, &parts->run);
+		case KEY_DECIDED:
+			return keys_decided(out, cluster, parts->database, &parts->run);
 	}
 	return false;
 }
@@ -49,13 +61,12 @@ build(char *out, const char *cluster, const KeyParts *parts)
 static void
 check_parse(const char *cluster, const char *key)
 {
-	KeyParts parts, empty;
+	KeyParts parts;
 	char built[KEYS_MAX_LEN], end[KEYS_MAX_LEN];
 
 	memset(&parts, 0x5a, sizeof(parts));
 	if (!keys_parse(cluster, key, &parts))
 	{
-		memset(&empty, 0, sizeof(empty));
 		CHECK(parts.database[0] == '\0' && parts.node[0] == '\0' && parts.role[0] == '\0' && parts.name[0] == '\0');
 		CHECK(parts.id == 0);
 		return;

@@ -4,7 +4,7 @@
  *
  * An input is a recording as test/unit/watch_replay.h has it. An entry for libFuzzer, and for test/fuzz/driver.c where there is no clang.
  */
-/* links: src/core/base64.c src/core/backoff.c src/etcd/client.c src/etcd/message.c src/etcd/watch.c test/unit/loop_standalone.c test/unit/http_replay.c */
+/* links: src/core/base64.c src/core/backoff.c src/etcd/auth.c src/etcd/client.c src/etcd/message.c src/etcd/security.c src/etcd/watch.c test/unit/loop_standalone.c test/unit/http_replay.c */
 /* libs: -lcjson */
 #include "postgres.h"
 

@@ -11,6 +11,7 @@
 struct EtcdHttp
 {
 	DschedLoop *loop;
+	EtcdTls tls;
 };
 
 static EtcdTransfer *current = NULL;
@@ -46,18 +47,52 @@ call(void (*callback)(void *arg, EtcdTransfer *transfer), EtcdTransfer *transfer
 	etcd_bury(calloc(1, sizeof(EtcdGrave)), free_nothing); /* the others with it */
 }
 
+static void
+free_pem(EtcdPem *pem)
+{
+	free(pem->path);
+	free(pem->text);
+	memset(pem, 0, sizeof(*pem));
+}
+
+void
+etcd_tls_free(EtcdTls *tls)
+{
+	free_pem(&tls->ca);
+	free_pem(&tls->cert);
+	free_pem(&tls->key);
+}
+
 EtcdHttp *
-etcd_http_create(DschedLoop *loop)
+etcd_http_create(DschedLoop *loop, EtcdTls *tls)
 {
 	EtcdHttp *http = calloc(1, sizeof(EtcdHttp));
 
 	http->loop = loop;
+	if (tls != NULL)
+	{
+		http->tls = *tls;
+		memset(tls, 0, sizeof(*tls));
+	}
 	return http;
+}
+
+const EtcdTls *
+etcd_http_tls(const EtcdHttp *http)
+{
+	return &http->tls;
+}
+
+bool
+etcd_http_idle(EtcdHttp *http)
+{
+	return current == NULL;
 }
 
 void
 etcd_http_destroy(EtcdHttp *http)
 {
+	etcd_tls_free(&http->tls);
 	free(http);
 }
 
@@ -92,6 +127,19 @@ etcd_http_fail(EtcdHttp *http, const HttpPost *post, const char *message)
 	transfer->sent_at = 0;
 	snprintf(transfer->message, sizeof(transfer->message), "%s", message);
 	return transfer;
+}
+
+EtcdTransfer *
+etcd_http_wait(EtcdHttp *http, const HttpPost *post)
+{
+	return etcd_http_fail(http, post, "waits");
+}
+
+void
+etcd_http_end(EtcdTransfer *transfer, HttpOutcome outcome, const char *message)
+{
+	transfer->outcome = outcome;
+	snprintf(transfer->message, sizeof(transfer->message), "%s", message);
 }
 
 void

@@ -5,7 +5,7 @@
  * The streams are those of test/fuzz/corpus/watch, most of which a real etcd has sent. Each is cut in two at every byte, given byte by byte, cut in
  * many random pieces, and broken off at every byte.
  */
-/* links: src/core/base64.c src/core/backoff.c src/etcd/client.c src/etcd/message.c src/etcd/watch.c test/unit/loop_standalone.c test/unit/http_replay.c */
+/* links: src/core/base64.c src/core/backoff.c src/etcd/auth.c src/etcd/client.c src/etcd/message.c src/etcd/security.c src/etcd/watch.c test/unit/loop_standalone.c test/unit/http_replay.c */
 /* libs: -lcjson */
 #include "postgres.h"
 
