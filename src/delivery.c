@@ -20,6 +20,7 @@
 #include "compat.h"
 #include "core/codec.h"
 #include "delivery.h"
+#include "places.h"
 #include "settings.h"
 
 #define PATIENCE_MS 2000
@@ -27,11 +28,11 @@
 #define LOOK_AGAIN_MS 500
 
 void
-delivery_run_name(const RunKey *key, int partition, RunName *out)
+delivery_run_name(const RunKey *key, int db, int partition, RunName *out)
 {
 	memset(out, 0, sizeof(*out));
-	strlcpy(out->place, KEYS_PLACE_ANY, sizeof(out->place));
-	out->partition = partition;
+	place_short_name(db, partition, out->place);
+	out->partition = place_number(partition);
 	out->job_id = key->job_id;
 	out->slot = key->scheduled_for + CODEC_EPOCH_DIFF;
 	out->trigger_id = key->trigger_id;
@@ -48,7 +49,7 @@ delivery_id(const RunEntry *entry, char *id)
 		snprintf(id, GID_MAX, UINT64_FORMAT ":" INT64_FORMAT, entry->token.session, entry->seq);
 		return true;
 	}
-	delivery_run_name(&entry->key, entry->token.partition, &gid.run);
+	delivery_run_name(&entry->key, entry->token.db, entry->token.partition, &gid.run);
 	gid.epoch = entry->token.epoch;
 	gid.session = entry->token.session;
 	gid.seq = entry->seq;

@@ -18,7 +18,7 @@
 #include "shared.h"
 
 /* The run as keys name it. */
-extern void delivery_run_name(const RunKey *key, int partition, RunName *out);
+extern void delivery_run_name(const RunKey *key, int db, int partition, RunName *out);
 
 /*
  * What tells this attempt, under this right, from all others: the gid of its prepared transaction (exactly_once), or the id of its

@@ -15,6 +15,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "core/selector.h"
 #include "etcd/client.h"
 #include "settings.h"
 #include "shared.h"
@@ -80,6 +81,7 @@ static const struct config_enum_entry dispatch_policy_options[] = {
 
 static bool check_endpoints(char **newval, void **extra, GucSource source);
 static bool check_name(char **newval, void **extra, GucSource source);
+static bool check_labels(char **newval, void **extra, GucSource source);
 static bool check_cluster_name(char **newval, void **extra, GucSource source);
 static bool check_timezone_name(char **newval, void **extra, GucSource source);
 static void define_cluster_settings(void);
@@ -232,15 +234,15 @@ define_cluster_settings(void)
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
-	/* Shown in the view nodes; "key=value,key=value". */
+	/* By these selectors (run_on) choose: "key=value,key=value". All members see them, a reload changes them. */
 	DefineCustomStringVariable("dsched.node_labels",
-							   "Labels of this instance, shown to all members.",
+							   "Labels of this instance, by which jobs choose where they run.",
 							   NULL,
 							   &dsched_node_labels,
 							   "",
-							   PGC_POSTMASTER,
+							   PGC_SIGHUP,
 							   0,
-							   NULL, NULL, NULL);
+							   check_labels, NULL, NULL);
 
 	/* Must differ between the instances of a cluster. */
 	DefineCustomStringVariable("dsched.node_name",
@@ -257,7 +259,7 @@ define_cluster_settings(void)
 							"Number of partitions that the jobs of a database group are divided into.",
 							NULL,
 							&dsched_partitions,
-							64, 1, DSCHED_MAX_PARTITIONS,
+							64, 1, DSCHED_MAX_ANY,
 							PGC_POSTMASTER,
 							0,
 							NULL, NULL, NULL);
@@ -488,6 +490,25 @@ check_name(char **newval, void **extra, GucSource source)
 		GUC_check_errdetail("The name is longer than %d bytes.", DSCHED_MAX_NODE_NAME - 1);
 		return false;
 	}
+	return true;
+}
+
+/* In their one form, so that all instances see the same. */
+static bool
+check_labels(char **newval, void **extra, GucSource source)
+{
+	char		normal[LABELS_MAX + 1];
+	SelectorError error;
+
+	if (!labels_normalise(*newval, normal, &error))
+	{
+		GUC_check_errmsg("invalid labels \"%s\"", *newval);
+		GUC_check_errdetail("At byte %d: %s.", error.position, error.message);
+		GUC_check_errhint("%s", error.hint);
+		return false;
+	}
+	/* never longer than what was given */
+	strcpy(*newval, normal);
 	return true;
 }
 

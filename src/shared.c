@@ -19,6 +19,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "mutant.h"
+#include "places.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -309,6 +310,9 @@ init_database_slot(DatabaseSlot *db, Oid dboid, const char *dbname)
 	db->verified = false;
 	db->processed_until = 0;
 	db->idle_serial = 0;
+	memset(db->places, 0, sizeof(db->places));
+	db->local_wanted = false;
+	db->each_jobs = db->nowhere_jobs = 0;
 }
 
 int
@@ -469,6 +473,9 @@ dsched_token_holds(const RunToken *token)
 {
 	DatabaseSlot *db = &dsched_shared->databases[token->db];
 
+	/* a local partition of a clustered instance needs no session */
+	if (dsched_clustered() && place_is_local(token->partition))
+		return token->epoch != 0 && pg_atomic_read_u64(&db->partitions[token->partition].epoch) == token->epoch;
 	if (token->session == 0 || pg_atomic_read_u64(&dsched_shared->session) != token->session)
 		return false;
 	if (token->epoch == 0)
@@ -513,15 +520,16 @@ dsched_committing(int db, int partition)
 	return found;
 }
 
-void
-dsched_cancel_runs(int db, int partition)
+static void
+cancel_runs(int db, int partition, bool local)
 {
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	for (int i = 0; i < dsched_shared->max_executors; i++)
 	{
 		ExecutorSlot *executor = &dsched_shared->executors[i];
 
-		if (executor->pid != 0 && executor_concerns(executor, db, partition))
+		if (executor->pid != 0 && executor_concerns(executor, db, partition) &&
+			(local || !place_is_local(dsched_shared->entries[executor->entry].token.partition)))
 		{
 			executor->fenced = true;
 			pg_memory_barrier();
@@ -574,6 +582,18 @@ dsched_unbind_runs(int db)
 	}
 	LWLockRelease(dsched_shared->queue_lock);
 	return n;
+}
+
+void
+dsched_cancel_runs(int db, int partition)
+{
+	cancel_runs(db, partition, true);
+}
+
+void
+dsched_cancel_session_runs(void)
+{
+	cancel_runs(-1, -1, false);
 }
 
 bool

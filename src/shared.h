@@ -33,7 +33,12 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 
-#define DSCHED_MAX_PARTITIONS 256
+#include "core/selector.h"
+
+#define DSCHED_MAX_ANY 256		/* dsched.partitions at most */
+#define DSCHED_MAX_PLACES 16	/* selectors of the jobs of a database */
+#define DSCHED_PLACE_PARTITIONS 4	/* partitions of each of them */
+#define DSCHED_MAX_PARTITIONS (DSCHED_MAX_ANY + DSCHED_MAX_PLACES * DSCHED_PLACE_PARTITIONS + 2)	/* see places.h */
 #define DSCHED_MAX_NODES 64
 #define DSCHED_MAX_NODE_NAME 128	/* bytes, with the NUL */
 #define DSCHED_MAX_JOB_NAME 255 /* bytes, without a NUL */
@@ -246,6 +251,18 @@ typedef struct PartitionSlot
 	uint64		owner_epoch;
 } PartitionSlot;
 
+/*
+ * A selector of jobs, and with it partitions; under control_lock.  S makes one, and says whether there are jobs with it; C frees
+ * one that has none when its partitions are nobody's here.
+ */
+typedef struct PlaceSlot
+{
+	char		selector[SELECTOR_MAX + 1]; /* "": free */
+	bool		wanted;			/* S: there are jobs with it */
+	bool		known;			/* C: matches is computed */
+	int			matches;		/* C: how many living members may run it */
+} PlaceSlot;
+
 typedef struct DatabaseSlot
 {
 	SchedulerState state;
@@ -304,6 +321,11 @@ typedef struct DatabaseSlot
 	TimestampTz processed_until;	/* all slots up to this time were looked at */
 	uint64		idle_serial;	/* test clock: the scheduler's last complete look, see shared.c */
 	uint64		wakeups;
+	/* places: see places.h */
+	PlaceSlot	places[DSCHED_MAX_PLACES];
+	bool		local_wanted;	/* S: would take the local partition, whether etcd answers or not */
+	int			each_jobs;		/* S: jobs that run on each instance */
+	int			nowhere_jobs;	/* S: jobs whose selector found no place */
 	PartitionSlot partitions[DSCHED_MAX_PARTITIONS];
 } DatabaseSlot;
 
@@ -491,6 +513,9 @@ extern void dsched_bind_runs(int db, int partition, uint64 epoch);
 
 /* Scheduler: takes that back for all runs of the database, and cancels them: they end as lost.  Returns how many there are. */
 extern int	dsched_unbind_runs(int db);
+
+/* The same for all runs whose right ends with the session: those of the local partitions go on. */
+extern void dsched_cancel_session_runs(void);
 
 /* Ends the run of this entry, if an executor is still making it: it is recorded as cancelled.  False: it is not. */
 extern bool dsched_cancel_run(int entry, const RunKey *key);

@@ -192,12 +192,13 @@ check_bounds(const JobRow *row, const CronSchedule *cron, uint32 given)
 
 /* In a cluster "when the server starts" says neither which server nor how often. */
 static void
-check_reboot(const CronSchedule *cron)
+check_reboot(const JobRow *row, const CronSchedule *cron)
 {
-	if (cron->kind == CRON_REBOOT && dsched_clustered())
+	if (cron->kind == CRON_REBOOT && dsched_clustered() && !runs_on_each(row))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("@reboot is not supported in a cluster")));
+				 errmsg("@reboot is not supported in a cluster"),
+				 errhint("With run_on => 'each' every instance runs it when it starts.")));
 }
 
 /* The row as it goes to etcd. */
@@ -221,6 +222,7 @@ job_to_utf8(const JobRow *row, JobDef *out)
 	out->max_runs = row->max_runs;
 	out->policy = row->policy;
 	out->queue = row->queue ? to_utf8(row->queue) : NULL;
+	out->run_on = row->run_on ? to_utf8(row->run_on) : NULL;
 	out->gen = 1;
 	out->change_id = 1;
 	out->node = unconstify(char *, dsched_my_node());
@@ -258,12 +260,13 @@ check_definition(JobRow *row, uint32 given)
 	List	   *statements;
 
 	statements = check_command(row->command);
+	check_place(row);
 	check_size(row->payload, "payload");
 	check_size(row->metadata, "metadata");
 	if (row->schedule != NULL)
 	{
 		check_schedule(row->schedule, &zone, (given & FIELD_BIT(FIELD_TIME_ZONE)) != 0, &cron);
-		check_reboot(&cron);
+		check_reboot(row, &cron);
 		check_bounds(row, &cron, given);
 	}
 	else

@@ -19,6 +19,7 @@
 #include "api/api.h"
 #include "clock.h"
 #include "core/codec.h"
+#include "settings.h"
 #include "shared.h"
 
 PG_FUNCTION_INFO_V1(dsched_run_now_by_name);
@@ -43,6 +44,7 @@ make_request(const JobRow *row, TriggerKind kind, OutboxRow *out)
 	out->username = row->username;
 	out->job_name = row->job_name;
 	out->base_revision = row->mod_revision;
+	out->local = dsched_clustered() && runs_on_each(row);
 	out->requested_by = caller_name();
 	out->created_at = dsched_wall_now();
 }

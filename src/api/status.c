@@ -11,6 +11,7 @@
 
 #include "access/xlog.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -58,6 +59,8 @@ typedef struct DatabaseStatus
 	char		decided_by[DSCHED_MAX_NODE_NAME];
 	int			owned;			/* partitions */
 	int			active;
+	PlaceSlot	places[DSCHED_MAX_PLACES];
+	int			nowhere_jobs;
 } DatabaseStatus;
 
 /* What is said of the coordinator. */
@@ -244,6 +247,8 @@ read_database(DatabaseStatus *out)
 		strlcpy(out->in_doubt_hint, slot->in_doubt_hint, sizeof(out->in_doubt_hint));
 		out->decided_elsewhere = slot->decided_elsewhere;
 		strlcpy(out->decided_by, slot->decided_by, sizeof(out->decided_by));
+		memcpy(out->places, slot->places, sizeof(out->places));
+		out->nowhere_jobs = slot->nowhere_jobs;
 		for (int i = 0; i < dsched_partitions; i++)
 		{
 			out->owned += slot->partitions[i].phase != PARTITION_NONE ? 1 : 0;
@@ -293,6 +298,37 @@ put_scheduler(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
 			"It is restarted by itself; the server's log has the reason.");
 	else
 		put(rsinfo, "scheduler", WAITING, "the scheduler is starting", NULL);
+}
+
+/* Selectors that nobody matches, or that found no room; nothing is said where there are none. */
+static void
+put_places(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
+{
+	StringInfoData said;
+	int			used = 0;
+
+	initStringInfo(&said);
+	for (int i = 0; i < DSCHED_MAX_PLACES; i++)
+	{
+		const PlaceSlot *place = &database->places[i];
+
+		if (place->selector[0] == '\0' || !place->wanted)
+			continue;
+		used++;
+		if (place->known && place->matches == 0)
+			appendStringInfo(&said, "%s\"%s\"", said.len > 0 ? ", " : "",
+							 pg_any_to_server(place->selector, strlen(place->selector), PG_UTF8));
+	}
+	if (said.len > 0)
+		put(rsinfo, "places", PROBLEM, psprintf("no living instance matches run_on %s", said.data),
+			"Their jobs lose nothing: their slots follow the misfire policy when one comes. The view dsched.nodes shows labels.");
+	if (database->nowhere_jobs > 0)
+		put(rsinfo, "places", PROBLEM,
+			psprintf("%d jobs are not run, as there are jobs with %d other selectors (run_on) already",
+					 database->nowhere_jobs, DSCHED_MAX_PLACES),
+			"Give the instances a label that several of these can share.");
+	if (said.len == 0 && database->nowhere_jobs == 0 && used > 0)
+		put(rsinfo, "places", OK, psprintf("%d %s of instances for jobs with run_on", used, used == 1 ? "set" : "sets"), NULL);
 }
 
 static void
@@ -578,6 +614,7 @@ dsched_status(PG_FUNCTION_ARGS)
 	put_time_zones(rsinfo);
 	put_identity(rsinfo);
 	put_scheduler(rsinfo, &database);
+	put_places(rsinfo, &database);
 	put_definitions(rsinfo, &database);
 	put_delivery(rsinfo, &database);
 	put_signatures(rsinfo, &database);

@@ -85,6 +85,7 @@ typedef struct JobRow
 	TimestampTz last_slot;
 	JobPolicy	policy;
 	char	   *queue;			/* NULL: none */
+	char	   *run_on;			/* NULL: any; "each", or a selector */
 	bool		active;
 	char	   *payload;		/* jsonb as text */
 	char	   *metadata;
@@ -159,13 +160,22 @@ typedef struct OutboxRow
 	char	   *username;
 	char	   *job_name;
 	int64		base_revision;
+	bool		local;			/* a request that is carried out here and never published */
 	TimestampTz scheduled_for;
 	char	   *requested_by;
 	TimestampTz created_at;
 } OutboxRow;
 
 extern void outbox_insert(const OutboxRow *row);
-extern List *outbox_lock_all(int max);	/* of OutboxRow *, oldest first, FOR UPDATE SKIP LOCKED */
+/* Of OutboxRow *, oldest first, FOR UPDATE SKIP LOCKED: those that are carried out here, those that are not, or all. */
+typedef enum OutboxWhich
+{
+	OUTBOX_ALL,
+	OUTBOX_LOCAL,
+	OUTBOX_PUBLISHED
+} OutboxWhich;
+
+extern List *outbox_lock(OutboxWhich which, int max);
 extern void outbox_delete(int64 outbox_id);
 
 /* ---- runs.c ------------------------------------------------------------------------------------ */

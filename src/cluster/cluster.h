@@ -19,6 +19,7 @@
  *	  membership_watch.c	 what nodes, members and owners there are
  *	  membership_claim.c	 our member and owner keys
  *	  compaction.c			 etcd's history and its size
+ *	  local.c				 partitions that need no etcd
  *	  fence.c				 the shared-memory side of ownership: granting and taking away
  *	  node.c				 what an instance says of itself in its node key
  */
@@ -180,6 +181,11 @@ extern bool membership_is_lowest(void);
 extern void compaction_heartbeat(int64 now, int64 revision);
 extern void compaction_stop(void);
 
+/* ---- local.c --------------------------------------------------------------------------------- */
+
+extern void local_init(void);
+extern bool local_turn(void);
+
 /* ---- fence.c --------------------------------------------------------------------------------- */
 
 extern void fence_reset(void);
@@ -191,8 +197,9 @@ extern void fence_grant(int db, int partition, int64 epoch);
 extern void fence_partition(int db, int partition);
 extern void fence_session(void);
 
-/* Ends the ownership in shared memory: epoch 0, phase NONE. */
+/* Ends the ownership in shared memory: epoch 0, phase NONE; of all that is in etcd; of all. */
 extern void fence_forget(int db, int partition);
+extern void fence_forget_shared(void);
 extern void fence_forget_all(void);
 
 /* Is no executor inside the commit of such a run (partition, db: -1 is any)?  If not, our latch will be set. */

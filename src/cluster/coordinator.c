@@ -49,6 +49,7 @@
 #include "cluster/cluster.h"
 #include "core/backoff.h"
 #include "schedule/supervisor.h"
+#include "places.h"
 #include "settings.h"
 
 #define RETRY_BASE_US INT64CONST(100000)
@@ -63,20 +64,11 @@
 #define ORPHAN_WAIT_US INT64CONST(500000)
 #define EXECUTOR_KILL_TIMEOUT_MS 2000
 
-/* A database in standalone mode. */
-typedef struct Standalone
-{
-	bool given;		 /* its partitions are */
-	bool ending;	 /* fenced, commits may be under way */
-	pid_t scheduler; /* to whom */
-} Standalone;
-
 DschedLoop *cluster_loop = NULL;
 EtcdClient *cluster_client = NULL;
 
 static MemoryContext turn_context = NULL;
 static char *endpoints = NULL; /* of dsched.etcd_endpoints, as this process uses it */
-static Standalone *alone = NULL;
 
 static struct
 {
@@ -97,9 +89,6 @@ static void publish_problem(void);
 
 static void standalone_init(void);
 static int64 standalone_turn(int64 now);
-static void standalone_database(int db);
-static void give_all(int db, pid_t scheduler);
-static void take_all(int db);
 
 static void leave(bool restart_schedulers) pg_attribute_noreturn();
 static void ask_for_last_states(void);
@@ -196,6 +185,7 @@ start_cluster(void)
 		ereport(WARNING, (errmsg("dsched: the password of dsched.etcd_user is sent unencrypted"),
 						  errhint("Use \"https://\" in dsched.etcd_endpoints.")));
 	membership_init();
+	local_init();
 	session_start();
 	recover_start();
 }
@@ -246,13 +236,19 @@ run(void)
 static void
 handle_signals(void)
 {
+	char *labels;
+
 	if (ShutdownRequestPending)
 		leave(false);
 	if (!ConfigReloadPending)
 		return;
 	ConfigReloadPending = false;
+	labels = pstrdup(dsched_node_labels);
 	ProcessConfigFile(PGC_SIGHUP);
 	publish_time_zone();
+	/* the others see them in the node key, which a heartbeat writes anew */
+	if (cluster_client != NULL && strcmp(labels, dsched_node_labels) != 0)
+		session_check();
 	if (strcmp(endpoints, dsched_etcd_endpoints) != 0)
 	{
 		ereport(LOG, (errmsg("dsched: dsched.etcd_endpoints has changed, starting anew")));
@@ -266,11 +262,13 @@ static int64
 cluster_turn(int64 now)
 {
 	int64 next = session_advance(now);
+	bool local;
 
 	next = cluster_earlier(next, membership_advance(now));
 	next = cluster_earlier(next, recover_advance(now));
+	local = local_turn();
 	/* An executor whose commit is waited for sets our latch; the alarm is for one that cannot any more. */
-	if (session_is_fencing() || membership_is_fencing())
+	if (session_is_fencing() || membership_is_fencing() || local)
 		next = cluster_earlier(next, now + FENCE_RECHECK_US);
 	else
 		fence_settled();
@@ -430,16 +428,10 @@ publish_problem(void)
 
 /* ---- standalone ------------------------------------------------------------------------------ */
 
-/* Partitions that a coordinator before us gave have been fenced: begin with their ends. */
 static void
 standalone_init(void)
 {
-	int db;
-
-	alone = MemoryContextAllocZero(TopMemoryContext, sizeof(Standalone) * dsched_shared->max_databases);
-	for (db = 0; db < dsched_shared->max_databases; db++)
-		alone[db].ending = true;
-
+	local_init();
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	dsched_shared->session_state = SESSION_STANDALONE;
 	dsched_shared->incarnation[0] = '\0';
@@ -456,75 +448,10 @@ standalone_init(void)
 static int64
 standalone_turn(int64 now)
 {
-	bool waits = false;
-	int db;
-
-	for (db = 0; db < dsched_shared->max_databases; db++)
-	{
-		standalone_database(db);
-		waits |= alone[db].ending;
-	}
-	if (waits)
+	if (local_turn())
 		return now + FENCE_RECHECK_US;
 	fence_settled();
 	return DSCHED_NEVER;
-}
-
-static void
-standalone_database(int db)
-{
-	const DatabaseSlot *slot = &dsched_shared->databases[db];
-	Standalone *mine = &alone[db];
-	pid_t scheduler;
-	bool wanted;
-
-	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
-	scheduler = slot->scheduler_pid;
-	wanted = slot->state == SCHEDULER_RUNNING && scheduler != 0 && slot->member_wanted;
-	LWLockRelease(dsched_shared->control_lock);
-
-	if (mine->given && (!wanted || scheduler != mine->scheduler))
-		take_all(db);
-	if (mine->ending && fence_quiet(db, -1))
-	{
-		int p;
-
-		for (p = 0; p < dsched_partitions; p++)
-			fence_forget(db, p);
-		mine->ending = false;
-	}
-	if (!mine->given && !mine->ending && wanted)
-		give_all(db, scheduler);
-}
-
-static void
-give_all(int db, pid_t scheduler)
-{
-	DatabaseSlot *slot = &dsched_shared->databases[db];
-	int p;
-
-	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	for (p = 0; p < dsched_partitions; p++)
-	{
-		strlcpy(slot->partitions[p].owner, dsched_my_node(), sizeof(slot->partitions[p].owner));
-		slot->partitions[p].owner_epoch = DSCHED_STANDALONE_TOKEN;
-	}
-	LWLockRelease(dsched_shared->control_lock);
-	for (p = 0; p < dsched_partitions; p++)
-		fence_grant(db, p, DSCHED_STANDALONE_TOKEN);
-	alone[db].given = true;
-	alone[db].scheduler = scheduler;
-}
-
-static void
-take_all(int db)
-{
-	int p;
-
-	for (p = 0; p < dsched_partitions; p++)
-		fence_partition(db, p);
-	alone[db].given = false;
-	alone[db].ending = true;
 }
 
 /* ---- leaving in order ------------------------------------------------------------------------ */
@@ -572,7 +499,7 @@ ask_for_last_states(void)
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	for (db = 0; db < dsched_shared->max_databases; db++)
 	{
-		for (p = 0; p < dsched_partitions; p++)
+		for (p = 0; p < places_shared(); p++)
 		{
 			PartitionSlot *slot = &dsched_shared->databases[db].partitions[p];
 
@@ -599,7 +526,7 @@ last_states_written(void)
 		if (slot->state != SCHEDULER_RUNNING || slot->scheduler_pid == 0 ||
 			kill(slot->scheduler_pid, 0) != 0)
 			continue;
-		for (p = 0; p < dsched_partitions; p++)
+		for (p = 0; p < places_shared(); p++)
 			if (slot->partitions[p].phase != PARTITION_NONE &&
 				slot->partitions[p].phase != PARTITION_RELEASED)
 				written = false;

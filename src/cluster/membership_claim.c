@@ -70,6 +70,16 @@ membership_need_key(bool built)
 	return built;
 }
 
+static void
+owner_key(char *out, const Group *g, int partition)
+{
+	int place = place_of(partition);
+
+	membership_need_key(keys_owner(out, dsched_cluster_name, g->name,
+								   place == PLACE_IS_ANY ? KEYS_PLACE_ANY : g->places[place],
+								   place_number(partition)));
+}
+
 /* ---- owner keys ------------------------------------------------------------------------------ */
 
 /* What the owner key of a partition is at a revision; kv NULL: there is none. */
@@ -80,7 +90,7 @@ membership_apply_owner(int db, int partition, const EtcdKv *kv, int64 revision)
 	Hold *hold;
 	bool ours = kv != NULL && kv->lease == session_lease();
 
-	if (partition < 0 || partition >= dsched_partitions)
+	if (partition < 0 || partition >= places_shared())
 		return;
 	hold = &g->holds[partition];
 	if (revision <= hold->known)
@@ -353,7 +363,7 @@ add_claim(EtcdTxn *txn, Group *g, int partition, const char *node, const char *m
 	EtcdTxn *nested = etcd_txn_begin();
 	char owner[KEYS_MAX_LEN];
 
-	membership_need_key(keys_owner(owner, dsched_cluster_name, g->name, partition));
+	owner_key(owner, g, partition);
 	etcd_txn_if_create(nested, owner, 0);
 	if (!MUTANT(CLAIM_ANYWAY))
 	{
@@ -376,7 +386,7 @@ claim(int db)
 	int p;
 
 	g->nbatch = 0;
-	for (p = 0; p < dsched_partitions && g->nbatch < BATCH; p++)
+	for (p = 0; p < places_shared() && g->nbatch < BATCH; p++)
 		if (g->holds[p].state == HOLD_NONE && g->holds[p].owner == 0 && g->advised[p])
 			g->batch[g->nbatch++] = p;
 	if (g->nbatch == 0)
@@ -466,7 +476,7 @@ delete_owners(int db)
 	int p;
 
 	g->nbatch = 0;
-	for (p = 0; p < dsched_partitions && g->nbatch < BATCH; p++)
+	for (p = 0; p < places_shared() && g->nbatch < BATCH; p++)
 		if (g->holds[p].state == HOLD_FENCED && fence_quiet(db, p))
 			g->batch[g->nbatch++] = p;
 	if (g->nbatch == 0)
@@ -478,7 +488,7 @@ delete_owners(int db)
 	{
 		EtcdTxn *nested = etcd_txn_begin();
 
-		membership_need_key(keys_owner(owner, dsched_cluster_name, g->name, g->batch[i]));
+		owner_key(owner, g, g->batch[i]);
 		etcd_txn_if_create(nested, owner, g->holds[g->batch[i]].epoch);
 		etcd_txn_if_create(nested, node, session_id());
 		etcd_txn_delete(nested, owner);

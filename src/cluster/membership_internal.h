@@ -13,6 +13,8 @@
 
 #include "cluster/cluster.h"
 #include "core/keys.h"
+#include "core/selector.h"
+#include "places.h"
 
 /* Claims or deletions in one transaction: etcd takes 128 operations over all levels of nesting. */
 #define BATCH 64
@@ -78,6 +80,7 @@ typedef struct Group
 	char others[DSCHED_MAX_NODES][DSCHED_MAX_NODE_NAME]; /* the other members */
 	bool advice_due;
 	bool advised[DSCHED_MAX_PARTITIONS]; /* to us */
+	char places[DSCHED_MAX_PLACES][SELECTOR_MAX + 1]; /* as in the DatabaseSlot; "": free */
 
 	EtcdRequest *request;
 	GroupRequest doing;
@@ -92,6 +95,12 @@ typedef struct Group
 
 extern Group *membership_groups; /* dsched.max_databases of them */
 extern bool membership_active;	 /* between membership_begin() and membership_end() */
+
+/* Nodes or labels have changed: who should own the partitions of selectors has to be computed again. */
+extern void membership_labels_changed(void);
+
+/* The partition of a key; -1: of a place that is not known here. */
+extern int membership_partition(const Group *g, const char *place, int number);
 
 /* What our own member key is at a revision; 0: there is none. */
 extern void membership_own_key_is(Group *g, int64 create_revision, int64 revision);
@@ -112,6 +121,9 @@ extern void membership_read_again(void);
 
 /* After a heartbeat that wrote at this revision: has the watch told of the one before? */
 extern void membership_watch_heartbeat(int64 revision);
+
+/* The labels of a node, as its node key says; NULL: there is none. */
+extern const char *membership_labels(const char *node);
 
 /* Shows people the list of nodes, if it has changed. */
 extern void membership_publish_nodes(void);

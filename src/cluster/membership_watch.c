@@ -392,7 +392,8 @@ watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 h
 		else if (parts.kind == KEY_MEMBER && g != NULL)
 			apply_member(g, parts.node, kv, event->kv.mod_revision);
 		else if (parts.kind == KEY_OWNER && g != NULL)
-			membership_apply_owner(feed.ranges[range_index].db, parts.partition, kv, event->kv.mod_revision);
+			membership_apply_owner(feed.ranges[range_index].db, membership_partition(g, parts.place, parts.partition), kv,
+								   event->kv.mod_revision);
 	}
 }
 
@@ -453,6 +454,7 @@ apply_nodes(const cJSON *range, int64 revision)
 
 	nnodes = 0;
 	nodes_changed = true;
+	membership_labels_changed();
 	cJSON_ArrayForEach(item, etcd_kvs(range))
 	{
 		if (!etcd_kv_read(item, &kv))
@@ -492,7 +494,14 @@ apply_node(const EtcdKv *kv, bool live)
 		return;
 	if (codec_node_decode(kv->value, kv->value_len, &info, NULL, 0))
 	{
+		char labels[sizeof(node->labels)];
+
+		strlcpy(labels, node->labels, sizeof(labels));
+		if (node->session == 0)
+			membership_labels_changed();
 		node_to_member(&info, kv->create_revision, node);
+		if (strcmp(labels, node->labels) != 0)
+			membership_labels_changed();
 		if (live)
 			node->skew_ms = (info.wall_clock - dsched_wall_now()) / 1000;
 	}
@@ -509,6 +518,15 @@ remove_node(const char *name)
 		return;
 	*node = nodes[--nnodes];
 	nodes_changed = true;
+	membership_labels_changed();
+}
+
+const char *
+membership_labels(const char *node)
+{
+	const MemberInfo *info = find_node(node, false);
+
+	return info != NULL && info->session != 0 ? info->labels : NULL;
 }
 
 void
@@ -594,6 +612,7 @@ static bool
 apply_owners(int db, const cJSON *range, int64 revision)
 {
 	bool there[DSCHED_MAX_PARTITIONS] = {false};
+	const Group *g = &membership_groups[db];
 	const cJSON *item;
 	KeyParts parts;
 	EtcdKv kv;
@@ -606,14 +625,14 @@ apply_owners(int db, const cJSON *range, int64 revision)
 		if (!etcd_kv_read(item, &kv))
 			return false;
 		if (keys_parse(dsched_cluster_name, kv.key, &parts) && parts.kind == KEY_OWNER &&
-			parts.partition < dsched_partitions)
+			(p = membership_partition(g, parts.place, parts.partition)) >= 0)
 		{
-			there[parts.partition] = true;
-			membership_apply_owner(db, parts.partition, &kv, revision);
+			there[p] = true;
+			membership_apply_owner(db, p, &kv, revision);
 		}
 		etcd_kv_free(&kv);
 	}
-	for (p = 0; p < dsched_partitions; p++)
+	for (p = 0; p < places_shared(); p++)
 		if (!there[p])
 			membership_apply_owner(db, p, NULL, revision);
 	return true;

@@ -317,7 +317,7 @@ session_lost(const char *why)
 	own_session.id = own_session.lease = own_session.deadline = 0;
 	own_session.lapsed = false;
 	membership_end();
-	dsched_cancel_runs(-1, -1);
+	dsched_cancel_session_runs();
 	session_set_state(SESSION_NONE);
 	ereport(LOG, (errmsg("dsched: session with etcd has ended: %s", why)));
 
@@ -517,7 +517,7 @@ lapse(void)
 {
 	own_session.lapsed = true;
 	session_set_state(SESSION_LAPSED);
-	dsched_cancel_runs(-1, -1);
+	dsched_cancel_session_runs();
 	session_wake_schedulers();
 	ereport(LOG, (errmsg("dsched: the session with etcd could not be renewed in time, nothing is run until it is")));
 }

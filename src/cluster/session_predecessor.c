@@ -93,7 +93,7 @@ predecessor_found(const EtcdKv *kv, int64 revision)
 
 	if (readable && (MUTANT(NO_PREDECESSOR_WAIT) || node_is_here(&info)))
 	{
-		dsched_cancel_runs(-1, -1);
+		dsched_cancel_session_runs();
 		session_set_step(STEP_QUIET, 0);
 	}
 	else

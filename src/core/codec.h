@@ -76,6 +76,7 @@ typedef struct JobDef
 	int32_t max_runs; /* 0: no bound */
 	JobPolicy policy;
 	char *queue; /* NULL: none */
+	char *run_on; /* NULL: any instance; "each", or a selector in its one form */
 	bool active;
 	char *payload;		 /* JSON text or NULL */
 	char *metadata;		 /* JSON text or NULL */

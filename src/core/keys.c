@@ -10,14 +10,15 @@
  *		/dsched/<cluster>/db/<database>/job/<pp>/<role>/<name>
  *		/dsched/<cluster>/db/<database>/jobrev/<pp>
  *		/dsched/<cluster>/db/<database>/trigger/<pp>/<id>
- *		/dsched/<cluster>/db/<database>/owner/any/<pp>
- *		/dsched/<cluster>/db/<database>/state/any/<pp>
- *		/dsched/<cluster>/db/<database>/cmd/any/<pp>/<job>/<slot>/<trigger>/<attempt>
- *		/dsched/<cluster>/db/<database>/outcome/any/<pp>/<job>/<slot>/<trigger>/<attempt>
+ *		/dsched/<cluster>/db/<database>/owner/<place>/<pp>
+ *		/dsched/<cluster>/db/<database>/state/<place>/<pp>
+ *		/dsched/<cluster>/db/<database>/cmd/<place>/<pp>/<job>/<slot>/<trigger>/<attempt>
+ *		/dsched/<cluster>/db/<database>/outcome/<place>/<pp>/<job>/<slot>/<trigger>/<attempt>
  *		/dsched/<cluster>/db/<database>/queue/<name>
  *		/dsched/<cluster>/db/<database>/queuerev
  *
- * <pp> is the partition's number in decimal with exactly three digits.  <id>, <job> and <attempt>
+ * <pp> is the partition's number in decimal with exactly three digits.  <place> is "any" or a selector in its one form
+ * (selector.c), which always has an equals sign.  <id>, <job> and <attempt>
  * are decimal numbers from 1 without leading zeros, <trigger> from 0, and <slot> may be negative; none is
  * beyond 2^53-1.  Every other <part> is a name of 1 to 255 bytes,
  * percent-encoded: the bytes A-Z a-z 0-9 - _ . ~ stand for themselves, each other byte is '%'
@@ -45,6 +46,8 @@
  */
 #include "core/keys.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define FNV_OFFSET UINT64_C(14695981039346656037)
@@ -307,6 +310,19 @@ database_key(char *out, const char *cluster, const char *database, const char *l
 	return key_end(&key);
 }
 
+/* A key of a partition of a place. */
+static bool
+place_key(char *out, const char *cluster, const char *database, const char *literal,
+		  const char *place, int partition)
+{
+	KeyWriter key = begin_database(out, cluster, database, literal);
+
+	put_name(&key, place);
+	put_literal(&key, "/");
+	put_partition(&key, partition);
+	return key_end(&key);
+}
+
 static bool
 database_prefix(char *out, const char *cluster, const char *database, const char *literal)
 {
@@ -397,16 +413,25 @@ keys_trigger(char *out, const char *cluster, const char *database, int partition
 	return key_end(&key);
 }
 
-bool
-keys_owner(char *out, const char *cluster, const char *database, int partition)
+void
+keys_short_place(const char *place, char *out)
 {
-	return database_key(out, cluster, database, "owner/any/", partition, "");
+	if (strcmp(place, KEYS_PLACE_ANY) == 0)
+		snprintf(out, KEYS_SHORT_PLACE, "%s", place);
+	else
+		snprintf(out, KEYS_SHORT_PLACE, "s%016" PRIx64, keys_hash(place, strlen(place), 0));
 }
 
 bool
-keys_state(char *out, const char *cluster, const char *database, int partition)
+keys_owner(char *out, const char *cluster, const char *database, const char *place, int partition)
 {
-	return database_key(out, cluster, database, "state/any/", partition, "");
+	return place_key(out, cluster, database, "owner/", place, partition);
+}
+
+bool
+keys_state(char *out, const char *cluster, const char *database, const char *place, int partition)
+{
+	return place_key(out, cluster, database, "state/", place, partition);
 }
 
 bool
@@ -546,6 +571,12 @@ keys_member_prefix(char *out, const char *cluster, const char *database)
 }
 
 bool
+keys_jobrev_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "jobrev/");
+}
+
+bool
 keys_job_prefix(char *out, const char *cluster, const char *database)
 {
 	return database_prefix(out, cluster, database, "job/");
@@ -572,13 +603,13 @@ keys_trigger_partition_prefix(char *out, const char *cluster, const char *databa
 bool
 keys_owner_prefix(char *out, const char *cluster, const char *database)
 {
-	return database_prefix(out, cluster, database, "owner/any/");
+	return database_prefix(out, cluster, database, "owner/");
 }
 
 bool
 keys_state_prefix(char *out, const char *cluster, const char *database)
 {
-	return database_prefix(out, cluster, database, "state/any/");
+	return database_prefix(out, cluster, database, "state/");
 }
 
 bool
@@ -775,14 +806,17 @@ take_database_key(const char **key, KeyParts *out)
 		return take_run(key, &out->run, false);
 	}
 	if (take_literal(key, "jobrev/"))
+	{
 		out->kind = KEY_JOBREV;
-	else if (take_literal(key, "owner/any/"))
+		return take_partition(key, &out->partition);
+	}
+	if (take_literal(key, "owner/"))
 		out->kind = KEY_OWNER;
-	else if (take_literal(key, "state/any/"))
+	else if (take_literal(key, "state/"))
 		out->kind = KEY_STATE;
 	else
 		return false;
-	return take_partition(key, &out->partition);
+	return take_name(key, out->place) && take_literal(key, "/") && take_partition(key, &out->partition);
 }
 
 /* What follows /dsched/. */

@@ -35,8 +35,8 @@ typedef enum KeyKind
 	KEY_JOB,	 /* /dsched/<cluster>/db/<database>/job/<pp>/<role>/<name> */
 	KEY_JOBREV,	 /* /dsched/<cluster>/db/<database>/jobrev/<pp> */
 	KEY_TRIGGER, /* /dsched/<cluster>/db/<database>/trigger/<pp>/<id> */
-	KEY_OWNER,	 /* /dsched/<cluster>/db/<database>/owner/any/<pp> */
-	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
+	KEY_OWNER,	 /* /dsched/<cluster>/db/<database>/owner/<place>/<pp> */
+	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/<place>/<pp> */
 	KEY_QUEUE,	 /* /dsched/<cluster>/db/<database>/queue/<name> */
 	KEY_QUEUEREV, /* /dsched/<cluster>/db/<database>/queuerev */
 	KEY_COMMAND, /* /dsched/<cluster>/db/<database>/cmd/<place>/<pp>/<job>/<slot>/<trigger>/<attempt> */
@@ -48,7 +48,11 @@ typedef enum KeyKind
 /* The place of all instances, of which each may own any partition. */
 #define KEYS_PLACE_ANY "any"
 
-/* The run that a key is about.  Its slot is in microseconds since 1970, as it stands in the key. */
+/* A place as it stands in the names of runs: "any" as it is, a selector as a hash, as it can be long. */
+#define KEYS_SHORT_PLACE 24
+extern void keys_short_place(const char *place, char *out);
+
+/* The run that a key is about.  The place is a short one.  Its slot is in microseconds since 1970, as it stands in the key. */
 typedef struct RunName
 {
 	char place[KEYS_MAX_NAME + 1];
@@ -67,6 +71,7 @@ typedef struct KeyParts
 	char node[KEYS_MAX_NAME + 1];
 	char role[KEYS_MAX_NAME + 1];
 	char name[KEYS_MAX_NAME + 1];
+	char place[KEYS_MAX_NAME + 1];
 	int partition;
 	int64_t id;
 	RunName run; /* of KEY_RUN, KEY_DECIDED, KEY_COMMAND and KEY_OUTCOME */
@@ -97,8 +102,8 @@ extern bool keys_job(char *out, const char *cluster, const char *database, int p
 extern bool keys_jobrev(char *out, const char *cluster, const char *database, int partition);
 extern bool
 keys_trigger(char *out, const char *cluster, const char *database, int partition, int64_t id);
-extern bool keys_owner(char *out, const char *cluster, const char *database, int partition);
-extern bool keys_state(char *out, const char *cluster, const char *database, int partition);
+extern bool keys_owner(char *out, const char *cluster, const char *database, const char *place, int partition);
+extern bool keys_state(char *out, const char *cluster, const char *database, const char *place, int partition);
 extern bool keys_command(char *out, const char *cluster, const char *database, const RunName *run);
 extern bool keys_outcome(char *out, const char *cluster, const char *database, const RunName *run);
 extern bool keys_queue(char *out, const char *cluster, const char *database, const char *name);
@@ -111,6 +116,7 @@ extern bool keys_decided(char *out, const char *cluster, const char *database, c
 extern bool keys_databases_prefix(char *out, const char *cluster);
 extern bool keys_node_prefix(char *out, const char *cluster);
 extern bool keys_member_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_jobrev_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_job_prefix(char *out, const char *cluster, const char *database);
 extern bool
 keys_job_partition_prefix(char *out, const char *cluster, const char *database, int partition);

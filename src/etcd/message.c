@@ -313,6 +313,25 @@ etcd_txn_get(EtcdTxn *txn, const char *key, const char *range_end)
 }
 
 void
+etcd_txn_get_newest(EtcdTxn *txn, const char *key, const char *range_end)
+{
+	cJSON *range;
+
+	if (txn == NULL || txn->failed)
+		return;
+	txn->bytes += strlen(key) + strlen(range_end) + OP_OVERHEAD;
+	range = key_object(key, range_end);
+	if (range != NULL &&
+		(!add_int64(range, "limit", 1) || cJSON_AddStringToObject(range, "sort_order", "DESCEND") == NULL ||
+		 cJSON_AddStringToObject(range, "sort_target", "MOD") == NULL))
+	{
+		cJSON_Delete(range);
+		range = NULL;
+	}
+	add_op(txn, true, "request_range", range);
+}
+
+void
 etcd_txn_else_get(EtcdTxn *txn, const char *key, const char *range_end)
 {
 	add_get(txn, false, key, range_end);

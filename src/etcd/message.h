@@ -70,6 +70,8 @@ extern void etcd_txn_put(EtcdTxn *txn, const char *key, const char *value, size_
 extern void etcd_txn_delete(EtcdTxn *txn, const char *key);
 extern void etcd_txn_delete_range(EtcdTxn *txn, const char *key, const char *range_end);
 extern void etcd_txn_get(EtcdTxn *txn, const char *key, const char *range_end);
+/* Of a range, the key that was written last. */
+extern void etcd_txn_get_newest(EtcdTxn *txn, const char *key, const char *range_end);
 extern void etcd_txn_else_get(EtcdTxn *txn, const char *key, const char *range_end);
 extern void etcd_txn_nest(EtcdTxn *txn, EtcdTxn *nested); /* success branch; consumes nested */
 extern cJSON *etcd_txn_end(EtcdTxn *txn);				  /* consumes txn */

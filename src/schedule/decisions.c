@@ -94,7 +94,11 @@ decision_txn(const RunName *name, const RunMark *mark, bool session_bound)
 	etcd_txn_if_create(txn, key, mark->session);
 	if (!session_bound && !MUTANT(NO_EPOCH_COMPARE))
 	{
-		keys_owner(key, dsched_cluster_name, scheduler.dbname, name->partition);
+		int			partition = placement_partition(name);
+
+		if (partition < 0)
+			elog(ERROR, "no place for a run of job " INT64_FORMAT, name->job_id);
+		keys_owner(key, dsched_cluster_name, scheduler.dbname, partition_place(partition), name->partition);
 		etcd_txn_if_create(txn, key, mark->epoch);
 	}
 	return txn;
@@ -104,7 +108,7 @@ static void
 describe(const RunEntry *entry, RunName *name, RunMark *mark)
 {
 	memset(mark, 0, sizeof(*mark));
-	delivery_run_name(&entry->key, entry->token.partition, name);
+	delivery_run_name(&entry->key, entry->token.db, entry->token.partition, name);
 	mark->decision = entry->delivery == DELIVERY_EXACTLY_ONCE;
 	if (mark->decision)
 		name->attempt = 0;

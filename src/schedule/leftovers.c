@@ -22,6 +22,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "core/backoff.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -65,9 +66,9 @@ moved(void *arg, const EtcdResponse *response)
 	scheduler_wake_at(retry_at);
 }
 
-/* The epoch of the account of this partition in the answer, and its revision; 0: there is none that can be read. */
+/* The epoch of the account of this run's partition in the answer, its key and revision; 0: there is none that can be read. */
 static int64
-account_epoch(const cJSON *states, int partition, int64 *mod_revision)
+account_epoch(const cJSON *states, const RunName *run, char *key, int64 *mod_revision)
 {
 	const cJSON *item;
 	int64		epoch = 0;
@@ -77,14 +78,19 @@ account_epoch(const cJSON *states, int partition, int64 *mod_revision)
 		EtcdKv		kv;
 		KeyParts	parts;
 		PartitionState state;
+		char		place[KEYS_SHORT_PLACE];
 
 		if (!etcd_kv_read(item, &kv))
 			continue;
-		if (keys_parse(dsched_cluster_name, kv.key, &parts) && parts.kind == KEY_STATE && parts.partition == partition &&
+		place[0] = '\0';
+		if (keys_parse(dsched_cluster_name, kv.key, &parts) && parts.kind == KEY_STATE)
+			keys_short_place(parts.place, place);
+		if (strcmp(place, run->place) == 0 && parts.partition == run->partition &&
 			codec_state_decode(kv.value, kv.value_len, &state, NULL, 0))
 		{
 			epoch = state.epoch;
 			*mod_revision = kv.mod_revision;
+			strlcpy(key, kv.key, KEYS_MAX_LEN);
 			codec_state_free(&state);
 		}
 		etcd_kv_free(&kv);
@@ -113,18 +119,18 @@ add_move(EtcdTxn *txn, const TakenMark *left, const cJSON *states)
 	Lookup		lookup = {{left->name.slot - CODEC_EPOCH_DIFF, left->name.job_id, left->name.trigger_id, left->mark.attempt}};
 	DoneMark	done = {left->name, unconstify(RunMark *, &left->mark)};
 	char		key[KEYS_MAX_LEN];
+	char		state[KEYS_MAX_LEN];
 	EtcdTxn    *nested;
 	int64		mod_revision = 0;
 
-	if (account_epoch(states, left->name.partition, &mod_revision) <= left->create_revision ||
+	if (account_epoch(states, &left->name, state, &mod_revision) <= left->create_revision ||
 		!scheduler_transaction(look_up, &lookup, "looking up a run") ||
 		lookup.status == RUN_STATUS_NONE || lookup.status == RUN_RUNNING || !marks_can_move())
 		return false;
 	nested = etcd_txn_begin();
 	keys_run(key, dsched_cluster_name, scheduler.dbname, &left->name);
 	etcd_txn_if_mod(nested, key, left->mod_revision);
-	keys_state(key, dsched_cluster_name, scheduler.dbname, left->name.partition);
-	etcd_txn_if_mod(nested, key, mod_revision);
+	etcd_txn_if_mod(nested, state, mod_revision);
 	marks_move(nested, &done);
 	etcd_txn_nest(txn, nested);
 	return true;
@@ -136,7 +142,7 @@ add_move(EtcdTxn *txn, const TakenMark *left, const cJSON *states)
 static void
 forget_gone(const cJSON *runs)
 {
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 		ListCell   *lc;
@@ -183,9 +189,12 @@ looked(void *arg, const EtcdResponse *response)
 	cJSON_ArrayForEach(item, etcd_kvs(runs))
 	{
 		TakenMark	left;
+		int			partition;
 
-		if (!marks_read(item, &left) || !left.mark.decision || strcmp(left.mark.node, dsched_my_node()) != 0 ||
-			left.name.partition >= dsched_partitions || scheduler.partitions[left.name.partition].step != STEP_NONE)
+		if (!marks_read(item, &left) || !left.mark.decision || strcmp(left.mark.node, dsched_my_node()) != 0)
+			continue;
+		partition = placement_partition(&left.name);
+		if (partition >= 0 && scheduler.partitions[partition].step != STEP_NONE)
 			continue;
 		ours++;
 		if (moves < MOVES_PER_REQUEST && add_move(txn, &left, states))

@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "delivery.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -254,7 +255,7 @@ marks_open(Partition *partition)
 void
 marks_add_history(const RunKey *key, RunHistory *history)
 {
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 	{
 		ListCell   *lc;
 
@@ -282,7 +283,7 @@ marks_publish(void)
 	const TakenMark *first = NULL;
 	int			n = 0;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 	{
 		ListCell   *lc;
 
@@ -309,7 +310,7 @@ marks_publish(void)
 void
 marks_keep(OpenRun *run, const RunEntry *entry)
 {
-	if (scheduler.etcd == NULL || entry->delivery == DELIVERY_AT_LEAST_ONCE)
+	if (place_is_local(entry->token.partition) || entry->delivery == DELIVERY_AT_LEAST_ONCE)
 		return;
 	run->claimed |= entry->claimed;
 	if (entry->delivery != DELIVERY_EXACTLY_ONCE || entry->status != RUN_SUCCEEDED)
@@ -333,9 +334,9 @@ marks_close(OpenRun *run)
 		(run->job != NULL && run->job->policy->delivery == DELIVERY_AT_MOST_ONCE && run->key.attempt > 1);
 	RunName		name;
 
-	if (scheduler.etcd == NULL || (!claims && run->mark == NULL))
+	if (place_is_local(run->partition) || (!claims && run->mark == NULL))
 		return;
-	delivery_run_name(&run->key, run->partition, &name);
+	delivery_run_name(&run->key, scheduler.db, run->partition, &name);
 	name.attempt = 0;
 	done_with(partition, &name, run->mark);
 	if (run->mark != NULL)
@@ -363,7 +364,7 @@ lease_granted(void *arg, const EtcdResponse *response)
 	else
 		lease_retry_at = scheduler.boot + USECS_PER_SEC;
 	scheduler_wake_at(lease != 0 ? scheduler.boot : lease_retry_at);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 		if (scheduler.partitions[i].step != STEP_NONE && scheduler.partitions[i].done_marks != NIL)
 			partition_touch(&scheduler.partitions[i]);
 }

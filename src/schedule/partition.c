@@ -22,6 +22,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -167,8 +168,8 @@ partition_lost(Partition *partition, const char *why)
 	ereport(DEBUG1,
 			(errmsg_internal("dsched: partition %d of database \"%s\" is not ours any more: %s",
 							 partition->number, scheduler.dbname, why)));
-	/* clear the epoch only if the coordinator has not got a new one meanwhile; alone they are all the same */
-	if (scheduler.etcd != NULL)
+	/* clear the epoch only if the coordinator has not got a new one meanwhile; of a local one they are all the same */
+	if (!partition_is_local(partition))
 	{
 		uint64		expected = partition->epoch;
 
@@ -184,16 +185,12 @@ partition_lost(Partition *partition, const char *why)
 
 /* ---- taking over ------------------------------------------------------------------------------ */
 
+/* Those whose accounts are in the table: read, and active at once. */
 static void
-take_over(Partition **partitions, int n)
+take_over_locally(Partition **partitions, int n)
 {
 	bool		read = true;
 
-	if (scheduler.etcd != NULL)
-	{
-		state_etcd_take_over(partitions, n);
-		return;
-	}
 	for (int i = 0; i < n && read; i++)
 		read = state_local_take_over(partitions[i]);
 	if (read && recovery_open(partitions, n))
@@ -208,9 +205,32 @@ take_over(Partition **partitions, int n)
 		for (int i = 0; i < n; i++)
 		{
 			forget(partitions[i]);
+			if (partitions[i]->stateless)
+				continue;		/* tried again as soon as there is something new */
 			partitions[i]->retry_at = scheduler.boot + RETRY_TAKE_OVER_US;
 			scheduler_wake_at(partitions[i]->retry_at);
 		}
+}
+
+static void
+take_over(Partition **partitions, int n)
+{
+	Partition  *in_etcd[DSCHED_MAX_PARTITIONS];
+	Partition  *local[DSCHED_MAX_PARTITIONS];
+	int			nin_etcd = 0;
+	int			nlocal = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (partition_is_local(partitions[i]))
+			local[nlocal++] = partitions[i];
+		else
+			in_etcd[nin_etcd++] = partitions[i];
+	}
+	if (nin_etcd > 0)
+		state_etcd_take_over(in_etcd, nin_etcd);
+	if (nlocal > 0)
+		take_over_locally(local, nlocal);
 }
 
 void
@@ -333,14 +353,19 @@ write_last_state(Partition *partition)
 {
 	if (partition->writing)
 		return;
+	/* when the server stops, the states of local ones are written together, at the very end */
+	if (partition_is_local(partition))
+	{
+		if (!scheduler.stopping && closing_flush() && state_local_write(false, true))
+			partition_released(partition);
+		return;
+	}
 	/* while it hands over alive it does not give up: what the runs would end as hangs on this state */
 	if (partition->step == STEP_HANDING)
 		partition->dirty = true;
-	else if (!partition->dirty || scheduler.etcd == NULL ||
-			 scheduler.boot > partition->drain_until + INT64CONST(5000000))
+	else if (!partition->dirty || scheduler.boot > partition->drain_until + INT64CONST(5000000))
 	{
-		if (scheduler.etcd != NULL)
-			partition_released(partition);
+		partition_released(partition);
 		return;
 	}
 	if (partition->retry_at > scheduler.boot)
@@ -362,12 +387,14 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 	int			lost = 0;
 	uint64		session = pg_atomic_read_u64(&dsched_shared->session);
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 		bool		ours = phases[i] == PARTITION_OWNED || phases[i] == PARTITION_ACTIVE;
 		/* standalone nobody else gets it: whoever stops keeps the account until it is written */
-		bool		keep = scheduler.stopping && scheduler.etcd == NULL;
+		bool		keep = scheduler.stopping && partition_is_local(partition);
+		bool		ready = scheduler.ready ||
+			(partition->number == place_each() && !partition->stateless && sync_may_run_locally());
 
 		if (partition->step != STEP_NONE && partition->step != STEP_FINAL && partition->step != STEP_DRAINING &&
 			partition->step != STEP_HANDING && !keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
@@ -375,7 +402,8 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 			partition_lost(partition, "its lease or its owner key ended");
 			lost++;
 		}
-		else if (partition->step == STEP_ACTIVE && !keep && session != 0 && session != partition->session)
+		else if (partition->step == STEP_ACTIVE && !partition_is_local(partition) && session != 0 &&
+				 session != partition->session)
 		{
 			/* a coordinator after another goes on with the owner key, under a session of its own: taken over anew */
 			forget(partition);
@@ -385,11 +413,11 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 				 !keep && phases[i] == PARTITION_NONE)
 			forget(partition);
 
-		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && scheduler.ready &&
+		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && ready &&
 			partition->retry_at <= scheduler.boot && settling_allows(i))
 		{
 			partition->epoch = epochs[i];
-			partition->session = pg_atomic_read_u64(&dsched_shared->session);
+			partition->session = partition_is_local(partition) ? DSCHED_STANDALONE_TOKEN : session;
 			partition->step = STEP_READING;
 			taken[n++] = partition;
 		}
@@ -432,7 +460,7 @@ partitions_turn(void)
 	uint64		epochs[DSCHED_MAX_PARTITIONS];
 
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		phases[i] = scheduler.slot->partitions[i].phase;
 		epochs[i] = pg_atomic_read_u64(&scheduler.slot->partitions[i].epoch);
@@ -444,13 +472,13 @@ partitions_turn(void)
 bool
 partitions_idle(void)
 {
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
 		if (partition->step == STEP_NONE)
 			continue;
-		if (partition->step != STEP_ACTIVE || partition->writing || (scheduler.etcd != NULL && partition->dirty))
+		if (partition->step != STEP_ACTIVE || partition->writing || (!partition_is_local(partition) && partition->dirty))
 			return false;
 	}
 	return true;
@@ -624,12 +652,12 @@ checkpoint_etcd(void)
 	Partition  *dirty[DSCHED_MAX_PARTITIONS];
 	int			n = 0;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
-		if (partition->step == STEP_ACTIVE && !partition->behind && !partition->dirty && watermark_may_move() &&
-			scheduler.now - partition->watermark > QUIET_WATERMARK_US)
+		if (partition->step == STEP_ACTIVE && !partition_is_local(partition) && !partition->behind &&
+			!partition->dirty && watermark_may_move() && scheduler.now - partition->watermark > QUIET_WATERMARK_US)
 		{
 			partition->watermark = scheduler.now;
 			partition->watermark_job = KEYS_MAX_ID;
@@ -637,12 +665,12 @@ checkpoint_etcd(void)
 		}
 	}
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
 		if ((partition->step != STEP_ACTIVE && partition->step != STEP_DRAINING && partition->step != STEP_CLAIMING) ||
-			!partition->dirty ||
+			partition_is_local(partition) || !partition->dirty ||
 			partition->writing)
 			continue;
 		if (partition->retry_at > scheduler.boot)

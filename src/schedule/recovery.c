@@ -566,7 +566,7 @@ is_accounted_for(const Job *job, TimestampTz slot)
 {
 	const PartitionState *state = &current->taken;
 
-	return scheduler.etcd != NULL && job->gen_rev <= state->jobrev &&
+	return !partition_is_local(current) && job->gen_rev <= state->jobrev &&
 		(slot < state->watermark || (slot == state->watermark && job->job_id <= state->watermark_job) ||
 		 slot <= done_until(job));
 }
@@ -667,7 +667,7 @@ recount_failures(void)
 static void
 end_triggered_rows(void)
 {
-	for (int i = 0; i < nstarted && scheduler.etcd != NULL; i++)
+	for (int i = 0; i < nstarted && !partition_is_local(current); i++)
 	{
 		const RunSeen *row = &started[i];
 		Job		   *job = timetable_find(row->key.job_id);

@@ -30,6 +30,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "delivery.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -153,7 +154,7 @@ put_command(Partition *partition, const OpenRun *run, EtcdTxn *txn)
 
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	delivery_run_name(&run->key, partition->number, &name);
+	delivery_run_name(&run->key, scheduler.db, partition->number, &name);
 	keys_command(key, dsched_cluster_name, scheduler.dbname, &name);
 	etcd_txn_put(txn, key, text, length, 0);
 	free(text);
@@ -173,7 +174,7 @@ remote_write(Partition *partition, EtcdTxn *txn)
 	{
 		if (ndone == REMOTES_PER_WRITE)
 			break;
-		delivery_run_name(lfirst(lc), partition->number, &name);
+		delivery_run_name(lfirst(lc), scheduler.db, partition->number, &name);
 		keys_command(key, dsched_cluster_name, scheduler.dbname, &name);
 		etcd_txn_delete(txn, key);
 		keys_outcome(key, dsched_cluster_name, scheduler.dbname, &name);
@@ -275,15 +276,18 @@ remote_outcome_put(const EtcdKv *kv)
 	KeyParts	parts;
 	RunKey		key;
 	OpenRun    *run;
+	int			partition;
 
 	if (scheduler.nremote == 0 || strlen(kv->key) != kv->key_len ||
-		!keys_parse(dsched_cluster_name, kv->key, &parts) || parts.kind != KEY_OUTCOME ||
-		parts.run.partition >= dsched_partitions || !partition_is_active(parts.run.partition))
+		!keys_parse(dsched_cluster_name, kv->key, &parts) || parts.kind != KEY_OUTCOME)
+		return;
+	partition = placement_partition(&parts.run);
+	if (partition < 0 || !partition_is_active(partition))
 		return;
 	remote_run_key(&parts.run, &key);
-	run = find_remote(&scheduler.partitions[parts.run.partition], &key);
+	run = find_remote(&scheduler.partitions[partition], &key);
 	/* while its first state is on its way: it is looked for right after that */
-	if (run != NULL && scheduler.partitions[parts.run.partition].step == STEP_ACTIVE && !take_outcome(run, kv))
+	if (run != NULL && scheduler.partitions[partition].step == STEP_ACTIVE && !take_outcome(run, kv))
 		run->remote_check = scheduler.boot + UNREADABLE_AGAIN_US;
 }
 
@@ -383,7 +387,7 @@ check_session(Partition *partition, OpenRun *run)
 	keys_node_prefix(key, dsched_cluster_name);
 	keys_prefix_end(key, end);
 	etcd_txn_get(txn, key, end);
-	delivery_run_name(&run->key, partition->number, &name);
+	delivery_run_name(&run->key, scheduler.db, partition->number, &name);
 	keys_outcome(key, dsched_cluster_name, scheduler.dbname, &name);
 	etcd_txn_get(txn, key, NULL);
 	name.attempt = 0;
@@ -400,7 +404,7 @@ remotes_turn(void)
 {
 	if (scheduler.nremote == 0)
 		return;
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 		dlist_iter	iter;
@@ -428,7 +432,7 @@ remotes_turn(void)
 void
 remotes_reconnected(void)
 {
-	for (int i = 0; i < dsched_partitions && scheduler.nremote > 0; i++)
+	for (int i = 0; i < places_shared() && scheduler.nremote > 0; i++)
 	{
 		dlist_iter	iter;
 

@@ -31,6 +31,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "delivery.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 #include "sync/sync_internal.h"
@@ -150,7 +151,7 @@ static bool
 parse_command(const EtcdKv *kv, KeyParts *parts)
 {
 	return strlen(kv->key) == kv->key_len && keys_parse(dsched_cluster_name, kv->key, parts) &&
-		parts->kind == KEY_COMMAND && parts->run.partition < dsched_partitions;
+		parts->kind == KEY_COMMAND && placement_partition(&parts->run) >= 0;
 }
 
 void
@@ -178,7 +179,7 @@ reports_command_put(const EtcdKv *kv)
 	if ((uint64) command.session != pg_atomic_read_u64(&dsched_shared->session))
 		return;
 	remote_run_key(&parts.run, &key);
-	report = make_report(&key, parts.run.partition);
+	report = make_report(&key, placement_partition(&parts.run));
 	report->session = command.session;
 	if (report->command != kv->create_revision)
 		report->answered = false;
@@ -376,7 +377,7 @@ send_answer(Report *report)
 	text = codec_outcome_encode(&outcome, &length);
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	delivery_run_name(&report->key, report->partition, &name);
+	delivery_run_name(&report->key, scheduler.db, report->partition, &name);
 	keys_node(node, dsched_cluster_name, dsched_my_node());
 	keys_command(command, dsched_cluster_name, scheduler.dbname, &name);
 	etcd_txn_if_create(txn, node, report->session);
@@ -384,14 +385,15 @@ send_answer(Report *report)
 		etcd_txn_if_create(txn, command, report->command);
 	else
 	{
-		keys_state(key, dsched_cluster_name, scheduler.dbname, report->partition);
+		keys_state(key, dsched_cluster_name, scheduler.dbname, partition_place(report->partition), name.partition);
 		etcd_txn_if_mod(txn, key, report->state_mod);
 	}
 	keys_outcome(key, dsched_cluster_name, scheduler.dbname, &name);
 	etcd_txn_put(txn, key, text, length, 0);
 	free(text);
 	snprintf(jobrev, sizeof(jobrev), "{\"format\":%d,\"change\":" INT64_FORMAT "}", CODEC_FORMAT, sync_random_id());
-	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, report->partition);
+	/* the owners of a selector's partitions read the newest of all */
+	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, name.partition % dsched_partitions);
 	etcd_txn_put(txn, key, jobrev, strlen(jobrev), 0);
 	etcd_txn_else_get(txn, node, NULL);
 	etcd_txn_else_get(txn, command, NULL);

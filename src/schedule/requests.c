@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 
 static void run_now(Partition *partition, Job *job, const TriggerDef *trigger);
@@ -46,6 +47,25 @@ close_orphan(Partition *partition, const TriggerDef *trigger)
 	request_done(partition, trigger->trigger_id);
 }
 
+/* It was for a job that ran on each instance, and does not any more. */
+static void
+close_moved(Partition *partition, const TriggerDef *trigger)
+{
+	ClosedSlot	closed;
+
+	if (trigger->kind == TRIGGER_RUN)
+	{
+		describe_slot(&closed, timetable_find(trigger->job_id), trigger->requested_at);
+		closed.key.trigger_id = trigger->trigger_id;
+		closed.reason = RUN_MANUAL;
+		closed.reason_text = "redefined";
+		closed.status = RUN_SKIPPED;
+		closed.epoch = partition->epoch;
+		closing_add(&closed);
+	}
+	request_done(partition, trigger->trigger_id);
+}
+
 void
 open_trigger(Partition *partition, const TriggerDef *trigger)
 {
@@ -53,7 +73,16 @@ open_trigger(Partition *partition, const TriggerDef *trigger)
 
 	if (job == NULL)
 	{
-		close_orphan(partition, trigger);
+		/* the one that its key is in sees to it that it has an end */
+		if (place_of(partition->number) == PLACE_IS_ANY || partition_is_local(partition))
+			close_orphan(partition, trigger);
+		return;
+	}
+	if (job->partition != partition->number)
+	{
+		/* that of a job elsewhere; where it was asked for it has to end here, if the job has moved since */
+		if (partition_is_local(partition))
+			close_moved(partition, trigger);
 		return;
 	}
 	switch (trigger->kind)

@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -169,7 +170,7 @@ request_done(Partition *partition, int64 trigger_id)
 	MemoryContext old;
 	int64	   *id;
 
-	if (scheduler.etcd == NULL)
+	if (partition_is_local(partition))
 	{
 		sync_trigger_done(trigger_id);
 		return;
@@ -311,7 +312,7 @@ open_runs_of_all(void)
 {
 	int			n = 0;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 		n += scheduler.partitions[i].nopen;
 	return n;
 }

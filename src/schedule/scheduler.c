@@ -34,6 +34,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "schedule/supervisor.h"
 #include "settings.h"
@@ -197,7 +198,7 @@ leave(int code, Datum arg)
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	slot->scheduler_pid = 0;
 	slot->scheduler_proc = NULL;
-	slot->member_wanted = false;
+	slot->member_wanted = slot->local_wanted = false;
 	if (extension_absent && !extension_replaced)
 	{
 		slot->state = SCHEDULER_ABSENT;
@@ -549,6 +550,7 @@ turn(void)
 		dispatch_due_slots();
 	scheduler.draining = false;
 	settling_turn();
+	placement_turn();
 	partitions_turn();
 	decisions_turn();
 	leftovers_turn();
@@ -580,6 +582,22 @@ turn(void)
 	pgstat_report_stat(false);
 }
 
+/* Standalone: all but those of selectors that have no job, or do not match. */
+static bool
+is_to_be_ours(int partition)
+{
+	int			place = place_of(partition);
+	bool		ours;
+
+	if (place == PLACE_IS_ANY || place == PLACE_IS_EACH || place == PLACE_IS_NOWHERE)
+		return place != PLACE_IS_NOWHERE;
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	ours = scheduler.slot->places[place].wanted &&
+		(!scheduler.slot->places[place].known || scheduler.slot->places[place].matches > 0);
+	LWLockRelease(dsched_shared->control_lock);
+	return ours;
+}
+
 /* For the tests: everything that was committed or came due before this turn has its outcome. */
 static bool
 all_quiet(void)
@@ -595,8 +613,8 @@ all_quiet(void)
 		return false;
 	/* partitions that the coordinator has yet to give us */
 	if (scheduler.etcd == NULL)
-		for (int i = 0; i < dsched_partitions; i++)
-			if (scheduler.partitions[i].step != STEP_ACTIVE)
+		for (int i = 0; i < places_all(); i++)
+			if (scheduler.partitions[i].step != STEP_ACTIVE && is_to_be_ours(i))
 				return false;
 	return next == NULL || next->time > scheduler.now;
 }
@@ -606,12 +624,14 @@ publish_state(void)
 {
 	DatabaseSlot *slot = scheduler.slot;
 	bool		wanted = scheduler.ready && !scheduler.held && !scheduler.stopping;
+	bool		local = !scheduler.held && !scheduler.stopping && (scheduler.ready || sync_may_run_locally());
 
 	slot->open_runs = open_runs_of_all();
 	slot->processed_until = scheduler.now;
-	if (slot->member_wanted != wanted)
+	if (slot->member_wanted != wanted || slot->local_wanted != local)
 	{
 		slot->member_wanted = wanted;
+		slot->local_wanted = local;
 		dsched_wake_coordinator();
 	}
 }
@@ -637,20 +657,20 @@ stop_in_order(void)
 	if (stop_until == 0)
 		stop_until = scheduler.boot + STOP_TIMEOUT_US;
 	scheduler_wake_at(stop_until);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		PartitionStep step = scheduler.partitions[i].step;
 
-		if (step != STEP_NONE && !(step == STEP_FINAL && scheduler.etcd == NULL))
+		if (step != STEP_NONE && !(step == STEP_FINAL && partition_is_local(&scheduler.partitions[i])))
 			done = false;
 	}
 	if (!extension_absent && scheduler.etcd != NULL && !reports_stop())
 		done = false;
 	if (!done && scheduler.boot < stop_until)
 		return false;
-	if (!extension_absent && scheduler.etcd == NULL && scheduler.ready)
+	if (!extension_absent && (scheduler.ready || scheduler.partitions[place_each()].step == STEP_FINAL))
 		partitions_checkpoint(true);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 		if (scheduler.partitions[i].step == STEP_FINAL)
 			partition_released(&scheduler.partitions[i]);
 	return true;

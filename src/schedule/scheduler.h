@@ -6,6 +6,7 @@
  * it shares with others is in shared.h.  It is rebuilt from the tables and from etcd at each start.
  *
  *	  timetable.c	jobs by id, and a heap of their next slots
+ *	  placement.c	which partition a job is in
  *	  partition.c	a partition's life: take over, account, hand over
  *	  recovery.c	which slots are open when a partition is taken over
  *	  opening.c		due slots to open runs or ranges that wait: the overlap and misfire policies
@@ -104,6 +105,7 @@ typedef struct JobExtra
 	int32		failures;		/* runs in a row that failed; counted if the policy asks for it */
 	Job		   *job;
 	dlist_node	in_failing;		/* of Partition.failing, while there are failures */
+	char	   *run_on;			/* while it is nowhere: its selector; NULL */
 	int64		period;			/* order.c: shortest distance of its slots; -1: it has none; 0: not yet known */
 	int64		period_gen;		/* of this generation */
 	int64		fair_tag;		/* order.c: its last rank by round robin */
@@ -198,6 +200,9 @@ extern JobExtra *job_extra(Job *job);
 
 /* Calls back for every job (of one partition, or of all: -1). The callback may remove that job. */
 extern void timetable_each(int partition, void (*callback) (Job *job, void *arg), void *arg);
+
+/* It was nowhere, as its selector found no place: finds it one, if there is one now. */
+extern void timetable_replace(Job *job);
 
 /* ---- open runs and partitions ------------------------------------------------------------------ */
 
@@ -319,6 +324,7 @@ typedef struct Partition
 	int			nfailing;
 	bool		dirty;			/* state differs from what was written */
 	const void *request;		/* the batch in flight that it is part of: the last one that was sent */
+	bool		stateless;		/* local, in a cluster: there is no state, so that it can begin only with all definitions */
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
@@ -383,6 +389,22 @@ extern bool scheduler_transaction(void (*callback) (void *arg), void *arg, const
 
 /* Says that the partition's account changed; it is written at the next checkpoint. */
 extern void partition_touch(Partition *partition);
+
+/* placement.c */
+
+/* The partition of a job with this run_on, which has one job more thereby; and one less. */
+extern int	placement_enter(const char *run_on, const char *username, const char *job_name);
+extern void placement_leave(int partition);
+extern char *placement_problem(void);	/* of a job that is nowhere */
+extern void placement_turn(void);
+extern const char *partition_place(int partition);
+extern int	placement_partition(const RunName *name);
+extern bool partition_is_local(const Partition *partition); /* its account is in the table alone */
+
+/* Requests: the partition that is in the key of one. */
+extern void placement_note_request(int64 trigger_id, int key_partition);
+extern int	placement_request_key(const Partition *partition, int64 trigger_id);
+extern void placement_forget_request(int64 trigger_id);
 
 /* partition.c */
 extern void partitions_init(void);
@@ -529,6 +551,9 @@ extern void dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit,
  * nor for that of a one-shot (run_at; 0: it is none) that the next generation has again.
  */
 extern void end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reason);
+
+/* The job goes to another partition: requests for it that have not started end here, as skipped. */
+extern void end_requests(Job *job);
 extern bool job_is_running(Job *job);
 extern TimestampTz misfire_cutoff(const Job *job);
 
@@ -657,8 +682,11 @@ extern bool notify_idle(void);
 
 /* ---- ../sync ------------------------------------------------------------------------------------- */
 
-/* The partition of a job: a hash of its names in UTF-8, the same on every instance whatever its encoding is. */
-extern int	sync_partition(const char *username, const char *job_name);
+/* Between the server's encoding and UTF-8; NULL: cannot be. May give back what it was given. */
+extern char *sync_to_utf8(const char *text);
+
+/* A hash of a job's names in UTF-8, the same on every instance whatever its encoding is: a number below 'partitions'. */
+extern int	sync_partition(const char *username, const char *job_name, int partitions);
 
 /* Loads dsched.job into the timetable, in a transaction; then, clustered, starts to follow etcd. */
 extern void sync_start(void);
@@ -673,8 +701,9 @@ extern void sync_turn(void);
 extern bool sync_follow_held(void);
 extern bool sync_follow_judge_again(void);
 
-/* Definitions up to this revision are in the timetable; 0 standalone. */
+/* Definitions up to this revision are in the timetable, and in the table; 0 standalone. */
 extern int64 sync_revision(void);
+extern int64 sync_table_revision(void);
 
 /* The state transaction saw jobrev at this revision: if the watch does not come to it soon, it is deaf. */
 extern void sync_expect(int64 jobrev);
@@ -700,6 +729,10 @@ extern const QueueLimits *sync_queue(const char *name);
 
 /* Counts changes of the queues; from 1. */
 extern uint64 sync_queues_version(void);
+
+/* Are all definitions of the table in the timetable?  And would the local partition go on with them, without etcd? */
+extern bool sync_loaded(void);
+extern bool sync_may_run_locally(void);
 
 /* Nothing to publish, apply or take in. */
 extern bool sync_idle(void);

@@ -31,6 +31,7 @@
 #include "core/backoff.h"
 #include "delivery.h"
 #include "mutant.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -86,7 +87,7 @@ settling_allows(int partition)
 	if (!looked)
 		return false;
 	for (int i = 0; i < ndoubts; i++)
-		if (!doubts[i].readable || doubts[i].gid.run.partition == partition)
+		if (!doubts[i].readable || placement_partition(&doubts[i].gid.run) == partition)
 			return false;
 	return true;
 }
@@ -180,7 +181,7 @@ is_listed(const RunKey *key)
 static void
 close_settled(void)
 {
-	for (int i = 0; i < dsched_partitions && scheduler.in_doubt > 0; i++)
+	for (int i = 0; i < places_shared() && scheduler.in_doubt > 0; i++)
 	{
 		dlist_mutable_iter iter;
 
@@ -252,14 +253,24 @@ read_verdicts(void)
 
 		/* one that is not readable has these, too, for the count */
 		if (!doubts[i].readable)
-			delivery_run_name(&(RunKey) {.job_id = 1}, 0, &name);
+			delivery_run_name(&(RunKey) {.job_id = 1}, scheduler.db, 0, &name);
 		name.attempt = 0;
 		keys_run(key, dsched_cluster_name, scheduler.dbname, &name);
 		etcd_txn_get(txn, key, NULL);
 		keys_decided(key, dsched_cluster_name, scheduler.dbname, &name);
 		etcd_txn_get(txn, key, NULL);
-		keys_owner(key, dsched_cluster_name, scheduler.dbname, name.partition);
-		etcd_txn_get(txn, key, NULL);
+		/* which selector it was is not in the name */
+		if (strcmp(name.place, KEYS_PLACE_ANY) == 0)
+		{
+			keys_owner(key, dsched_cluster_name, scheduler.dbname, name.place, name.partition);
+			etcd_txn_get(txn, key, NULL);
+		}
+		else
+		{
+			keys_owner_prefix(key, dsched_cluster_name, scheduler.dbname);
+			keys_prefix_end(key, end);
+			etcd_txn_get(txn, key, end);
+		}
 	}
 	in_flight = etcd_call(scheduler.etcd, ETCD_PATH_TXN, etcd_txn_end(txn), ETCD_READ, REQUEST_TIMEOUT_MS,
 						  verdicts_answered, NULL) != NULL;
@@ -292,6 +303,35 @@ has_key_of(const cJSON *range, uint64 create_revision)
 	cJSON_ArrayForEach(item, etcd_kvs(range))
 	{
 		if (etcd_json_uint64(item, "create_revision") == create_revision)
+			return true;
+	}
+	return false;
+}
+
+/* Is the epoch of this transaction still that of its partition? */
+static bool
+epoch_is_owner(const cJSON *range, const RunGid *gid)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, etcd_kvs(range))
+	{
+		KeyParts	parts;
+		EtcdKv		kv;
+		char		place[KEYS_SHORT_PLACE];
+		bool		is_it;
+
+		/* what cannot be read may be it */
+		if (!etcd_kv_read(item, &kv))
+			return true;
+		is_it = (uint64) kv.create_revision == gid->epoch;
+		if (is_it && keys_parse(dsched_cluster_name, kv.key, &parts) && parts.kind == KEY_OWNER)
+		{
+			keys_short_place(parts.place, place);
+			is_it = strcmp(place, gid->run.place) == 0 && parts.partition == gid->run.partition;
+		}
+		etcd_kv_free(&kv);
+		if (is_it)
 			return true;
 	}
 	return false;
@@ -340,7 +380,7 @@ judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response, 
 	if ((uint64) response->revision < doubt->gid.epoch || (uint64) response->revision < doubt->gid.session)
 		return "etcd has answered from before it was begun";
 	session_lives = has_key_of(etcd_txn_response(body, 1), doubt->gid.session);
-	epoch_lives = has_key_of(etcd_txn_response(body, first + 2), doubt->gid.epoch);
+	epoch_lives = epoch_is_owner(etcd_txn_response(body, first + 2), &doubt->gid);
 	/* one that was handed over alive is decided under its session alone, which can still be */
 	doubt->bound = session_lives && is_bound(doubt);
 	if (!session_lives || (!epoch_lives && !doubt->bound) || MUTANT(EAGER_SETTLEMENT))
@@ -418,6 +458,13 @@ ask_for(const Doubt *doubt)
 	RunName		name = doubt->gid.run;
 	RunMark		mark = {0};
 
+	/* its place is being given up: soon its epoch will be over */
+	if (!doubt->bound && placement_partition(&name) < 0)
+	{
+		etcd_txn_free(txn);
+		try_later();
+		return;
+	}
 	name.attempt = 0;
 	mark.decision = true;
 	strlcpy(mark.node, dsched_my_node(), sizeof(mark.node));
@@ -434,11 +481,12 @@ ask_for(const Doubt *doubt)
 static void
 note_decision(const Doubt *doubt)
 {
+	int			partition = placement_partition(&doubt->gid.run);
 	dlist_iter	iter;
 
-	if (doubt->gid.run.partition >= dsched_partitions)
+	if (partition < 0)
 		return;
-	dlist_foreach(iter, &scheduler.partitions[doubt->gid.run.partition].open)
+	dlist_foreach(iter, &scheduler.partitions[partition].open)
 	{
 		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
 

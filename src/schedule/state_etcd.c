@@ -24,6 +24,7 @@
 #include "compat.h"
 #include "core/backoff.h"
 #include "mutant.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -95,25 +96,64 @@ retry_later(Partition *partition, int64 delay)
 	scheduler_wake_at(partition->retry_at);
 }
 
+static void
+owner_key(const Partition *partition, char *out)
+{
+	keys_owner(out, dsched_cluster_name, scheduler.dbname, partition_place(partition->number),
+			   place_number(partition->number));
+}
+
+static void
+state_key(const Partition *partition, char *out)
+{
+	keys_state(out, dsched_cluster_name, scheduler.dbname, partition_place(partition->number),
+			   place_number(partition->number));
+}
+
+/*
+ * Adds a read of the last revision of the definitions of a partition's jobs.  Those of a selector have their definitions under
+ * the keys of many: the last of all of them is late enough, as one watch brings them in their order.
+ */
+static void
+add_jobrev(EtcdTxn *txn, const Partition *partition)
+{
+	char		key[KEYS_MAX_LEN];
+	char		end[KEYS_MAX_LEN];
+
+	if (place_of(partition->number) == PLACE_IS_ANY)
+	{
+		keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
+		etcd_txn_get(txn, key, NULL);
+		return;
+	}
+	keys_jobrev_prefix(key, dsched_cluster_name, scheduler.dbname);
+	keys_prefix_end(key, end);
+	etcd_txn_get_newest(txn, key, end);
+}
+
 static EtcdTxn *
 read_one(Partition *partition)
 {
 	EtcdTxn    *txn = etcd_txn_begin();
 	char		key[KEYS_MAX_LEN];
 	char		end[KEYS_MAX_LEN];
+	char		place[KEYS_SHORT_PLACE];
 
-	keys_owner(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	owner_key(partition, key);
 	if (!MUTANT(NO_EPOCH_COMPARE))
 		etcd_txn_if_create(txn, key, (int64) partition->epoch);
-	keys_state(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	state_key(partition, key);
 	etcd_txn_get(txn, key, NULL);
-	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_get(txn, key, NULL);
-	keys_trigger_partition_prefix(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	add_jobrev(txn, partition);
+	if (place_of(partition->number) == PLACE_IS_ANY)
+		keys_trigger_partition_prefix(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	else
+		keys_trigger_prefix(key, dsched_cluster_name, scheduler.dbname);
 	keys_prefix_end(key, end);
 	etcd_txn_get(txn, key, end);
 	/* what is not there can not be made any more: whoever makes one compares the owner key, which is ours */
-	keys_run_partition_prefix(key, dsched_cluster_name, scheduler.dbname, KEYS_PLACE_ANY, partition->number);
+	place_short_name(scheduler.db, partition->number, place);
+	keys_run_partition_prefix(key, dsched_cluster_name, scheduler.dbname, place, place_number(partition->number));
 	keys_prefix_end(key, end);
 	etcd_txn_get(txn, key, end);
 	return txn;
@@ -158,7 +198,11 @@ take_triggers(Partition *partition, const cJSON *range)
 			continue;
 		trigger = palloc0(sizeof(TriggerDef));
 		if (sync_trigger_read(&kv, &number, trigger))
+		{
+			placement_note_request(trigger->trigger_id,
+								   keys_partition(trigger->username, trigger->job_name, dsched_partitions));
 			partition->taken_triggers = lappend(partition->taken_triggers, trigger);
+		}
 		else
 			pfree(trigger);
 		etcd_kv_free(&kv);
@@ -248,7 +292,7 @@ state_etcd_definitions_arrived(void)
 	Partition  *ready[DSCHED_MAX_PARTITIONS];
 	int			n = 0;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 		if (scheduler.partitions[i].step == STEP_BEHIND && scheduler.partitions[i].jobrev <= sync_revision())
 			ready[n++] = &scheduler.partitions[i];
 	if (n > 0)
@@ -303,25 +347,25 @@ write_one(Partition *partition, bool final, Batch *batch)
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not encode a partition's state")));
 
-	keys_owner(owner, dsched_cluster_name, scheduler.dbname, partition->number);
+	owner_key(partition, owner);
 	if (!MUTANT(NO_EPOCH_COMPARE))
 		etcd_txn_if_create(txn, owner, (int64) partition->epoch);
-	keys_state(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	state_key(partition, key);
 	if (!MUTANT(NO_STATE_REVISION))
 		etcd_txn_if_mod(txn, key, partition->state_mod);
 	etcd_txn_put(txn, key, text, length, 0);
 	free(text);
 	etcd_txn_else_get(txn, owner, NULL);
 	etcd_txn_else_get(txn, key, NULL);
-	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_get(txn, key, NULL);
+	add_jobrev(txn, partition);
 
 	batch->triggers[batch->n] = 0;
 	foreach(lc, partition->done_triggers)
 	{
 		if (batch->triggers[batch->n] == TRIGGERS_PER_WRITE)
 			break;
-		keys_trigger(key, dsched_cluster_name, scheduler.dbname, partition->number, *(int64 *) lfirst(lc));
+		keys_trigger(key, dsched_cluster_name, scheduler.dbname, placement_request_key(partition, *(int64 *) lfirst(lc)),
+					 *(int64 *) lfirst(lc));
 		etcd_txn_delete(txn, key);
 		batch->triggers[batch->n]++;
 	}
@@ -371,6 +415,7 @@ write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *ne
 	purge_account_written(partition);
 	for (int k = 0; k < batch->triggers[i]; k++)
 	{
+		placement_forget_request(*(int64 *) linitial(partition->done_triggers));
 		pfree(linitial(partition->done_triggers));
 		partition->done_triggers = list_delete_first(partition->done_triggers);
 	}

@@ -32,6 +32,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -65,6 +66,7 @@ struct ThrottleQueue
 static Heap later_wall;
 static Heap later_boot;
 static Heap careful;
+static Heap rightless;			/* the session has lapsed; runs of local partitions go on meanwhile */
 static HTAB *queues = NULL;
 static uint64 queues_version = 0;
 /* when the shares were computed */
@@ -94,6 +96,7 @@ waiting_init(void)
 	minheap_init(&later_wall, grow_heap);
 	minheap_init(&later_boot, grow_heap);
 	minheap_init(&careful, grow_heap);
+	minheap_init(&rightless, grow_heap);
 	dlist_init(&scheduler.advancing);
 }
 
@@ -128,7 +131,7 @@ count_owners(int *count, int *before_us)
 	*count = 1;
 	*before_us = 0;
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 	{
 		const char *owner = scheduler.slot->partitions[i].owner;
 		int			k = 0;
@@ -213,9 +216,9 @@ find_queue(const char *key)
 		memset((char *) queue + sizeof(queue->name), 0, sizeof(*queue) - sizeof(queue->name));
 		minheap_init(&queue->ready, grow_heap);
 		dlist_init(&queue->handed);
-		queue->open = MemoryContextAllocZero(scheduler.context, sizeof(int) * dsched_partitions);
-		queue->blocked = MemoryContextAlloc(scheduler.context, sizeof(Heap) * dsched_partitions);
-		for (int i = 0; i < dsched_partitions; i++)
+		queue->open = MemoryContextAllocZero(scheduler.context, sizeof(int) * places_all());
+		queue->blocked = MemoryContextAlloc(scheduler.context, sizeof(Heap) * places_all());
+		for (int i = 0; i < places_all(); i++)
 			minheap_init(&queue->blocked[i], grow_heap);
 		set_limits(queue);
 	}
@@ -585,7 +588,7 @@ typedef enum PushOutcome
 {
 	PUSH_DONE,
 	PUSH_NO_ROOM,
-	PUSH_NO_RIGHT				/* the session has lapsed: when it is renewed we are woken */
+	PUSH_NO_RIGHT				/* the session has lapsed: when it is renewed we are woken, see release_rightless() */
 } PushOutcome;
 
 /* Another run has its place in the full queue: it waits with us, with the rank that it has. */
@@ -628,7 +631,7 @@ push_run(OpenRun *run)
 	entry.rank = run->rank;
 	entry.delivery = run->job->policy->delivery;
 	/* alone a committed row does what a key in etcd does in a cluster */
-	entry.start_row = run->careful || (entry.delivery == DELIVERY_AT_MOST_ONCE && scheduler.etcd == NULL);
+	entry.start_row = run->careful || (entry.delivery == DELIVERY_AT_MOST_ONCE && place_is_local(run->partition));
 	entry.awaited = is_awaited(run);
 	entry.queued_at = scheduler.now;
 	if (!dsched_token_holds(&entry.token))
@@ -692,6 +695,21 @@ release_later(void)
 		run_consider(run);
 	if (run != NULL)
 		scheduler_wake_at(scheduler.boot + (run->wait.time - scheduler.now));
+}
+
+/* The session may hold again. */
+static void
+release_rightless(void)
+{
+	int			n = rightless.count;
+	OpenRun    *run;
+
+	if (n == 0 || pg_atomic_read_u64(&dsched_shared->session) == 0 ||
+		dsched_boot_now() >= (int64) pg_atomic_read_u64(&dsched_shared->deadline))
+		return;
+	/* each once: one whose partition is being taken from us comes back here */
+	while (n-- > 0 && (run = run_at_top(&rightless)) != NULL)
+		run_consider(run);
 }
 
 static bool
@@ -797,7 +815,13 @@ start_runs(void)
 				scheduler_wake_at(scheduler.boot + RETRY_LATER_US);
 				return false;
 			case PUSH_NO_RIGHT:
-				return false;
+				{
+					OpenRun    *run = run_at_top(&queue->ready);
+
+					run_wait_nowhere(run);
+					wait_in(run, &rightless, run->rank);
+				}
+				break;
 		}
 		advance_jobs();
 	}
@@ -815,6 +839,7 @@ dispatch_waiting(void)
 		advance_jobs();
 		look_at_limits();
 		release_later();
+		release_rightless();
 		while (start_runs() && release_careful())
 			 /* the next one */ ;
 	}
@@ -827,7 +852,7 @@ dispatch_wants_room(void)
 {
 	if (no_room || scheduler.nblocked > 0)
 		return true;
-	for (int i = 0; i < dsched_partitions && scheduler.nranges > 0; i++)
+	for (int i = 0; i < places_all() && scheduler.nranges > 0; i++)
 		if (scheduler.partitions[i].crowded)
 			return true;
 	return false;
@@ -841,7 +866,7 @@ dispatch_is_quiet(void)
 	HASH_SEQ_STATUS status;
 	ThrottleQueue *queue;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		dlist_iter	iter;
 
@@ -862,5 +887,5 @@ dispatch_is_quiet(void)
 		waits += queue->ready.count;
 	}
 	/* what is in no heap waits for a run before it */
-	return later_boot.count == 0 && careful.count == 0 && dlist_is_empty(&scheduler.advancing) && (waits > 0 || scheduler.waiting == 0);
+	return later_boot.count == 0 && careful.count == 0 && rightless.count == 0 && dlist_is_empty(&scheduler.advancing) && (waits > 0 || scheduler.waiting == 0);
 }

@@ -162,6 +162,14 @@ sync_revision(void)
 	return follow.revision;
 }
 
+int64
+sync_table_revision(void)
+{
+	if (scheduler.etcd == NULL)
+		return 0;
+	return Min(sync_applied_revision(follow.revision), sync_lowest_broken() - 1);
+}
+
 bool
 sync_following(void)
 {

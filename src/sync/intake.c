@@ -621,6 +621,7 @@ sync_trigger_put(const EtcdKv *kv)
 	if (!sync_trigger_read(kv, &partition, &def))
 		return;
 	sync_trigger_seen(def.trigger_id);
+	placement_note_request(def.trigger_id, partition);
 	sync_add_trigger(partition, &def, kv->mod_revision);
 }
 
@@ -648,7 +649,7 @@ is_not_ours(const WaitingTrigger *trigger)
 	if (partition->step == STEP_ACTIVE &&
 		hash_search(refused_triggers, &trigger->def.trigger_id, HASH_FIND, NULL) != NULL)
 		return false;
-	return scheduler.etcd != NULL &&
+	return !partition_is_local(partition) &&
 		(partition->step == STEP_NONE || partition->step == STEP_DRAINING || partition->step == STEP_FINAL ||
 		 (partition->step != STEP_READING && trigger->revision <= partition->taken_revision));
 }
@@ -661,13 +662,20 @@ sync_open_triggers(void)
 	dlist_foreach_modify(iter, &waiting_triggers)
 	{
 		WaitingTrigger *trigger = dlist_container(WaitingTrigger, node, iter.cur);
+		Job		   *job;
 
+		/* with the definitions up to then it is known where its job is */
+		if (trigger->revision > sync_revision())
+			continue;
+		job = timetable_find(trigger->def.job_id);
+		if (job != NULL && trigger->revision > 0)
+			trigger->partition = job->partition;
 		if (!is_not_ours(trigger))
 		{
-			if (!partition_is_active(trigger->partition) || trigger->revision > sync_revision())
+			if (!partition_is_active(trigger->partition))
 				continue;
 			/* alone: its job may be among those whose turn has not come yet, or that somebody has locked */
-			if (sync_to_take_in() && timetable_find(trigger->def.job_id) == NULL)
+			if (sync_to_take_in() && job == NULL)
 				continue;
 			(void) hash_search(refused_triggers, &trigger->def.trigger_id, HASH_REMOVE, NULL);
 			open_trigger(&scheduler.partitions[trigger->partition], &trigger->def);

@@ -52,6 +52,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "mutant.h"
+#include "places.h"
 #include "settings.h"
 #include "sync/sync_internal.h"
 
@@ -196,7 +197,7 @@ count_unpublished(int *unpublished, int *changed)
 
 	catalog_spi_begin(&spi);
 	if (SPI_execute("SELECT (SELECT count(*) FROM dsched.job WHERE changed IS NOT NULL)::int,"
-					" (SELECT count(*) FROM dsched.outbox)::int + (SELECT count(*) FROM dsched.queue WHERE changed IS NOT NULL)::int", false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+					" (SELECT count(*) FROM dsched.outbox WHERE NOT local)::int + (SELECT count(*) FROM dsched.queue WHERE changed IS NOT NULL)::int", false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not count unpublished changes");
 	*changed = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	*unpublished = *changed + DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
@@ -381,6 +382,13 @@ is_gone(const JobRow *row)
 	return true;
 }
 
+/* Does the job go to another place by this?  One that no instance has run can begin anywhere at once. */
+static bool
+is_moved(const JobRow *row)
+{
+	return row->mod_revision != 0 && sync_is_changed(row, "run_on");
+}
+
 static Change *
 definition_change(JobRow *row)
 {
@@ -402,7 +410,12 @@ definition_change(JobRow *row)
 		change->row = row;
 		change->base = row->mod_revision;
 		if (row->gen_rev == 0)
-			sync_begin_generation(row, dsched_wall_now());
+			sync_begin_generation(row, dsched_wall_now() + (is_moved(row) ? place_move_margin() : 0));
+		if (is_moved(row) && row->schedule == NULL && row->active && row->run_at <= row->slots_from)
+		{
+			refuse_row(row, "its time came before the change of run_on could be made known to the instances that may be running it");
+			return NULL;
+		}
 		value = sync_encode_row(row, &len, problem, sizeof(problem));
 		if (value != NULL)
 		{
@@ -714,7 +727,7 @@ collect(void *arg)
 
 	collected->max_rows = publish.max_rows;
 	collected->rows = job_lock_changed(PG_INT64_MIN, publish.max_rows, true, &left);
-	collected->outbox = outbox_lock_all(publish.max_rows);
+	collected->outbox = outbox_lock(OUTBOX_PUBLISHED, publish.max_rows);
 	if (collected->rows != NIL)
 		sync_refuse_if_held();
 	foreach(lc, collected->rows)

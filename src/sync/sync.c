@@ -31,6 +31,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "sync/sync_internal.h"
 
 #define LOAD_BASE_US INT64CONST(500000)
@@ -83,6 +84,7 @@ static WorkOutcome make_own_change(WorkItem *item);
 static void own_change_made(WorkItem *item);
 static void load(void);
 static void take_in(void);
+static void take_in_local_requests(void);
 
 static WorkList own_changes = {"changing a job", make_own_change, own_change_made};
 static HTAB *queued_problems = NULL;
@@ -239,6 +241,8 @@ sync_changes(void)
 	{
 		sync_queues_changed();
 		sync_publish_changes();
+		take_in_wanted = true;
+		sync_retry_reset(&take_in_retry);
 	}
 	else
 	{
@@ -273,11 +277,28 @@ sync_turn(void)
 		sync_publish_turn();
 		sync_apply_turn();
 		sync_join_turn();
+		if (take_in_wanted && sync_retry_due(&take_in_retry))
+			take_in_local_requests();
 	}
 	else if (take_in_wanted && sync_retry_due(&take_in_retry))
 		take_in();
 	sync_work_turn(&own_changes);
 	sync_open_triggers();
+}
+
+bool
+sync_loaded(void)
+{
+	return loaded;
+}
+
+/* A database that has joined its cluster knows the definitions by its table, and that they are its own. */
+bool
+sync_may_run_locally(void)
+{
+	if (scheduler.etcd == NULL)
+		return scheduler.ready;
+	return loaded && scheduler.identity.incarnation[0] != '\0' && !sync_follow_held();
 }
 
 bool
@@ -293,7 +314,7 @@ sync_idle(void)
 		return false;
 	if (scheduler.etcd == NULL)
 		return !take_in_wanted;
-	return sync_following() && sync_publish_idle() && sync_apply_idle();
+	return !take_in_wanted && sync_following() && sync_publish_idle() && sync_apply_idle();
 }
 
 /* ---- standalone: taking in ---------------------------------------------------------------------- */
@@ -307,7 +328,7 @@ read_changes(void *arg)
 	ListCell   *lc;
 
 	(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	taken->outbox = outbox_lock_all(taken->max_outbox);
+	taken->outbox = outbox_lock(OUTBOX_ALL, taken->max_outbox);
 	foreach(lc, taken->outbox)
 	{
 		OutboxRow  *row = lfirst(lc);
@@ -346,7 +367,40 @@ add_local_trigger(const OutboxRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
-	sync_add_trigger(job != NULL ? job->partition : sync_partition(row->username, row->job_name), &def, 0);
+	sync_add_trigger(job != NULL ? job->partition : scheduler.etcd != NULL ? place_each() :
+					 sync_partition(row->username, row->job_name, dsched_partitions), &def, 0);
+}
+
+/* In a cluster: requests for jobs that run on each instance are carried out where they were made. */
+static void
+read_local_requests(void *arg)
+{
+	TakenIn    *taken = arg;
+	MemoryContext old = MemoryContextSwitchTo(scheduler.turn);
+
+	taken->outbox = outbox_lock(OUTBOX_LOCAL, taken->max_outbox);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+take_in_local_requests(void)
+{
+	TakenIn		taken = {0};
+	ListCell   *lc;
+
+	taken.max_outbox = TAKE_IN_BATCH + (int) hash_get_num_entries(opened_triggers);
+	if (!scheduler_transaction(read_local_requests, &taken, "taking in requests"))
+	{
+		sync_retry_later(&take_in_retry, LOCKED_BASE_US, LOCKED_MAX_US);
+		return;
+	}
+	foreach(lc, taken.outbox)
+		add_local_trigger(lfirst(lc));
+	if (list_length(taken.outbox) == taken.max_outbox)
+		scheduler_wake_at(scheduler.boot);
+	else
+		take_in_wanted = false;
+	sync_retry_reset(&take_in_retry);
 }
 
 static void
@@ -457,8 +511,7 @@ sync_problem_is(int64 job_id, const char *problem)
 void
 sync_trigger_done(int64 trigger_id)
 {
-	if (scheduler.etcd == NULL)
-		(void) queue_own_change(OWN_TRIGGER_DONE, trigger_id, NULL);
+	(void) queue_own_change(OWN_TRIGGER_DONE, trigger_id, NULL);
 }
 
 bool

@@ -80,7 +80,6 @@ extern bool sync_work_empty(const WorkList *list);
 extern void sync_convert_init(void);
 
 /* Between the server's encoding and UTF-8; NULL: cannot be. May give back what it was given. */
-extern char *sync_to_utf8(const char *text);
 extern char *sync_from_utf8(const char *text);
 
 /* The value for etcd of a row, malloc'd; NULL: it cannot be published, and why. */

@@ -783,14 +783,14 @@ sub timestamp
 	return POSIX::strftime('%Y-%m-%dT%H:%M:%S', gmtime(int $time)) . sprintf('.%06d', 1e6 * ($time - int $time));
 }
 
-# The partitions as an instance sees them: "0=node1@123 1=node3@125 ..."; in list context pairs: (0 => 'node1', ...).
+# The partitions of the place any as an instance sees them: "0=node1@123 1=node3@125 ..."; in list context pairs: (0 => 'node1', ...).
 sub ownership
 {
 	my ($node) = @_;
 	my $all = psql_try(
 		$node, q{
 		SELECT string_agg(partition || '=' || coalesce(owner_node, '') || '@' || coalesce(epoch, 0), ' ' ORDER BY partition)
-		FROM dsched.partitions}) // '';
+		FROM dsched.partitions WHERE place = 'any'}) // '';
 
 	return wantarray ? map { /^(\d+)=(.*)@/ } split(/ /, $all) : $all;
 }
@@ -844,7 +844,7 @@ sub wait_owners
 	my $since = time();
 
 	return wait_until($node,
-		"SELECT count(*) > 0 AND bool_and(coalesce(owner_node, '') IN ($list)) FROM dsched.partitions", 't', $timeout)
+		"SELECT count(*) > 0 AND bool_and(coalesce(owner_node, '') IN ($list)) FROM dsched.partitions WHERE place = 'any'", 't', $timeout)
 	  && time() - $since;
 }
 
@@ -1263,6 +1263,8 @@ sub account_ok
 	wait_for(
 		sub {
 			($slots, @wrong) = _judge_account($judge, \@others, $database, $json);
+			# jobs that run on each instance have an outcome on each
+			push @wrong, _judge_each($_, $database, { %options, each => JSON::PP::true }) foreach @others ? @$nodes : ();
 			return !@wrong;
 		},
 		$opt{timeout} // 20);
@@ -1286,6 +1288,18 @@ SELECT 'run', job_id, job_name, gen, scheduled_for, last_slot, slots, trigger_id
 FROM dsched.run WHERE job_id IN (SELECT job_id FROM account.version WHERE def->>'job_name' = '$job') ORDER BY job_id, scheduled_for, attempt}));
 	}
 	return;
+}
+
+# What is wrong with the slots of jobs that run on each instance, on this one.
+sub _judge_each
+{
+	my ($node, $database, $options) = @_;
+	my $json = JSON::PP->new->canonical->encode($options);
+
+	return map { $_ . ' (on ' . $node->name . ')' } split /\n/, $node->safe_psql(
+		$database, qq{
+SET client_min_messages = warning;
+SELECT format('%s %s: %s', job_name, to_char(slot AT TIME ZONE 'UTC', '$slot_format'), what) FROM account.violations(\$json\$$json\$json\$)});
 }
 
 # How many slots there are, and what is wrong with them. Nothing is left behind.
