@@ -1,15 +1,17 @@
 /*
  * fuzz_keys.c
- *	  Any bytes as a key of etcd: a key that is understood is exactly the one that would be built from its parts. And any bytes as a name.
+ *	  Any bytes as a key of etcd, and as the name of a prepared transaction: one that is understood is exactly the one that would be made of its parts.
+ *	  And any bytes as a name in a key.
  *
  * An entry for libFuzzer, and for test/fuzz/driver.c where there is no clang.
  */
-/* links: src/core/keys.c */
+/* links: src/core/keys.c src/core/gid.c */
 #include <stdbool.h>
 #include <string.h>
 
 #include "check.h"
 
+#include "core/gid.h"
 #include "core/keys.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -35,9 +37,9 @@ build(char *out, const char *cluster, const KeyParts *parts)
 		case KEY_TRIGGER:
 			return keys_trigger(out, cluster, parts->database, parts->partition, parts->id);
 		case KEY_OWNER:
-			return keys_owner(out, cluster, parts->database, parts->partition);
+			return keys_owner(out, cluster, parts->database, parts->place, parts->partition);
 		case KEY_STATE:
-			return keys_state(out, cluster, parts->database, parts->partition);
+			return keys_state(out, cluster, parts->database, parts->place, parts->partition);
 		case KEY_QUEUE:
 			return keys_queue(out, cluster, parts->database, parts->name);
 		case KEY_QUEUEREV:
@@ -77,6 +79,18 @@ check_parse(const char *cluster, const char *key)
 	CHECK(strcmp(built, key) == 0);
 	CHECK(keys_prefix_end(built, end));
 	CHECK(strcmp(end, built) > 0);
+}
+
+static void
+check_gid(const char *text)
+{
+	RunGid gid;
+	char again[GID_MAX];
+
+	if (!gid_read(text, &gid))
+		return;
+	CHECK(gid_write(again, &gid));
+	CHECK(strcmp(again, text) == 0);
 }
 
 static void
@@ -123,6 +137,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[size] = '\0';
 	check_parse(CLUSTER, text);
 	check_parse(ODD_CLUSTER, text);
+	check_gid(text);
 	if (strlen(text) <= 4096)
 		check_name(text);
 	free(text);
