@@ -18,6 +18,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "mutant.h"
 #include "places.h"
 #include "settings.h"
 #include "shared.h"
@@ -495,7 +496,7 @@ dsched_token_holds(const RunToken *token)
 		if (!is_session_bound(token))
 			return false;
 	}
-	return dsched_boot_now() < (int64) pg_atomic_read_u64(&dsched_shared->deadline);
+	return MUTANT(NO_DEADLINE) || dsched_boot_now() < (int64) pg_atomic_read_u64(&dsched_shared->deadline);
 }
 
 /* Has this executor a run of (db, partition)?  Caller holds queue_lock. */

@@ -379,6 +379,7 @@ typedef struct MemberInfo
 	int			port;
 	char		labels[256];
 	char		version[32];
+	char		tzdata[32];		/* release of its time zones; "": not known */
 	int64		session;		/* create_revision of its node key */
 	TimestampTz joined_wall;	/* its wall clock when it last said so */
 	int64		skew_ms;		/* its wall clock against ours, when last heard; 0 unknown */

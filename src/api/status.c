@@ -530,6 +530,37 @@ put_queue(ReturnSetInfo *rsinfo)
 		put(rsinfo, "queue", OK, psprintf("%d %s", queued, queued == 1 ? "run waits" : "runs wait"), NULL);
 }
 
+/* Instances whose time zones differ can compute other slots for one job: after a take-over some run twice, or not at all. */
+static void
+put_time_zones(ReturnSetInfo *rsinfo)
+{
+	char		ours[sizeof(dsched_shared->members[0].tzdata)] = "";
+	char		theirs[sizeof(ours)] = "";
+	char		node[DSCHED_MAX_NODE_NAME] = "";
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->nmembers; i++)
+		if (strcmp(dsched_shared->members[i].name, dsched_my_node()) == 0)
+			strlcpy(ours, dsched_shared->members[i].tzdata, sizeof(ours));
+	for (int i = 0; i < dsched_shared->nmembers && ours[0] != '\0' && node[0] == '\0'; i++)
+	{
+		const MemberInfo *member = &dsched_shared->members[i];
+
+		if (member->tzdata[0] != '\0' && strcmp(member->tzdata, ours) != 0)
+		{
+			strlcpy(theirs, member->tzdata, sizeof(theirs));
+			strlcpy(node, member->name, sizeof(node));
+		}
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	if (node[0] != '\0')
+		put(rsinfo, "time zones", PROBLEM,
+			psprintf("this instance has release %s of the time zones, \"%s\" has %s; times of jobs can differ", ours, node, theirs),
+			"Install the same release of tzdata on all instances, and restart the servers.");
+	else if (ours[0] != '\0')
+		put(rsinfo, "time zones", OK, psprintf("release %s", ours), NULL);
+}
+
 static void
 put_worker_slots(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
 {
@@ -580,6 +611,7 @@ dsched_status(PG_FUNCTION_ARGS)
 	put_coordinator(rsinfo, &coordinator);
 	put_etcd(rsinfo, &coordinator);
 	put_clock(rsinfo, &coordinator);
+	put_time_zones(rsinfo);
 	put_identity(rsinfo);
 	put_scheduler(rsinfo, &database);
 	put_places(rsinfo, &database);

@@ -35,6 +35,7 @@
 #include "cluster/cluster.h"
 #include "cluster/membership_internal.h"
 #include "core/codec.h"
+#include "mutant.h"
 #include "settings.h"
 
 #define RETRY_MAX_US INT64CONST(2000000)
@@ -418,8 +419,11 @@ add_claim(EtcdTxn *txn, Group *g, int partition, const char *node, const char *m
 
 	owner_key(owner, g, partition);
 	etcd_txn_if_create(nested, owner, 0);
-	etcd_txn_if_create(nested, node, session_id());
-	etcd_txn_if_create(nested, member, g->member);
+	if (!MUTANT(CLAIM_ANYWAY))
+	{
+		etcd_txn_if_create(nested, node, session_id());
+		etcd_txn_if_create(nested, member, g->member);
+	}
 	etcd_txn_put(nested, owner, value, strlen(value), session_lease());
 	etcd_txn_else_get(nested, owner, NULL);
 	etcd_txn_nest(txn, nested);

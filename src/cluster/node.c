@@ -193,6 +193,7 @@ node_to_member(const NodeInfo *info, int64 session, MemberInfo *out)
 	labels_to_text(info->labels, labels, sizeof(labels));
 	show_safely(out->labels, sizeof(out->labels), labels);
 	show_safely(out->version, sizeof(out->version), info->version);
+	show_safely(out->tzdata, sizeof(out->tzdata), info->tzdata);
 	out->session = session;
 	out->joined_wall = info->wall_clock;
 }

@@ -64,6 +64,7 @@
 #include "core/codec.h"
 #include "core/keys.h"
 #include "etcd/watch.h"
+#include "mutant.h"
 #include "settings.h"
 
 #define REFUSED_RECHECK_US INT64CONST(5000000)
@@ -545,9 +546,11 @@ keepalive_answered(void *arg, const EtcdResponse *r)
 		session_lost("its lease has expired or was revoked");
 		return;
 	}
-	own_session.beat_sent = r->sent_at;
+	own_session.beat_sent = MUTANT(DEADLINE_FROM_ANSWER) ? r->received_at : r->sent_at;
 	own_session.beat_ttl_us = ttl * USECS_PER_SEC;
 	own_session.beat_term = r->raft_term;
+	if (MUTANT(KEEPALIVE_PROVES) && own_session.deadline != 0)
+		extend_deadline(r->sent_at + own_session.beat_ttl_us - MIN_MARGIN_US, r);
 	prove(true);
 }
 

@@ -23,6 +23,7 @@
 #include "cluster/node.h"
 #include "cluster/session_internal.h"
 #include "core/codec.h"
+#include "mutant.h"
 #include "settings.h"
 
 #define HELD_RECHECK_US INT64CONST(1000000)
@@ -90,7 +91,7 @@ predecessor_found(const EtcdKv *kv, int64 revision)
 	own_session.old.resumable = readable && kv->lease != 0 &&
 								info.system_identifier == GetSystemIdentifier();
 
-	if (readable && node_is_here(&info))
+	if (readable && (MUTANT(NO_PREDECESSOR_WAIT) || node_is_here(&info)))
 	{
 		dsched_cancel_session_runs();
 		session_set_step(STEP_QUIET, 0);

@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "ending.h"
 #include "guard.h"
+#include "mutant.h"
 
 static ExecutorSlot *slot = NULL;
 static const RunToken *token = NULL;	/* of the run under way */
@@ -91,7 +92,7 @@ guard_disarm(void)
 void
 guard_check(void)
 {
-	if (dsched_token_holds(token))
+	if (MUTANT(NO_PRECOMMIT_CHECK) || dsched_token_holds(token))
 	{
 		ending_check();
 		return;

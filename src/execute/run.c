@@ -53,6 +53,7 @@
 #include "ending.h"
 #include "executor.h"
 #include "guard.h"
+#include "mutant.h"
 #include "plans.h"
 #include "record.h"
 #include "run.h"
@@ -367,7 +368,7 @@ claim(void)
 	MemoryContextSwitchTo(run_context);
 	if (entry->not_applicable)
 		return false;
-	decision = delivery_ask(entry, is_to_end);
+	decision = MUTANT(NO_CLAIM) ? DECISION_GRANTED : delivery_ask(entry, is_to_end);
 	delivery_test_point("claimed");
 	if (decision == DECISION_GRANTED && dsched_token_holds(&entry->token))
 		return true;
@@ -428,7 +429,7 @@ decide(const char *gid)
 	Decision	decision;
 
 	delivery_test_point("prepared");
-	decision = delivery_ask(run.entry, is_to_end);
+	decision = MUTANT(NO_PREPARED_DECISION) ? DECISION_GRANTED : delivery_ask(run.entry, is_to_end);
 	delivery_test_point("answered");
 	if (decision == DECISION_SENT)
 	{

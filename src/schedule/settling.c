@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "core/backoff.h"
 #include "delivery.h"
+#include "mutant.h"
 #include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
@@ -382,7 +383,7 @@ judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response, 
 	epoch_lives = epoch_is_owner(etcd_txn_response(body, first + 2), &doubt->gid);
 	/* one that was handed over alive is decided under its session alone, which can still be */
 	doubt->bound = session_lives && is_bound(doubt);
-	if (!session_lives || (!epoch_lives && !doubt->bound))
+	if (!session_lives || (!epoch_lives && !doubt->bound) || MUTANT(EAGER_SETTLEMENT))
 	{
 		doubt->verdict = VERDICT_ROLLBACK;
 		return NULL;

@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "core/backoff.h"
+#include "mutant.h"
 #include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
@@ -139,7 +140,8 @@ read_one(Partition *partition)
 	char		place[KEYS_SHORT_PLACE];
 
 	owner_key(partition, key);
-	etcd_txn_if_create(txn, key, (int64) partition->epoch);
+	if (!MUTANT(NO_EPOCH_COMPARE))
+		etcd_txn_if_create(txn, key, (int64) partition->epoch);
 	state_key(partition, key);
 	etcd_txn_get(txn, key, NULL);
 	add_jobrev(txn, partition);
@@ -281,7 +283,7 @@ taken(void *arg, const EtcdResponse *response)
 			if (partition->step != STEP_NONE)
 				retry_later(partition, HELD_RETRY_US);
 		}
-		else if (partition->jobrev > sync_revision())
+		else if (partition->jobrev > sync_revision() && !MUTANT(NO_JOBREV_WAIT))
 		{
 			partition->step = STEP_BEHIND;
 			sync_expect(partition->jobrev);
@@ -356,9 +358,11 @@ write_one(Partition *partition, bool final, Batch *batch)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not encode a partition's state")));
 
 	owner_key(partition, owner);
-	etcd_txn_if_create(txn, owner, (int64) partition->epoch);
+	if (!MUTANT(NO_EPOCH_COMPARE))
+		etcd_txn_if_create(txn, owner, (int64) partition->epoch);
 	state_key(partition, key);
-	etcd_txn_if_mod(txn, key, partition->state_mod);
+	if (!MUTANT(NO_STATE_REVISION))
+		etcd_txn_if_mod(txn, key, partition->state_mod);
 	etcd_txn_put(txn, key, text, length, 0);
 	free(text);
 	etcd_txn_else_get(txn, owner, NULL);
@@ -400,7 +404,7 @@ state_etcd_write(Partition **partitions, int n, bool final)
 		for (; next < n && batch->n < WRITE_BATCH && etcd_txn_bytes(txn) < WRITE_BYTES; next++)
 		{
 			/* what is reported as done must survive a loss of power here */
-			if (partitions[next]->flush_to != InvalidXLogRecPtr)
+			if (partitions[next]->flush_to != InvalidXLogRecPtr && !MUTANT(NO_FLUSH))
 				XLogFlush(partitions[next]->flush_to);
 			partitions[next]->flush_to = InvalidXLogRecPtr;
 			etcd_txn_nest(txn, write_one(partitions[next], final, batch));

@@ -51,6 +51,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "mutant.h"
 #include "places.h"
 #include "settings.h"
 #include "sync/sync_internal.h"
@@ -231,7 +232,9 @@ sync_publish_turn(void)
 		settle();
 		return;
 	}
-	if (publish.request != NULL || !sync_following() || !sync_can_sign())
+	/* a generation begins at the time of its publication, which has to be that of the others, too */
+	if (publish.request != NULL || !sync_following() || !sync_can_sign() ||
+		(pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0 && !MUTANT(PUBLISH_ANYWAY)))
 	{
 		show_unpublished();
 		return;

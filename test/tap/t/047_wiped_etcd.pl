@@ -51,7 +51,7 @@ says_replaced($second, 'after a restart');
 ok(wait_for(sub { time() > $restarted + 2 * $ttl }), 'for longer than any lease lives');
 says_replaced($_, 'still') foreach @fleet;
 is(definitions($_), $before, $_->name . ' has kept all definitions') foreach @fleet;
-is_deeply([ $etcd->keys('') ], [], 'nobody has written anything to the empty etcd');
+is_deeply([ $etcd->keys('') ], [], '[etcd-wiped] nobody has written anything to the empty etcd');
 is( $_->safe_psql('postgres', "SELECT count(*) FROM dsched.run WHERE extract(epoch FROM started_at) > $wiped + $ttl"),
 	0, $_->name . ' has run nothing') foreach @fleet;
 as_worker($second, q{SELECT dsched.schedule('new', '* * * * * *', 'SELECT dsched_test.effect()')});

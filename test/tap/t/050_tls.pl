@@ -54,11 +54,11 @@ like(status_of($node, 'etcd'), qr{^ok\|session \d+ through https://}, 'status() 
 my ($session, $before) = (session(), connections());
 $etcd->certificate('client');
 $node->reload;
-ok(wait_for(sub { connections() > $before }), 'a reload makes new connections for another certificate');
+ok(wait_for(sub { connections() > $before }), '[certificate-replaced] a reload makes new connections for another certificate');
 ok(wait_past('tick', 1, [$node], timestamp(time() + 3)), 'jobs go on');
 $before = connections();
 like($session, qr{^\d+$}, "a session");
-is(session(), $session, 'in the same session');
+is(session(), $session, '[certificate-replaced] in the same session');
 
 # One that cannot be used leaves the former one in use.
 chmod(0644, "$dir/client.key");
@@ -76,7 +76,7 @@ reload_with(cert_file => "$dir/stranger.crt", key_file => "$dir/stranger.key");
 ok(wait_until($node, q{SELECT state || ': ' || detail || ' ' || hint FROM dsched.status() WHERE component = 'etcd'},
 		qr/^problem: .*(certificate|alert|unknown ca|SSL).*dsched\.etcd_ca_file/s), 'a certificate that etcd does not believe');
 reload_with(cert_file => "$dir/client.crt", key_file => "$dir/client.key");
-ok(wait_until($node, q{SELECT state FROM dsched.status() WHERE component = 'etcd'}, 'ok'), 'the right one again');
+ok(wait_until($node, q{SELECT state FROM dsched.status() WHERE component = 'etcd'}, 'ok'), '[certificate-unfit] the right one again');
 
 # etcd's own, of an authority that we do not know.
 reload_with(ca_file => "$dir/other.crt");
@@ -86,7 +86,7 @@ my $tries = connections();
 my $since = Time::HiRes::time();
 wait_for(sub { Time::HiRes::time() > $since + 4 }, 10);
 cmp_ok(connections() - $tries, '<', 80, 'and is not called without a pause: ' . (connections() - $tries) . ' connections in 4 s');
-is(said('WARNING:  dsched: no usable answer from etcd: '), 2, 'the log says it once for each problem')
+is(said('WARNING:  dsched: no usable answer from etcd: [^\n]*certificate'), 2, '[certificate-unfit] the log says it once for each problem')
   or diag(join "\n", grep { /no usable answer/ } split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile));
 reload_with(ca_file => "$dir/ca.crt");
 ok(wait_past('tick', 1, [$node], timestamp(time() + 1)), 'with the right authority all goes on');

@@ -56,7 +56,7 @@ $etcd->sigstop(1);
 going_on('without another');
 $etcd->sigcont(1);
 going_on('with all again');
-is(session(), $session, 'sessions outlive their tokens');
+is(session(), $session, '[etcd-token-lapses] sessions outlive their tokens');
 cmp_ok(logins() - $before, '<', 60, 'without a storm of logins: ' . (logins() - $before));
 
 # Tokens are in the members' memory.
@@ -65,7 +65,7 @@ foreach my $i (0 .. 2)
 	$etcd->restart($i);
 	going_on("member $i restarted");
 }
-is(session(), $session, 'sessions outlive restarts of the members');
+is(session(), $session, '[etcd-token-lapses] sessions outlive restarts of the members');
 
 # The password is changed: first there, then here.
 $etcd->set_password('second secret');

@@ -55,11 +55,11 @@ ok(!is_compacted(revision() - 5), 'what is new is kept');
 $way->tell('hold');
 as_worker($a, q{SELECT dsched.unschedule('tick16'); SELECT dsched.schedule('tick17', '* * * * * *', 'SELECT dsched_test.effect()')});
 $revision = revision();
-ok(wait_for(sub { is_compacted($revision) }, 60), 'the history goes on without the one that is cut off');
+ok(wait_for(sub { is_compacted($revision) }, 60), '[history-discarded] the history goes on without the one that is cut off');
 $way->tell('pass');
 ok(wait_until($b, q{SELECT string_agg(job_name, ' ') FROM dsched.jobs WHERE job_name IN ('tick16', 'tick17')}, 'tick17'),
 	'which reads all anew');
-ok(wait_fleet(\@fleet), 'both have their share again');
+ok(wait_fleet(\@fleet), '[history-discarded] both have their share again');
 
 $a->stop;
 $revision = revision();
@@ -89,7 +89,7 @@ ok(wait_until(\@fleet, q{SELECT state || ': ' || detail || ' ' || hint FROM dsch
 		qr/^problem: etcd takes no more writes: .*space exceeded.*alarm disarm/s), 'all instances say so, and what to do');
 $since = time();
 ok(wait_past('^tick', 16, \@fleet, timestamp($since + 4)), 'jobs go on, for longer than a lease');
-is(ownership($a), $owners, 'nothing was lost');
+is(ownership($a), $owners, '[etcd-full] nothing was lost');
 is(said($_, 'no longer a problem: etcd takes no more writes'), 0, 'nor does ' . $_->name . ' change its mind') foreach @fleet;
 as_worker($a, q{SELECT dsched.schedule('later', '* * * * * *', 'SELECT dsched_test.effect()')});
 my $killed = time();
@@ -107,7 +107,7 @@ $etcd->post('/v3/kv/deleterange',
 $etcd->post('/v3/kv/compaction', { revision => revision(), physical => JSON::PP::true });
 $etcd->ctl('defrag');
 $etcd->ctl('alarm', 'disarm');
-ok(wait_until(\@fleet, q{SELECT state FROM dsched.status() WHERE component = 'etcd'}, 'ok'), 'there is room again');
+ok(wait_until(\@fleet, q{SELECT state FROM dsched.status() WHERE component = 'etcd'}, 'ok'), '[etcd-full] there is room again');
 ok(wait_past('^(tick|later)', 17, \@fleet, timestamp()), 'all jobs run');
 ok(wait_fleet(\@fleet), 'the other one is back');
 ok(account_ok(\@fleet, may_repeat => [ { node => 'b', since => $since - 60, until => $killed } ]), 'every slot has its outcome');

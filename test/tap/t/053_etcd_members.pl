@@ -58,7 +58,7 @@ sub lateness
 foreach my $i (0 .. 2)
 {
 	$etcd->stop('KILL', $i);
-	ok(wait_past('^j', $jobs, \@fleet, timestamp()), "jobs run without member $i");
+	ok(wait_past('^j', $jobs, \@fleet, timestamp()), "[member-of-etcd-killed] jobs run without member $i");
 	$etcd->start($i);
 }
 unchanged('members killed and restarted one by one');
@@ -69,7 +69,7 @@ my $before = lateness($since - 5, $since - 1);
 my $leader = $etcd->fresh_leader;
 $etcd->stop('KILL', $leader);
 my $killed = time();
-ok(wait_past('^j', $jobs, \@fleet, timestamp($killed + 4)), 'jobs run after the loss of the leader');
+ok(wait_past('^j', $jobs, \@fleet, timestamp($killed + 4)), '[etcd-leader-killed] jobs run after the loss of the leader');
 my ($after, $count) = lateness($killed, $killed + 4);
 note("latest start of a run: $before ms before, $after ms in the 4 s after kill -9 of etcd's leader ($count runs)");
 cmp_ok($count, '>=', 3 * $jobs, 'all of them');
@@ -79,7 +79,7 @@ unchanged('leader killed');
 $leader = $etcd->fresh_leader;
 $etcd->sigstop($leader);
 my $stopped = time();
-ok(wait_past('^j', $jobs, \@fleet, timestamp($stopped + $ttl + 1)), 'jobs run while the leader is suspended, for longer than a lease');
+ok(wait_past('^j', $jobs, \@fleet, timestamp($stopped + $ttl + 1)), '[etcd-leader-suspended] jobs run while the leader is suspended, for longer than a lease');
 ($after, $count) = lateness($stopped, $stopped + $ttl + 1);
 note("latest start of a run: $after ms while etcd's leader is suspended ($count runs)");
 is(session(), $session, 'in the same sessions');
@@ -95,11 +95,11 @@ $session = session();
 my @gone = grep { $_ != $etcd->fresh_leader } 0 .. 2;
 $etcd->stop('KILL', @gone);
 my $lost = time();
-ok(wait_for(sub { !grep { status_of($_, 'etcd') !~ /^problem/ } @fleet }, 20), 'without a quorum all say that there is a problem');
+ok(wait_for(sub { !grep { status_of($_, 'etcd') !~ /^problem/ } @fleet }, 20), '[etcd-quorum-lost] without a quorum all say that there is a problem');
 wait_for(sub { time() > $lost + 3 * $ttl }, 20);
 my $until = time();
 is(join(' ', map { psql_try($_, "SELECT count(*) FROM dsched.run WHERE extract(epoch FROM started_at) BETWEEN $lost + $ttl AND $until") } @fleet),
-	'0 0', 'and start nothing after the end of their leases');
+	'0 0', '[etcd-quorum-lost] and start nothing after the end of their leases');
 $etcd->start(@gone);
 my $back = time();
 ok(wait_past('^j', $jobs, \@fleet, timestamp($back)), 'all goes on when the members are back');

@@ -51,7 +51,7 @@ sub goes_on
 	ok(wait_until($b, "SELECT count(*) FROM dsched.jobs WHERE job_name = 'from_a$n'", 1, 30), "$what: publishes one, after "
 		. sprintf('%.1f s', time() - $since));
 	ok(wait_past('^j', $jobs, \@fleet, timestamp($since + ($seconds // $ttl))), "$what: runs go on");
-	is(session(), $session, "$what: in the same session");
+	is(session(), $session, "[etcd-slow] $what: in the same session");
 	is(ownership($b), $owners, "$what: with the same partitions");
 	return;
 }
@@ -89,9 +89,9 @@ my $before = time();
 $way->tell('hold_answers');
 ok(wait_until($a, q{SELECT state FROM dsched.status() WHERE component = 'etcd'}, 'problem'), 'no answers at all: says so');
 ok(wait_for(sub { time() > $before + 2 * $ttl + 1 }, 20), 'for longer than two leases');
-is(psql_try($a, "SELECT count(*) FROM dsched.run WHERE extract(epoch FROM started_at) > $before + $ttl"), 0, 'starts nothing after the end of its lease');
+is(psql_try($a, "SELECT count(*) FROM dsched.run WHERE extract(epoch FROM started_at) > $before + $ttl"), 0, '[answers-black-holed] starts nothing after the end of its lease');
 $way->tell('hold');
-ok(wait_owners($b, ['b']), 'the other one takes over when nothing arrives any more');
+ok(wait_owners($b, ['b']), '[answers-black-holed] the other one takes over when nothing arrives any more');
 ok(wait_past('^j', $jobs, [$b], timestamp()), 'and runs everything');
 is(psql_try($a, "SELECT count(*) FROM dsched.run WHERE extract(epoch FROM started_at) > $before + $ttl"), 0, 'alone');
 $way->tell('pass');

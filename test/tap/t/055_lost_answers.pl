@@ -81,7 +81,7 @@ ok(wait_for(sub { !grep { m{/trigger/} } $etcd->keys('/dsched/test/') }), 'no re
 my %runs;
 $runs{"$_->{job} $_->{trigger_id}"}++ foreach grep { $_->{job} =~ /^asked/ } append_log_lines();
 is(scalar(keys %runs), $asked, 'each once:');
-is(join(' ', grep { $runs{$_} != 1 } sort keys %runs), '', 'none twice');
+is(join(' ', grep { $runs{$_} != 1 } sort keys %runs), '', '[answers-lost] none twice');
 is(wait_fleet(\@fleet), ownership($fleet[0]), 'the partitions have owners');
 
 # Partitions are handed over while answers are lost: an instance leaves and comes back, the answers of the other one disappear.
@@ -94,11 +94,11 @@ foreach my $round (1 .. 2)
 }
 my %owner = ownership($fleet[0]);
 my %in_etcd = map { $_ => $etcd->get_json($_)->{node} } grep { m{/owner/} } $etcd->keys('/dsched/test/');
-is(scalar(keys %in_etcd), scalar(keys %owner), 'as many owner keys as partitions');
+is(scalar(keys %in_etcd), scalar(keys %owner), '[answers-lost] as many owner keys as partitions');
 is(scalar(grep { $_ eq 'node1' } values %in_etcd), scalar(grep { $_ eq 'node1' } values %owner), 'with the owners that the instances know');
 
 ok(wait_past('^j', $jobs, \@fleet, timestamp()), 'jobs run');
-ok(account_ok(\@fleet), 'every slot has one outcome');
+ok(account_ok(\@fleet), '[answers-lost] every slot has one outcome');
 my @connections = map { my $way = $_; map { $way->proxy($_)->connections } 0 .. 2 } @ways;
 note("connections made: @connections");
 done_testing();

@@ -44,9 +44,9 @@ ok(wait_fleet([ $one, $two ]), 'it is back');
 $other->stop('fast');
 ok(wait_owners($owner, [ $owner->name ]), 'and then the only one');
 ok(wait_until($owner, q{SELECT count(*) FROM dsched.partitions WHERE state IS DISTINCT FROM 'active'}, 0), 'with all partitions');
-ok(wait_until($owner, q{SELECT count(*) FROM dsched.run WHERE status = 'running'}, 0), 'no start row is left without an end');
+ok(wait_until($owner, q{SELECT count(*) FROM dsched.run WHERE status = 'running'}, 0), '[start-row-found] no start row is left without an end');
 ok(wait_until($owner, q{SELECT detail FROM dsched.status() WHERE component = 'scheduler'}, qr/ 0 runs due or running/), 'nothing is left to do');
-is($owner->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job = 'daily'}), 0, 'it is not made again');
+is($owner->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job = 'daily'}), 0, '[start-row-found] it is not made again');
 is($owner->safe_psql('postgres', q{SELECT string_agg(attempt || ' ' || status || ' ' || username, ', ') FROM dsched.run WHERE job_name = 'daily'}), '1 lost worker', 'its own attempt was lost');
 
 $other->start;

@@ -71,14 +71,14 @@ foreach my $window (@windows)
 		ok(wait_until($node, "SELECT count(*) FROM dsched_test.effects WHERE job = '$exact'", 1, 20), "$name: its effect is there") or last;
 		ok(wait_until($node, "SELECT count(*) FROM dsched.jobs WHERE job_name IN ('$exact', '$most')", 0, 20), "$name: both are done");
 		is(scalar(append_log_lines(job => $exact, phase => 'begin')), $exact_attempts, "$name: made as often as it has to be");
-		is($node->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$exact'"), 1, "$name: with one effect");
+		is($node->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$exact'"), 1, "[killed-in-a-decision] $name: with one effect");
 		is($node->safe_psql('postgres', "SELECT string_agg(status, ',') FROM dsched.run WHERE job_name = '$exact' AND status <> 'lost'"), 'succeeded', "$name: and one row of success");
 		if (defined $most_attempts)
 		{
-			is(scalar(append_log_lines(job => $most)), $most_attempts, "$name: at most once is not begun again");
+			is(scalar(append_log_lines(job => $most)), $most_attempts, "[killed-in-a-claim] $name: at most once is not begun again");
 			is($node->safe_psql('postgres', "SELECT string_agg(status, ',') FROM dsched.run WHERE job_name = '$most'"), 'lost', "$name: and is lost");
 		}
-		ok(wait_until($node, 'SELECT count(*) FROM pg_prepared_xacts', 0), "$name: nothing is left prepared");
+		ok(wait_until($node, 'SELECT count(*) FROM pg_prepared_xacts', 0), "[killed-in-a-decision] $name: nothing is left prepared");
 		ok(wait_for(sub { !%{ $etcd->keys('/dsched/test/db/postgres/run/') } }), "$name: nor claimed") or diag(join ' ', %{ $etcd->keys('/dsched/test/db/postgres/run/') });
 	}
 }

@@ -50,7 +50,7 @@ is(where('notpin', '-infinity'), 'node1', 'not the name of an instance');
 is(where('any', '-infinity'), 'node1 node2 node3', 'any');
 is(where('mars', '-infinity'), '', 'nobody');
 is($fleet[1]->safe_psql('postgres', q{SELECT DISTINCT run_on FROM dsched.jobs WHERE job_name ~ 'both'}), 'disk=ssd,region=eu', 'a selector has one form');
-is($fleet[0]->safe_psql('postgres', q{SELECT problem FROM dsched.jobs WHERE job_name = 'mars'}), 'no living instance matches run_on "region=mars"', 'the job says so');
+is($fleet[0]->safe_psql('postgres', q{SELECT problem FROM dsched.jobs WHERE job_name = 'mars'}), 'no living instance matches run_on "region=mars"', '[no-instance-matches] the job says so');
 like(status_of($_, 'places'), qr/^problem\|no living instance matches run_on "region=mars"\|.*misfire/, $_->name . ' says so') foreach @fleet;
 is($fleet[2]->safe_psql('postgres', q{SELECT string_agg(DISTINCT place, ' ' ORDER BY place) FROM dsched.partitions}),
 	'any disk=ssd,region=eu node!=node2,region=eu node=node2 region!=eu region=eu region=mars', 'the view partitions has the places');

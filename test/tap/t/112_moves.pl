@@ -68,7 +68,7 @@ foreach my $node (@fleet)
 	$begun{$_}++ foreach split /\n/, $node->safe_psql('postgres',
 		q{SELECT DISTINCT job || ' ' || slot FROM dsched_test.effects WHERE trigger_id = 0});
 }
-is(join(', ', sort grep { $begun{$_} > 1 } keys %begun), '', 'no slot ran at two places');
+is(join(', ', sort grep { $begun{$_} > 1 } keys %begun), '', '[job-moves] no slot ran at two places');
 cmp_ok(scalar(keys %begun), '>', 300, 'of many');
 is(join('', map { $_->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status NOT IN ('succeeded', 'skipped')}) } @fleet), '000', 'all succeeded or were skipped');
 

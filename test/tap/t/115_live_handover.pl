@@ -79,8 +79,8 @@ my $since = timestamp();
 ok(wait_past('tick', 8, \@fleet, $since), 'all other jobs run');
 ok(wait_until($node2, "SELECT count(DISTINCT job_name) FROM dsched.run WHERE status = 'skipped' AND reason = 'overlap' AND job_name ~ 'long' AND node = 'node2'",
 	scalar @moved), 'the new owner skips the slots that come due: the job is running');
-is(scalar(begun('long')), 6, 'no run was made a second time');
-is($node1->safe_psql('postgres', "SELECT count(*) FROM dsched.runs WHERE status = 'running' AND job_name ~ 'long'"), 6, 'all of them go on');
+is(scalar(begun('long')), 6, '[handed-over-alive] no run was made a second time');
+is($node1->safe_psql('postgres', "SELECT count(*) FROM dsched.runs WHERE status = 'running' AND job_name ~ 'long'"), 6, '[handed-over-alive] all of them go on');
 my @commands = keys_left();
 cmp_ok(scalar(@commands), '>=', scalar(@moved), 'the new owner has asked for their outcomes') or diag("@commands");
 

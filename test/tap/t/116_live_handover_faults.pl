@@ -97,11 +97,11 @@ my @of_second = owned_by($maker, $second, 'owner');
 note("of the second: @of_second");
 kill9_everything($second);
 ok(wait_owners($maker, [ 'node1', 'node3' ]), 'owner: the other two own what it had');
-is(join(' ', attempts('owner')), '1 1 1 1 1 1 1 1', 'owner: no run was made again');
+is(join(' ', attempts('owner')), '1 1 1 1 1 1 1 1', '[handed-over-owner-lost] owner: no run was made again');
 $gate->{psql}->kill_kill;
 start_instance($second);
 all_done('owner', @fleet);
-is(join(' ', attempts('owner')), '1 1 1 1 1 1 1 1', 'owner: nor later');
+is(join(' ', attempts('owner')), '1 1 1 1 1 1 1 1', '[handed-over-owner-lost] owner: nor later');
 
 # ---- the scheduler of the instance that makes them is terminated: it ends its runs first, and says so
 $gate = hand_over('scheduler', $second, $third);
@@ -122,7 +122,7 @@ $maker->stop('fast');
 eval { $gate->{psql}->kill_kill };
 all_done('stop', $second, $third);
 start_instance($maker);
-is(join(' ', attempts('stop')), '2 2 2 2 2 2 2 2', 'stop: each was made again');
+is(join(' ', attempts('stop')), '2 2 2 2 2 2 2 2', '[handed-over-maker-lost] stop: each was made again');
 
 # ---- a process of it is killed: PostgreSQL restarts itself, under another session
 $gate = hand_over('crash', $second, $third);
@@ -131,7 +131,7 @@ kill 'KILL', $pid;
 # not before that: those that wait would commit in their last moment
 all_done('crash', @fleet);
 eval { $gate->{psql}->kill_kill };
-is(join(' ', attempts('crash')), '2 2 2 2 2 2 2 2', 'crash: each was made again');
+is(join(' ', attempts('crash')), '2 2 2 2 2 2 2 2', '[handed-over-maker-lost] crash: each was made again');
 ok(wait_fleet(\@fleet), 'crash: all are back');
 
 # ---- it is lost
@@ -140,7 +140,7 @@ kill9_everything($maker);
 all_done('lost', $second, $third);
 eval { $gate->{psql}->kill_kill };
 start_instance($maker);
-is(join(' ', attempts('lost')), '2 2 2 2 2 2 2 2', 'lost: each was made again');
+is(join(' ', attempts('lost')), '2 2 2 2 2 2 2 2', '[handed-over-maker-lost] lost: each was made again');
 
 # ---- it is suspended for longer than its lease: what it had begun does not commit when it goes on
 $gate = hand_over('suspended', $second, $third);

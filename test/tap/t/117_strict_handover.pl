@@ -98,7 +98,7 @@ ok(wait_for(sub {
 eval { $gate->{psql}->kill_kill };
 start_instance($maker);
 ok(wait_fleet(\@fleet), 'before: both are back');
-is_deeply([ grep { my $job = $_; (scalar grep { $_->{job} eq $job } begun('^before')) != 1 } map { "beforemost$_" } 1 .. 6 ], [], 'before: at_most_once was not begun again');
+is_deeply([ grep { my $job = $_; (scalar grep { $_->{job} eq $job } begun('^before')) != 1 } map { "beforemost$_" } 1 .. 6 ], [], '[strict-handed-over] before: at_most_once was not begun again');
 is_deeply([ grep { effects_of("beforeonce$_") != 1 } 1 .. 6 ], [], 'before: exactly_once had its effect once');
 is_deeply([ grep { effects_of("beforemost$_") != 0 } 1 .. 6 ], [], 'before: at_most_once none');
 ok(wait_until($maker, 'SELECT count(*) FROM pg_prepared_xacts', 0), 'before: nothing is left prepared');
@@ -114,7 +114,7 @@ ok(wait_for(sub {
 start_instance($maker);
 ok(wait_fleet(\@fleet), 'amid: both are back');
 ok(wait_until($maker, 'SELECT count(*) FROM pg_prepared_xacts', 0), 'amid: nothing is left prepared');
-is_deeply([ grep { effects_of("amidonce$_") != 1 } 1 .. 6 ], [], 'amid: exactly_once had its effect once');
+is_deeply([ grep { effects_of("amidonce$_") != 1 } 1 .. 6 ], [], '[strict-handed-over] amid: exactly_once had its effect once');
 is_deeply([ grep { effects_of("amidmost$_") > 1 } 1 .. 6 ], [], 'amid: at_most_once once at most');
 is_deeply([ grep { my $job = $_; (scalar grep { $_->{job} eq $job } begun('^amid')) != 1 } map { "amidmost$_" } 1 .. 6 ], [], 'amid: and was not begun again');
 ok(wait_for(sub { !keys_left('cmd|outcome') }), 'amid: nothing is left of the questions') or diag(join ' ', keys_left('cmd|outcome'));

@@ -93,7 +93,7 @@ foreach my $caller (@callers)
 	waitpid($pid, 0);
 }
 my $recovered = time();
-is((grep { /begins anew; slots after/ } values %answer), 1, 'of two callers one recovers the cluster');
+is((grep { /begins anew; slots after/ } values %answer), 1, '[etcd-wiped-recovered] of two callers one recovers the cluster');
 is((grep { /ERROR:.*recovered/ } values %answer), 1, 'and the other is told') || diag(join("\n", values %answer));
 my $config = $etcd->get_json('/dsched/test/config');
 is(scalar @{ $config->{previous} }, 1, 'config names the former incarnation');
@@ -113,7 +113,7 @@ ok(wait_for(sub { defined $etcd->get('/dsched/test/former/postgres') }), 'what h
 # The third comes back: it knows the deleted job, and not the new ones.
 start_instance($third);
 ok(wait_fleet(\@fleet, timeout => 90), 'the third follows by itself');
-ok(wait_until(\@fleet, 'SELECT count(*) FROM dsched.jobs WHERE published', 17), 'the deleted job does not come back with it');
+ok(wait_until(\@fleet, 'SELECT count(*) FROM dsched.jobs WHERE published', 17), '[etcd-wiped-recovered] the deleted job does not come back with it');
 is($_->safe_psql('postgres', q{SELECT count(*) FILTER (WHERE job_name = 'gone') || ' ' || count(*) FILTER (WHERE command = 'SELECT 2') FROM dsched.job}),
 	'0 2', $_->name . ' has all as it is') foreach @fleet;
 ok(wait_past('^j', 12, \@fleet, timestamp(time() + 1)), 'the jobs run on');

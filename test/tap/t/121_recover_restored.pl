@@ -55,7 +55,7 @@ ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.jobs WHERE published}, 15),
   || diag(map { $_->safe_psql('postgres', 'SELECT job_name, changed, gen_rev, mod_revision FROM dsched.job') } @fleet);
 is($_->safe_psql('postgres', q{SELECT count(*) FILTER (WHERE job_name = 'gone') || ' ' || count(*) FILTER (WHERE command = 'SELECT 2') || ' ' || count(*) FILTER (WHERE job_name = 'made') FROM dsched.job}),
 	'0 1 1', $_->name . ' has them as they were last') foreach @fleet;
-ok(!(grep { /gone/ } $etcd->keys('/dsched/test/')), 'the deleted job is not in etcd');
+ok(!(grep { /gone/ } $etcd->keys('/dsched/test/')), '[etcd-restored-recovered] the deleted job is not in etcd');
 ok(wait_past('^j', 12, \@fleet, timestamp(time() + 1), 90), 'the jobs run');
 
 # From the moment on every slot has its outcome: also what came due while all stood still. Slots between that moment and the failure
@@ -67,7 +67,7 @@ foreach my $job (@jobs)
 {
 	$effects{$job}{ $_->{slot} }++ foreach effects($job, \@fleet);
 }
-is_deeply([ map { my $job = $_; grep { !$effects{$job}{$_} } @slots } @jobs ], [], 'from that moment on no slot is lost');
+is_deeply([ map { my $job = $_; grep { !$effects{$job}{$_} } @slots } @jobs ], [], '[etcd-restored-recovered] from that moment on no slot is lost');
 my $sure = timestamp(int($restored + 3));
 is_deeply([ map { my $job = $_; map { "$job $_" } grep { $effects{$job}{$_} > 1 && $_ gt $sure } keys %{ $effects{$job} } } @jobs ],
 	[], 'what came due later ran once');

@@ -49,7 +49,7 @@ as_worker($second, q{SELECT dsched.run_now('long')});
 ok(wait_until($second, q{SELECT count(*) FROM dsched.runs WHERE job_name = 'long' AND status = 'running'}, 1), 'it runs');
 $second->append_conf('postgresql.conf', 'dsched.partitions = 100');
 $second->restart;
-like(recover($first, 'partitions => 100'), qr/ERROR:.*not drained.*HINT:.*dsched\.partitions = 64/s, 'a run that is not finished is in the way');
+like(recover($first, 'partitions => 100'), qr/ERROR:.*not drained.*HINT:.*dsched\.partitions = 64/s, '[partition-count-changed] a run that is not finished is in the way');
 
 # So one goes back, finishes, and leaves again.
 $second->append_conf('postgresql.conf', 'dsched.partitions = 64');
@@ -74,7 +74,7 @@ for my $try (1 .. 5)
 	ok(wait_past('.', 20, [$second], timestamp()), 'and comes back');
 	$second->append_conf('postgresql.conf', 'dsched.partitions = 100');
 }
-like($said, qr/begins anew with 100 partitions/, 'the cluster has another number of partitions');
+like($said, qr/begins anew with 100 partitions/, '[partition-count-changed] the cluster has another number of partitions');
 is($etcd->get_json('/dsched/test/config')->{partitions}, 100, 'etcd has it');
 ok(wait_fleet(\@fleet, timeout => 90), 'both share them');
 is($first->safe_psql('postgres', 'SELECT count(*) FROM dsched.partitions'), 100, 'so many there are');

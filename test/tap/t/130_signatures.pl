@@ -95,7 +95,7 @@ is($n1->safe_psql('postgres', q{SELECT dsched.sign_definitions()}), 8, 'sign_def
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.jobs WHERE problem IS NULL AND published}, 8), 'signed, they are trusted on both');
 ok(wait_past('^j', 8, \@fleet, timestamp()), 'and run');
 ok(wait_for(sub { status_of($_, 'definitions') =~ /^ok/ }), 'status() on ' . $_->name . ' says so') foreach @fleet;
-is($n1->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname = 'owned'}), 0, 'the superuser\'s command never ran');
+is($n1->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname = 'owned'}), 0, '[hostile-definition] the superuser\'s command never ran');
 
 # As the documentation has it.
 my $value = $etcd->get($j1_key)->{value};
@@ -140,7 +140,7 @@ my $old = $etcd->get($j1_key)->{value};
 as_worker($n2, q{SELECT dsched.alter_job('j1', command => 'SELECT dsched_test.effect() /* new */')});
 ok(wait_until(\@fleet, q{SELECT command FROM dsched.jobs WHERE job_name = 'j1'}, qr/new/), 'a job gets another command');
 $etcd->ctl('put', $j1_key, $old);
-ok(wait_until(\@fleet, q{SELECT problem FROM dsched.jobs WHERE job_name = 'j1'}, qr/old version/), 'the old one put back is held');
+ok(wait_until(\@fleet, q{SELECT problem FROM dsched.jobs WHERE job_name = 'j1'}, qr/old version/), '[hostile-definition] the old one put back is held');
 as_worker($n1, q{SELECT dsched.alter_job('j1', priority => 3)});
 ok(wait_until(\@fleet, q{SELECT command || priority || (problem IS NULL) FROM dsched.jobs WHERE job_name = 'j1'}, 'SELECT dsched_test.effect() /* new */3true'),
 	'a change is not laid over it: what the table has is published');

@@ -179,7 +179,7 @@ foreach my $name (grep { defined $setting{$_} } keys %setting)
 
 my $quote = sub { my ($text) = @_; return '$cmd$' . $text . '$cmd$' };
 as('mallory', join(' ', map { "SELECT dsched.run_now(" . $quote->($_) . ") FROM dsched.schedule(" . $quote->($_) . ", '0 0 1 1 *', " . $quote->($attack{$_}[0]) . ", timeout => '30s', max_lost => 1);" } sort keys %attack));
-ok(wait_until($node, q{SELECT count(DISTINCT job_name) FROM dsched.run WHERE username = 'mallory' AND status NOT IN ('running')}, scalar keys %attack, 90), 'each has an outcome')
+ok(wait_until($node, q{SELECT count(DISTINCT job_name) FROM dsched.run WHERE username = 'mallory' AND status NOT IN ('running')}, scalar keys %attack, 90), '[hostile-role] each has an outcome')
   or diag($node->safe_psql('postgres', q{SELECT job_name, status, started_at FROM dsched.runs WHERE username = 'mallory' AND status IN ('waiting', 'queued', 'running')}));
 my %row = map { my ($name, @rest) = split /\|/; $name => \@rest } split /\n/,
   $node->safe_psql('postgres', q{SELECT DISTINCT ON (job_name) job_name, status, coalesce(sqlstate, ''), left(translate(coalesce(message, ''), E'|\n', '  '), 80) FROM dsched.run WHERE username = 'mallory' ORDER BY job_name, attempt});
@@ -214,7 +214,7 @@ ok(wait_until($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
 is($node->safe_psql('postgres', 'SELECT gid, owner FROM pg_prepared_xacts'), 'mallory|mallory', 'one prepared transaction, which is hers as if she had made it in psql');
 $node->safe_psql('postgres', q{ROLLBACK PREPARED 'mallory'});
 ok(!-e '/tmp/never', 'no file');
-is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'dsched scheduler%'}), $scheduler, 'the scheduler is the same process');
+is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'dsched scheduler%'}), $scheduler, '[hostile-role] the scheduler is the same process');
 ok(slurp_file($node->logfile) !~ /PANIC|terminated by signal (?!15)|server process .* was terminated/, 'nothing crashed');
 is($node->safe_psql('postgres', q{SELECT max(octet_length(message) + octet_length(detail) + octet_length(hint)) < 100000 FROM dsched.run WHERE job_name = 'huge message'}), 't', 'a huge message is cut');
 ok(wait_past('sentinel', 1, [$node], timestamp()), 'the others run on');
