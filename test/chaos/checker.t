@@ -94,6 +94,9 @@ foreach my $job (qw(at_least_once at_most_once exactly_once))
 	like(broken(sub { ($_->{epoch}) = 8 foreach row($_[0], $job, 3) }), qr/token/, "$job: a token that shrinks");
 }
 
+is(broken(sub { $_->{epoch} = 9 foreach row($_[0], 'at_least_once', 2); $_[0]{etcd_fault} = [ { from => 3 * $s, to => 6 * $s } ] }), '', 'but for what etcd is to blame for');
+is(broken(sub { $_->{epoch} = 9 foreach row($_[0], 'at_least_once', 2); $_[0]{etcd_fault} = [ { from => 4 * $s, to => 6 * $s } ] }), 'token', 'only then');
+
 my $fault = sub { $_[0]{windows} = [ { inst => 'a', from => 5.1 * $s, to => 9 * $s } ]; again($_[0], $_[1], 5, 'b') };
 is(broken(sub { $fault->($_[0], 'at_least_once') }), '', 'at_least_once may repeat what an instance committed just before it was lost');
 is(Chaos::Checker::judge(history(sub { $fault->($_[0], 'at_least_once') }))->{counts}{'doubled, allowed'}, 1, 'which is counted');

@@ -19,6 +19,7 @@
 #	open		[ { inst, job, slot } ]: what the instances still show as open
 #	windows		[ { inst, from, to } ]: when an instance was dead, stood still or was cut off; inst "*": all of them. What it had committed
 #				shortly before, or while it was cut off, may not have been known to the others
+#	etcd_fault	[ { from, to } ]: when etcd itself ended leases that were alive
 #	skewed		[ { inst, from, to } ]: when its clock was not that of the others
 #	until		slots up to here are judged
 #
@@ -387,6 +388,11 @@ sub _tokens
 			my ($time, $run) = @$commit;
 
 			$self->{counts}{'commits compared by their token'}++;
+			if ($before && $run->{epoch} < $before->[1]{epoch} && grep { $time >= $_->{from} && $time <= $_->{to} } @{ $self->{h}{etcd_fault} // [] })
+			{
+				$self->{counts}{'older tokens, by a known fault of this etcd'}++;
+				next;
+			}
 			$self->_wrong('token', $name, $run->{slot}, "was committed on $run->{inst} at " . stamp($time) .
 				" under $run->{epoch}, after a commit on $before->[1]{inst} at " . stamp($before->[0]) . " under $before->[1]{epoch}")
 			  if $before && $run->{epoch} < $before->[1]{epoch};

@@ -359,6 +359,17 @@ sub healthy
 	return $answer->{success} && $answer->{content} =~ /"health": *"true"/;
 }
 
+# Versions before 3.4.42, 3.5.28 and 3.6.9 have a leader that stood still end leases that are alive.
+sub etcd_has_lease_fault
+{
+	my ($self) = @_;
+
+	my ($major, $minor, $patch) = ($self->{etcd_version} //= `etcd --version`) =~ /Version: (\d+)\.(\d+)\.(\d+)/ or return 0;
+	my %fixed = (4 => 42, 5 => 28, 6 => 9);
+
+	return $major == 3 && $patch < ($fixed{$minor} // 0);
+}
+
 # The answer of a member's gateway; undef if it has none.
 sub ask_etcd
 {
