@@ -32,6 +32,8 @@ CREATE TABLE dsched.job (
 	max_failures	integer,
 	max_lost		integer NOT NULL DEFAULT 3,
 	jitter			interval,					-- part of the generation
+	delivery		text NOT NULL DEFAULT 'at_least_once'
+		CHECK (delivery IN ('at_least_once', 'at_most_once', 'exactly_once')),
 	queue			text,						-- one of dsched.queue, or not known here (yet); NULL: none
 	active			boolean NOT NULL DEFAULT true,
 	payload			jsonb,
@@ -186,7 +188,7 @@ CREATE FUNCTION dsched.schedule(
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
 	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
-	queue text DEFAULT NULL)
+	queue text DEFAULT NULL, delivery text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule' LANGUAGE C;
 
@@ -198,7 +200,7 @@ CREATE FUNCTION dsched.schedule_once(
 	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
-	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL, delivery text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_once' LANGUAGE C;
 
@@ -207,7 +209,7 @@ CREATE FUNCTION dsched.schedule_in(
 	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
-	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL, delivery text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_in' LANGUAGE C;
 
@@ -221,7 +223,7 @@ CREATE FUNCTION dsched.alter_job(
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
 	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
-	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
+	queue text DEFAULT NULL, delivery text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_name' LANGUAGE C;
 
@@ -235,7 +237,7 @@ CREATE FUNCTION dsched.alter_job(
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
 	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
-	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
+	queue text DEFAULT NULL, delivery text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_id' LANGUAGE C;
 
@@ -309,7 +311,7 @@ CREATE FUNCTION dsched.current_run(
 
 CREATE FUNCTION dsched.status(OUT component text, OUT state text, OUT detail text, OUT hint text)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'dsched_status' LANGUAGE C PARALLEL RESTRICTED ROWS 12;
+	AS 'MODULE_PATHNAME', 'dsched_status' LANGUAGE C PARALLEL RESTRICTED ROWS 13;
 
 
 -- What the views are made of.  They show only what the caller may see.
@@ -359,7 +361,7 @@ CREATE VIEW dsched.jobs WITH (security_barrier) AS
 	SELECT j.job_id, j.job_name, j.username, j.schedule, j.time_zone, j.run_at, j.command, j.active,
 		j.starts_at, j.expires_at, j.max_runs, j.payload, j.metadata,
 		j.overlap, j.misfire, j.misfire_grace, j.max_attempts, j.retry_delay, j.retry_max_delay, j.timeout,
-		j.priority, j.deadline, j.max_failures, j.max_lost, j.jitter, j.queue,
+		j.priority, j.deadline, j.max_failures, j.max_lost, j.jitter, j.queue, j.delivery,
 		CASE
 			WHEN j.run_at IS NULL
 			OR NOT EXISTS (

@@ -23,6 +23,7 @@ int			dsched_allow_superuser_jobs = SUPERUSER_JOBS_AUTO;
 int			dsched_cancel_grace = 10000;
 int			dsched_checkpoint_interval = 250;
 char	   *dsched_cluster_name = NULL;
+int			dsched_decision_retention = 7 * 24 * 3600;
 int			dsched_dispatch_policy = DISPATCH_PRIORITY;
 int			dsched_drain_timeout = 30000;
 char	   *dsched_etcd_endpoints = NULL;
@@ -99,6 +100,16 @@ define_cluster_settings(void)
 							   PGC_POSTMASTER,
 							   0,
 							   check_cluster_name, NULL, NULL);
+
+	/* Longer than a standby may lag that is promoted; 0: there are none.  Kept in etcd, by its leases. */
+	DefineCustomIntVariable("dsched.decision_retention",
+							"Time that etcd keeps the decisions of runs with delivery exactly_once.",
+							NULL,
+							&dsched_decision_retention,
+							7 * 24 * 3600, 0, 366 * 24 * 3600,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
 
 	/* How long a hand-over waits for the runs of a partition before it is put off. */
 	DefineCustomIntVariable("dsched.drain_timeout",

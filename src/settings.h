@@ -35,6 +35,7 @@ extern int	dsched_allow_superuser_jobs;	/* a SuperuserJobs */
 extern int	dsched_cancel_grace;	/* ms */
 extern int	dsched_checkpoint_interval; /* ms */
 extern char *dsched_cluster_name;
+extern int	dsched_decision_retention;	/* s */
 extern int	dsched_dispatch_policy; /* a DispatchPolicy */
 extern int	dsched_drain_timeout;	/* ms */
 extern char *dsched_etcd_endpoints; /* "" is standalone mode */

@@ -513,6 +513,8 @@ dsched_cancel_run(int e, const RunKey *key)
 	const RunEntry *entry = &dsched_shared->entries[e];
 	bool		running;
 
+	if (e < 0)
+		return false;
 	/* the executor cannot hand it back, nor take another run, while we hold the lock: the signal is for this one */
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	running = entry->state == ENTRY_RUNNING && run_key_same(&entry->key, key);

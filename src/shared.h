@@ -24,6 +24,7 @@
 #ifndef DSCHED_SHARED_H
 #define DSCHED_SHARED_H
 
+#include "core/policy.h"
 #include "datatype/timestamp.h"
 #include "lib/pairingheap.h"
 #include "port/atomics.h"
@@ -103,6 +104,20 @@ typedef enum EntryState
 } EntryState;
 
 /*
+ * What an executor asks of etcd, by way of its scheduler: to begin (at_most_once), to commit (exactly_once).  Under queue_lock.
+ * See delivery.h.
+ */
+typedef enum Decision
+{
+	DECISION_NONE,				/* not asked, or taken back in time */
+	DECISION_ASKED,				/* E: nobody but us knows of it */
+	DECISION_SENT,				/* S: etcd may have been told, or will be */
+	DECISION_GRANTED,			/* S: the key is there, and ours */
+	DECISION_REFUSED,			/* S: the key is not there, and can never be: ownership was lost */
+	DECISION_TAKEN				/* S: the key is there, and another's */
+} Decision;
+
+/*
  * One run between "decided" and "accounted for".  The scheduler fills an entry and takes it back; an
  * executor that has it RUNNING alone writes the fields of the outcome.  State and links change under
  * queue_lock.
@@ -121,6 +136,8 @@ typedef struct RunEntry
 	RunReason	reason;
 	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
+	DeliveryMode delivery;		/* as its job had it when it was pushed */
+	bool		session_bound;	/* it outlived a hand-over: its right is its session's alone. Under queue_lock */
 	bool		awaited;		/* something can start when it has ended: wake the scheduler at once. Under queue_lock */
 	TimestampTz queued_at;
 	/* set by the executor */
@@ -131,6 +148,9 @@ typedef struct RunEntry
 	bool		not_applicable; /* the table's row has another generation, or none: not started, try later */
 	TimestampTz finished_at;	/* with a status */
 	XLogRecPtr	commit_lsn;		/* end of the recording commit; report only what is flushed */
+	Decision	decision;
+	bool		claimed;		/* at_most_once: its key is there, or may be */
+	bool		prepared;		/* exactly_once: its prepared transaction is left to be settled */
 	bool		timed_out;		/* no row says so: its process was ended because the run was too long */
 	bool		cancelled;		/* it was to end, and there is no row that says so; or its process was ended for that */
 	bool		cannot_start;	/* no executor comes up for its role; sqlstate and message say why */
@@ -266,6 +286,12 @@ typedef struct DatabaseSlot
 	/* for people and tests */
 	char		problem[DSCHED_PROBLEM_LEN];	/* "" when all is well */
 	char		hint[DSCHED_PROBLEM_LEN];
+	int			asking;			/* entries that are DECISION_ASKED; queue_lock */
+	int			in_doubt;		/* prepared transactions of ours that wait to be settled, */
+	char		in_doubt_why[DSCHED_PROBLEM_LEN];	/* for what the first of them does, */
+	char		in_doubt_hint[DSCHED_PROBLEM_LEN];	/* and what can be done */
+	int			decided_elsewhere;	/* runs of our partitions of which another instance has yet to say that they are committed */
+	char		decided_by[DSCHED_MAX_NODE_NAME];	/* the first of these */
 	int			unpublished;	/* changes waiting for etcd */
 	int			broken_jobs;
 	int			open_runs;		/* slots that came due and are not accounted for */

@@ -85,7 +85,7 @@ check_size(const char *text, const char *what)
 }
 
 /* The objects that a command needs may come later, but its grammar can be checked now. */
-static void
+static List *
 check_command(const char *command)
 {
 	ErrorContextCallback callback;
@@ -105,6 +105,7 @@ check_command(const char *command)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("command is empty"),
 				 errhint("Give one or more SQL statements.")));
+	return statements;
 }
 
 static void
@@ -254,8 +255,9 @@ check_definition(JobRow *row, uint32 given)
 {
 	CronSchedule cron;
 	const char *zone = row->time_zone;
+	List	   *statements;
 
-	check_command(row->command);
+	statements = check_command(row->command);
 	check_size(row->payload, "payload");
 	check_size(row->metadata, "metadata");
 	if (row->schedule != NULL)
@@ -268,5 +270,6 @@ check_definition(JobRow *row, uint32 given)
 		zone = check_time_zone(zone);
 	row->time_zone = pstrdup(zone);
 	check_policy(row, given);
+	check_delivery(row, statements, given);
 	check_publishable(row);
 }

@@ -269,7 +269,7 @@ check_not_over(const JobRow *row, const RunKey *key, const char *text)
 	RunHistory	history;
 
 	run_history(key, &history);
-	if (!run_history_is_final(&history, row->policy.max_attempts) || is_run_active(key))
+	if (!run_history_is_final(&history, &row->policy) || is_run_active(key))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

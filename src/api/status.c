@@ -46,6 +46,11 @@ typedef struct DatabaseStatus
 	char		hint[DSCHED_PROBLEM_LEN];
 	int			unpublished;
 	int			open_runs;
+	int			in_doubt;
+	char		in_doubt_why[DSCHED_PROBLEM_LEN];
+	char		in_doubt_hint[DSCHED_PROBLEM_LEN];
+	int			decided_elsewhere;
+	char		decided_by[DSCHED_MAX_NODE_NAME];
 	int			owned;			/* partitions */
 	int			active;
 } DatabaseStatus;
@@ -211,6 +216,11 @@ read_database(DatabaseStatus *out)
 		strlcpy(out->hint, slot->hint, sizeof(out->hint));
 		out->unpublished = slot->unpublished;
 		out->open_runs = slot->open_runs;
+		out->in_doubt = slot->in_doubt;
+		strlcpy(out->in_doubt_why, slot->in_doubt_why, sizeof(out->in_doubt_why));
+		strlcpy(out->in_doubt_hint, slot->in_doubt_hint, sizeof(out->in_doubt_hint));
+		out->decided_elsewhere = slot->decided_elsewhere;
+		strlcpy(out->decided_by, slot->decided_by, sizeof(out->decided_by));
 		for (int i = 0; i < dsched_partitions; i++)
 		{
 			out->owned += slot->partitions[i].phase != PARTITION_NONE ? 1 : 0;
@@ -272,6 +282,24 @@ put_definitions(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
 			psprintf("%d %s not yet published", database->unpublished,
 					 database->unpublished == 1 ? "change is" : "changes are"),
 			NULL);
+}
+
+/* Runs with delivery exactly_once of which the outcome is not known, here or elsewhere. */
+static void
+put_delivery(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
+{
+	if (database->in_doubt > 0)
+		put(rsinfo, "delivery", PROBLEM,
+			psprintf("%d %s to be settled: %s", database->in_doubt,
+					 database->in_doubt == 1 ? "prepared transaction waits" : "prepared transactions wait", database->in_doubt_why),
+			database->in_doubt_hint[0] != '\0' ? database->in_doubt_hint : NULL);
+	else if (database->decided_elsewhere > 0)
+		put(rsinfo, "delivery", WAITING,
+			psprintf("%d %s decided by an instance that has yet to say that it has committed: \"%s\"", database->decided_elsewhere,
+					 database->decided_elsewhere == 1 ? "run was" : "runs were", database->decided_by),
+			"They are not made again. Their rows are there, or will be there when it is back.");
+	else
+		put(rsinfo, "delivery", OK, NULL, NULL);
 }
 
 /* Counts all broken jobs, names those that the caller may see. */
@@ -458,6 +486,7 @@ dsched_status(PG_FUNCTION_ARGS)
 	put_identity(rsinfo);
 	put_scheduler(rsinfo, &database);
 	put_definitions(rsinfo, &database);
+	put_delivery(rsinfo, &database);
 	put_jobs(rsinfo);
 	put_executors(rsinfo);
 	put_queue(rsinfo);

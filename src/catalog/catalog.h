@@ -219,8 +219,11 @@ typedef struct RunHistory
 /* Of all rows of key's slot and request, whatever its attempt is. Direct access, latest snapshot. */
 extern void run_history(const RunKey *key, RunHistory *out);
 
-/* Is nothing to come after attempts that ended like this?  A lost one is made again, a failed one as often as the policy says. */
-extern bool run_history_is_final(const RunHistory *history, int32 max_attempts);
+/*
+ * Is nothing to come after attempts that ended like this?  A failed one is made again as often as the policy says, a lost one always,
+ * but not where delivery is at_most_once.
+ */
+extern bool run_history_is_final(const RunHistory *history, const JobPolicy *policy);
 
 typedef struct RunSeen
 {
@@ -243,6 +246,18 @@ extern RunSeen *run_read_since(TimestampTz from, int *n);
 
 /* All rows whose status is 'running' (start rows). */
 extern RunSeen *run_read_started(int *n);
+
+/* ---- prepared.c -------------------------------------------------------------------------------- */
+
+/* The gids of the prepared transactions of this database that are ours: of that name, and of the extension's owner. */
+extern List *prepared_list(void);	/* of char * */
+
+/* PREPARE TRANSACTION of the open block as the extension's owner, whose it is then: no job's role can finish it. */
+extern bool prepared_begin(const char *gid);
+extern void prepared_end(void);
+
+/* COMMIT or ROLLBACK PREPARED, in a transaction without a block. */
+extern void prepared_finish(const char *gid, bool commit);
 
 /* ---- purge.c ----------------------------------------------------------------------------------- */
 

@@ -64,21 +64,21 @@ typedef enum JobColumn
 #define JOB_COLUMN_LIST \
 	"job_id, username, job_name, schedule, run_at, command, time_zone, starts_at, expires_at, max_runs, last_slot," \
 	" overlap, misfire, misfire_grace, max_attempts, retry_delay, retry_max_delay, timeout, priority, deadline," \
-	" max_failures, max_lost, jitter, queue, active, payload, metadata, anchor, gen, slots_from, gen_rev," \
+	" max_failures, max_lost, jitter, delivery, queue, active, payload, metadata, anchor, gen, slots_from, gen_rev," \
 	" mod_revision, change_id, changed, problem, extra, created_at, changed_at"
 #define JOB_PARAMETER_LIST \
 	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24," \
-	" $25, $26::jsonb, $27::jsonb, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38"
+	" $25, $26, $27::jsonb, $28::jsonb, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39"
 #define JOB_PARAMETER_TYPES \
 	{INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, \
 	 TIMESTAMPTZOID, TEXTOID, TEXTOID, INTERVALOID, INT4OID, INTERVALOID, INTERVALOID, INTERVALOID, INT4OID, \
-	 INTERVALOID, INT4OID, INT4OID, INTERVALOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, \
+	 INTERVALOID, INT4OID, INT4OID, INTERVALOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, \
 	 TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 
 static const char *const job_columns[] = {
 	"job_id", "username", "job_name", "schedule", "run_at", "command", "time_zone", "starts_at", "expires_at",
 	"max_runs", "last_slot", "overlap", "misfire", "misfire_grace", "max_attempts", "retry_delay",
-	"retry_max_delay", "timeout", "priority", "deadline", "max_failures", "max_lost", "jitter", "queue", "active",
+	"retry_max_delay", "timeout", "priority", "deadline", "max_failures", "max_lost", "jitter", "delivery", "queue", "active",
 	"payload", "metadata", "anchor", "gen", "slots_from", "gen_rev", "mod_revision", "change_id", "changed",
 	"problem", "extra", "created_at", "changed_at"
 };

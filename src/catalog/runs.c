@@ -347,7 +347,7 @@ run_history(const RunKey *key, RunHistory *out)
 }
 
 bool
-run_history_is_final(const RunHistory *history, int32 max_attempts)
+run_history_is_final(const RunHistory *history, const JobPolicy *policy)
 {
 	switch (history->status)
 	{
@@ -358,10 +358,11 @@ run_history_is_final(const RunHistory *history, int32 max_attempts)
 			return true;
 		case RUN_FAILED:
 		case RUN_TIMED_OUT:
-			return history->failures >= max_attempts;
+			return history->failures >= policy->max_attempts;
+		case RUN_LOST:
+			return policy->delivery == DELIVERY_AT_MOST_ONCE;
 		case RUN_STATUS_NONE:
 		case RUN_RUNNING:
-		case RUN_LOST:
 			break;
 	}
 	return false;

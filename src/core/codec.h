@@ -198,6 +198,18 @@ typedef struct QueueDef
 	char *extra;
 } QueueDef;
 
+/* run/... and decided/...: an attempt that was begun (at_most_once), or is committed (exactly_once) */
+typedef struct RunMark
+{
+	bool decision; /* of exactly_once, else a claim of at_most_once */
+	char node[CODEC_MAX_NAME + 1];
+	int64_t session;
+	int64_t epoch;
+	int32_t attempt;
+	char id[200]; /* gid of the prepared transaction, or what tells this claim from all others */
+	int64_t at;	  /* by the clock of that instance */
+} RunMark;
+
 extern bool codec_job_check(const JobDef *job, char *err, size_t errlen);
 extern bool codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t errlen);
 extern char *codec_job_encode(const JobDef *job, size_t *len);
@@ -231,5 +243,9 @@ extern bool
 codec_queue_decode(const char *text, size_t len, QueueDef *out, char *err, size_t errlen);
 extern char *codec_queue_encode(const QueueDef *queue, size_t *len);
 extern void codec_queue_free(QueueDef *queue);
+
+extern bool codec_mark_check(const RunMark *mark, char *err, size_t errlen);
+extern bool codec_mark_decode(const char *text, size_t len, RunMark *out, char *err, size_t errlen);
+extern char *codec_mark_encode(const RunMark *mark, size_t *len);
 
 #endif /* DSCHED_CORE_CODEC_H */

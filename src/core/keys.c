@@ -396,6 +396,90 @@ keys_queuerev(char *out, const char *cluster, const char *database)
 	return database_prefix(out, cluster, database, "queuerev");
 }
 
+/* Any decimal number that is exact in JSON, for what has no id: 0, and times before 1970. */
+static void
+put_number(KeyWriter *key, int64_t number)
+{
+	if (number < 0)
+	{
+		put_literal(key, "-");
+		put_id(key, -number);
+	}
+	else if (number == 0)
+		put_literal(key, "0");
+	else
+		put_id(key, number);
+}
+
+/* <place>/<pp>/<job>/<slot>/<trigger> */
+static void
+put_run(KeyWriter *key, const RunName *run)
+{
+	put_name(key, run->place);
+	put_literal(key, "/");
+	put_partition(key, run->partition);
+	put_literal(key, "/");
+	put_id(key, run->job_id);
+	put_literal(key, "/");
+	put_number(key, run->slot);
+	put_literal(key, "/");
+	if (run->trigger_id < 0)
+		key->ok = false;
+	put_number(key, run->trigger_id);
+}
+
+bool
+keys_run(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_run(&key, run);
+	if (run->attempt != 0)
+	{
+		put_literal(&key, "/");
+		put_id(&key, run->attempt);
+	}
+	return key_end(&key);
+}
+
+bool
+keys_run_attempts_prefix(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_run(&key, run);
+	put_literal(&key, "/");
+	return key_end(&key);
+}
+
+bool
+keys_decided(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "decided/");
+
+	put_run(&key, run);
+	return key_end(&key);
+}
+
+bool
+keys_run_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "run/");
+}
+
+bool
+keys_run_partition_prefix(char *out, const char *cluster, const char *database, const char *place,
+						  int partition)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_name(&key, place);
+	put_literal(&key, "/");
+	put_partition(&key, partition);
+	put_literal(&key, "/");
+	return key_end(&key);
+}
+
 bool
 keys_node_prefix(char *out, const char *cluster)
 {
@@ -542,6 +626,40 @@ take_id(const char **key, int64_t *id)
 	return *id > 0;
 }
 
+/* What put_number() writes, and nothing else. */
+static bool
+take_number(const char **key, int64_t *number)
+{
+	bool negative = take_literal(key, "-");
+
+	if (!negative && take_literal(key, "0"))
+	{
+		*number = 0;
+		return true;
+	}
+	if (!take_id(key, number))
+		return false;
+	if (negative)
+		*number = -*number;
+	return true;
+}
+
+static bool
+take_run(const char **key, RunName *run, bool attempts)
+{
+	int64_t attempt = 0;
+
+	if (!take_name(key, run->place) || !take_literal(key, "/") || !take_partition(key, &run->partition) ||
+		!take_literal(key, "/") || !take_id(key, &run->job_id) || !take_literal(key, "/") ||
+		!take_number(key, &run->slot) || !take_literal(key, "/") || !take_number(key, &run->trigger_id) ||
+		run->trigger_id < 0)
+		return false;
+	if (attempts && take_literal(key, "/") && (!take_id(key, &attempt) || attempt > INT32_MAX))
+		return false;
+	run->attempt = (int32_t) attempt;
+	return true;
+}
+
 /* What follows /dsched/<cluster>/db/<database>/, but for the check that nothing is left over. */
 static bool
 take_database_key(const char **key, KeyParts *out)
@@ -572,6 +690,16 @@ take_database_key(const char **key, KeyParts *out)
 	{
 		out->kind = KEY_QUEUEREV;
 		return true;
+	}
+	if (take_literal(key, "run/"))
+	{
+		out->kind = KEY_RUN;
+		return take_run(key, &out->run, true);
+	}
+	if (take_literal(key, "decided/"))
+	{
+		out->kind = KEY_DECIDED;
+		return take_run(key, &out->run, false);
 	}
 	if (take_literal(key, "jobrev/"))
 		out->kind = KEY_JOBREV;

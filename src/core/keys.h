@@ -36,8 +36,24 @@ typedef enum KeyKind
 	KEY_OWNER,	 /* /dsched/<cluster>/db/<database>/owner/any/<pp> */
 	KEY_STATE,	 /* /dsched/<cluster>/db/<database>/state/any/<pp> */
 	KEY_QUEUE,	 /* /dsched/<cluster>/db/<database>/queue/<name> */
-	KEY_QUEUEREV /* /dsched/<cluster>/db/<database>/queuerev */
+	KEY_QUEUEREV, /* /dsched/<cluster>/db/<database>/queuerev */
+	KEY_RUN,	 /* /dsched/<cluster>/db/<database>/run/<place>/<pp>/<job>/<slot>/<trigger>[/<attempt>] */
+	KEY_DECIDED	 /* /dsched/<cluster>/db/<database>/decided/<place>/<pp>/<job>/<slot>/<trigger> */
 } KeyKind;
+
+/* The place of all instances, of which each may own any partition. */
+#define KEYS_PLACE_ANY "any"
+
+/* The run that a key is about.  Its slot is in microseconds since 1970, as it stands in the key. */
+typedef struct RunName
+{
+	char place[KEYS_MAX_NAME + 1];
+	int partition;
+	int64_t job_id;
+	int64_t slot;
+	int64_t trigger_id; /* 0: the schedule itself */
+	int32_t attempt;	/* 0: of all of its attempts */
+} RunName;
 
 /* What keys_parse() finds; what a kind does not have is "", -1 (partition) or 0 (id). */
 typedef struct KeyParts
@@ -49,6 +65,7 @@ typedef struct KeyParts
 	char name[KEYS_MAX_NAME + 1];
 	int partition;
 	int64_t id;
+	RunName run; /* of KEY_RUN and KEY_DECIDED */
 } KeyParts;
 
 /* hashing: fixed for ever, see keys.c */
@@ -79,6 +96,9 @@ extern bool keys_state(char *out, const char *cluster, const char *database, int
 extern bool keys_queue(char *out, const char *cluster, const char *database, const char *name);
 extern bool keys_queuerev(char *out, const char *cluster, const char *database);
 
+extern bool keys_run(char *out, const char *cluster, const char *database, const RunName *run);
+extern bool keys_decided(char *out, const char *cluster, const char *database, const RunName *run);
+
 /* Prefixes, all of them ending in '/'; keys_prefix_end() makes the range_end that goes with one. */
 extern bool keys_node_prefix(char *out, const char *cluster);
 extern bool keys_member_prefix(char *out, const char *cluster, const char *database);
@@ -90,6 +110,12 @@ extern bool
 keys_trigger_partition_prefix(char *out, const char *cluster, const char *database, int partition);
 extern bool keys_owner_prefix(char *out, const char *cluster, const char *database);
 extern bool keys_state_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_run_prefix(char *out, const char *cluster, const char *database);
+extern bool keys_run_partition_prefix(char *out, const char *cluster, const char *database,
+									  const char *place, int partition);
+/* Of the keys of the attempts at one run; run->attempt does not count. */
+extern bool
+keys_run_attempts_prefix(char *out, const char *cluster, const char *database, const RunName *run);
 
 /* end, of KEYS_MAX_LEN bytes, becomes the first key after all those that start with prefix. */
 extern bool keys_prefix_end(const char *prefix, char *end);

@@ -12,14 +12,18 @@
  * callback acts only while a commit of the run is expected: it must not prevent the recording of a failure
  * after the fence, nor leave an invalid index behind a CREATE INDEX CONCURRENTLY.
  *
+ * A transaction that is prepared is checked in the same way, in PRE_PREPARE.
+ *
  * The ABORT callback clears "committing", whatever the error was; if the process dies, its exit callback
  * does.  It leaves the guard armed: a procedure may roll back and commit after that.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/elog.h"
 
+#include "catalog/catalog.h"
 #include "compat.h"
 #include "ending.h"
 #include "guard.h"
@@ -92,6 +96,12 @@ guard_check(void)
 		ending_check();
 		return;
 	}
+	guard_trip();
+}
+
+void
+guard_trip(void)
+{
 	tripped = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -118,6 +128,25 @@ guard_commit_unchecked(void)
 	CommitTransactionCommand();
 	armed = false;
 	checking = true;
+	leave_commit();
+}
+
+/*
+ * A fencer waits for a prepare, too, but what it waits for commits nothing: whether it is committed is decided in etcd, under a
+ * comparison with what the fencer is about to delete.
+ */
+void
+guard_prepare(const char *gid)
+{
+	armed = true;
+	enter_commit();
+	HOLD_INTERRUPTS();
+	if (!prepared_begin(gid))
+		elog(ERROR, "there is no transaction block to prepare");
+	CommitTransactionCommand();
+	prepared_end();
+	RESUME_INTERRUPTS();
+	armed = false;
 	leave_commit();
 }
 

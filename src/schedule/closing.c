@@ -159,5 +159,6 @@ run_history_in_transaction(const RunKey *key, RunHistory *history)
 	else if (!scheduler_transaction(lookup, &question, "looking up a run"))
 		return false;
 	*history = question.history;
+	marks_add_history(key, history);
 	return true;
 }

@@ -145,6 +145,7 @@ forget(Partition *partition)
 	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
 	partition->done_triggers = NIL;
+	marks_free(partition);
 	partition->dirty = partition->writing = partition->behind = partition->crowded = false;
 	partition->request = NULL;
 	partition->epoch = 0;
@@ -380,7 +381,7 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 			forget(partition);
 
 		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && scheduler.ready &&
-			partition->retry_at <= scheduler.boot)
+			partition->retry_at <= scheduler.boot && settling_allows(i))
 		{
 			partition->epoch = epochs[i];
 			partition->session = pg_atomic_read_u64(&dsched_shared->session);

@@ -138,6 +138,29 @@ note_row(const RunSeen *row)
 	seen->gen = row->gen;
 }
 
+/* Runs that the rows of this instance do not know, or not yet, and etcd does. */
+static void
+note_marks(const Partition *partition)
+{
+	ListCell   *lc;
+
+	foreach(lc, partition->taken_marks)
+	{
+		const TakenMark *taken = lfirst(lc);
+		RunKey		key = {taken->name.slot - CODEC_EPOCH_DIFF, taken->name.job_id, taken->name.trigger_id, taken->mark.attempt};
+		Job		   *job = timetable_find(key.job_id);
+		SlotRows   *seen = find_rows(&key);
+
+		if (seen == NULL)
+		{
+			seen = enter_rows(&key);
+			run_history(&key, &seen->history);
+			seen->gen = job != NULL ? job->gen : 0;
+		}
+		marks_add_history(&key, &seen->history);
+	}
+}
+
 /* Those of a slot that is older than the rows that were read. */
 static void
 note_slot(const RunKey *key, int64 gen)
@@ -261,6 +284,8 @@ read_everything(void *arg)
 			else if (pending->trigger_id == 0)
 				note_closed_range(pending);
 		}
+		marks_open(reading->partitions[i]);
+		note_marks(reading->partitions[i]);
 	}
 }
 

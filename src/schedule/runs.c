@@ -79,6 +79,8 @@ forget_run(OpenRun *run)
 	if (run->key.trigger_id == 0 || run->of_backfill)
 		scheduler.partitions[run->partition].nslots--;
 	scheduler.partitions[run->partition].nshown -= run->shown;
+	if (run->mark != NULL)
+		pfree(run->mark);
 	if (run->orphan != NULL)
 		pfree(run->orphan);
 	pfree(run);
@@ -102,7 +104,12 @@ run_is_queued(OpenRun *run, int entry)
 void
 run_is_not_queued(OpenRun *run)
 {
-	if (runs_by_entry[run->entry] == run)
+	if (run->in_doubt)
+	{
+		run->in_doubt = false;
+		scheduler.in_doubt--;
+	}
+	else if (runs_by_entry[run->entry] == run)
 		runs_by_entry[run->entry] = NULL;
 	run->queued = false;
 	run->entry = -1;
@@ -110,6 +117,19 @@ run_is_not_queued(OpenRun *run)
 	if (run->careful)
 		scheduler.careful_running--;
 	throttle_count(run, false);
+}
+
+/*
+ * Its executor has left it prepared, and the entry is gone: it goes on counting as one that runs, so that nothing takes its place, is
+ * no longer to be withdrawn or cancelled, and ends when it is settled.
+ */
+void
+run_is_in_doubt(OpenRun *run)
+{
+	runs_by_entry[run->entry] = NULL;
+	run->entry = -1;
+	run->in_doubt = true;
+	scheduler.in_doubt++;
 }
 
 /*
@@ -127,7 +147,7 @@ run_of_entry(int entry, const RunKey *key)
 void
 run_await(OpenRun *run)
 {
-	if (run->queued)
+	if (run->queued && !run->in_doubt)
 		dsched_queue_await(scheduler.db, run->entry);
 }
 
@@ -183,6 +203,7 @@ close_run(OpenRun *run)
 	int64		trigger_id = run->key.trigger_id;
 	bool		of_backfill = run->of_backfill;
 
+	marks_close(run);
 	if (trigger_id == 0 && job != NULL && job->one_shot && run->gen == job->gen)
 		sync_retire(run->key.job_id);
 	if (run->cancel_id != 0)
@@ -223,6 +244,8 @@ run_is_running(const OpenRun *run)
 	const RunEntry *entry;
 	bool		running;
 
+	if (run->in_doubt)
+		return true;
 	if (!run->queued || run->entry < 0)
 		return false;
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);

@@ -115,6 +115,7 @@ dsched_scheduler_main(Datum arg)
 		proc_exit(0);
 
 	withdraw_leftovers();
+	decisions_init();
 	/* before it counts as running: the coordinator decides by it whether etcd is the right one */
 	publish_identity();
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
@@ -522,7 +523,9 @@ turn(void)
 	if (!extension_absent && !scheduler.held)
 		dispatch_due_slots();
 	scheduler.draining = false;
+	settling_turn();
 	partitions_turn();
+	decisions_turn();
 	/* what has come to wait may wait for a run that has ended */
 	collect_finished();
 	if (!scheduler.stopping)
@@ -559,7 +562,7 @@ all_quiet(void)
 		return false;
 	if (scheduler.held)
 		return true;
-	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet() ||
+	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet() || !settling_idle() ||
 		!purge_idle())
 		return false;
 	/* partitions that the coordinator has yet to give us */

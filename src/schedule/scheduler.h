@@ -230,6 +230,9 @@ typedef struct OpenRun
 	bool		careful;		/* after a crash: with a start row, one at a time */
 	bool		of_backfill;	/* its trigger_id is that of a backfill */
 	bool		shown;			/* counted in nshown: it could not start at once, or waits for its next attempt */
+	bool		in_doubt;		/* prepared, and left to be settled: queued, but without an entry */
+	bool		claimed;		/* attempts of it have keys in etcd, to be deleted when it is closed */
+	RunMark    *mark;			/* the decision that committed it, to be moved then */
 	bool		cancelled;		/* it is to end as cancelled, whatever comes of this attempt but success */
 	int64		cancel_id;		/* the request to cancel it, done when it is closed; 0 */
 	int32		failures;		/* attempts that failed */
@@ -313,6 +316,8 @@ typedef struct Partition
 	PartitionState taken;		/* what was read at take-over, until it is applied */
 	List	   *taken_triggers; /* TriggerDef * read at take-over */
 	List	   *known_requests;	/* PendingRun *: what the state read knows of requests that are yet to come */
+	List	   *taken_marks;	/* TakenMark * read at take-over: runs that others, or we before, have begun or committed */
+	List	   *done_marks;		/* DoneMark *: keys to delete, or move, with the next state */
 	int64		taken_revision; /* of etcd when they were read: all that had been put by then are among them, or done with */
 } Partition;
 
@@ -342,6 +347,7 @@ typedef struct Scheduler
 	int			waiting;		/* open runs that are not in the queue */
 	int64		refill_at;		/* boot time at which to collect what has ended, as something waits for room; 0 */
 	int			nblocked;		/* jobs of all partitions that wait for room in the account */
+	int			in_doubt;		/* open runs that are */
 	bool		draining;		/* a partition waits for the end of its runs */
 	int			nranges;
 	dlist_head	advancing;		/* JobWorks whose ranges may have room to go on */
@@ -416,6 +422,44 @@ extern int	open_runs_of_all(void);
 extern void request_done(Partition *partition, int64 trigger_id);	/* its key, or its row, can go */
 extern void backfill_may_be_done(Partition *partition, int64 trigger_id);
 
+extern void run_is_in_doubt(OpenRun *run);
+
+/* marks.c: the keys of runs (run/) that are read at a take-over, and those that are done with */
+typedef struct TakenMark
+{
+	RunName		name;			/* attempt 0: of exactly_once */
+	RunMark		mark;
+	int64		create_revision;
+	int64		mod_revision;
+} TakenMark;
+
+typedef struct DoneMark
+{
+	RunName		name;
+	RunMark    *mark;			/* a decision, to be moved; NULL: claims, to be deleted */
+} DoneMark;
+
+extern void marks_take(Partition *partition, const cJSON *range);	/* what was read at a take-over */
+extern void marks_free(Partition *partition);
+extern void marks_open(Partition *partition);	/* at a take-over, before slots are opened: says what is lost */
+extern void marks_add_history(const RunKey *key, RunHistory *history);
+extern void marks_close(OpenRun *run);	/* it is closed: what it has is done with */
+extern int	marks_write(Partition *partition, EtcdTxn *txn);	/* into the state's transaction; how many */
+extern void marks_written(Partition *partition, int n);
+extern void marks_lease_is_gone(void);	/* a write said so */
+extern void marks_keep(OpenRun *run, const RunEntry *entry);	/* what an executor's run has left in etcd */
+
+/* decisions.c: what executors ask of etcd */
+extern void decisions_init(void);
+extern void decisions_turn(void);
+extern EtcdTxn *decision_txn(const RunName *name, const RunMark *mark, bool session_bound);
+
+/* settling.c: prepared transactions whose executors are gone */
+extern void settling_turn(void);
+extern void settling_wanted(void);
+extern bool settling_allows(int partition);	/* may it be taken over? */
+extern bool settling_idle(void);
+
 /* purge.c: deletes old rows, between turns */
 extern void purge_turn(void);
 extern bool purge_idle(void);
@@ -488,6 +532,7 @@ extern void throttle_resume(Partition *partition);
 extern HeapNode *throttle_first_blocked(const Partition *partition);
 
 /* finishing.c */
+extern void finish_in_doubt(OpenRun *run);	/* it was settled: the rows tell how */
 extern bool dispatch_finished(void);	/* false: there was nothing */
 extern void lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid);
 extern void fail_unstartable(OpenRun *run, const char *sqlstate, const char *message);

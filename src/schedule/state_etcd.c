@@ -44,6 +44,7 @@ typedef struct Batch
 	uint64		epochs[WRITE_BATCH];
 	int64		seqs[WRITE_BATCH];
 	int			triggers[WRITE_BATCH];	/* done_triggers that it deletes */
+	int			marks[WRITE_BATCH]; /* done_marks that it deletes or moves */
 } Batch;
 
 static int	failures = 0;		/* requests in a row, for the back-off */
@@ -106,6 +107,10 @@ read_one(Partition *partition)
 	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
 	etcd_txn_get(txn, key, NULL);
 	keys_trigger_partition_prefix(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	keys_prefix_end(key, end);
+	etcd_txn_get(txn, key, end);
+	/* what is not there can not be made any more: whoever makes one compares the owner key, which is ours */
+	keys_run_partition_prefix(key, dsched_cluster_name, scheduler.dbname, KEYS_PLACE_ANY, partition->number);
 	keys_prefix_end(key, end);
 	etcd_txn_get(txn, key, end);
 	return txn;
@@ -199,6 +204,7 @@ take_state(Partition *partition, const cJSON *nested)
 		etcd_kv_free(&kv);
 	}
 	take_triggers(partition, etcd_txn_response(nested, 2));
+	marks_take(partition, etcd_txn_response(nested, 3));
 	partition->seq = (uint64) partition->taken.epoch == partition->epoch ? partition->taken.seq : 0;
 	return true;
 }
@@ -318,6 +324,7 @@ write_one(Partition *partition, bool final, Batch *batch)
 		etcd_txn_delete(txn, key);
 		batch->triggers[batch->n]++;
 	}
+	batch->marks[batch->n] = marks_write(partition, txn);
 	batch->numbers[batch->n] = partition->number;
 	batch->epochs[batch->n] = partition->epoch;
 	batch->seqs[batch->n] = partition->seq;
@@ -365,7 +372,8 @@ write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *ne
 		pfree(linitial(partition->done_triggers));
 		partition->done_triggers = list_delete_first(partition->done_triggers);
 	}
-	if (partition->done_triggers != NIL)
+	marks_written(partition, batch->marks[i]);
+	if (partition->done_triggers != NIL || partition->done_marks != NIL)
 		partition_touch(partition);
 	/* the answers to the put and the get stand in the order of the operations */
 	if (nested != NULL && etcd_kv_at(etcd_txn_response(nested, 1), 0, &jobrev))
@@ -424,6 +432,8 @@ written(void *arg, const EtcdResponse *response)
 	if (!response->ok && failures == 0)
 		ereport(LOG, (errmsg("dsched: could not write partition states to etcd: %s", response->message)));
 	failures = response->ok ? 0 : failures + 1;
+	if (!response->ok && response->grpc_code == ETCD_CODE_NOT_FOUND)
+		marks_lease_is_gone();
 	for (int i = 0; i < batch->n; i++)
 	{
 		Partition  *partition = still_ours(batch, i);

@@ -626,7 +626,9 @@ push_run(OpenRun *run)
 	entry.gen = run->gen;
 	entry.reason = run->reason;
 	entry.rank = run->rank;
-	entry.start_row = run->careful;
+	entry.delivery = run->job->policy->delivery;
+	/* alone a committed row does what a key in etcd does in a cluster */
+	entry.start_row = run->careful || (entry.delivery == DELIVERY_AT_MOST_ONCE && scheduler.etcd == NULL);
 	entry.awaited = is_awaited(run);
 	entry.queued_at = scheduler.now;
 	if (!dsched_token_holds(&entry.token))
