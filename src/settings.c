@@ -26,7 +26,13 @@ char	   *dsched_cluster_name = NULL;
 int			dsched_decision_retention = 7 * 24 * 3600;
 int			dsched_dispatch_policy = DISPATCH_PRIORITY;
 int			dsched_drain_timeout = 30000;
+char	   *dsched_etcd_ca_file = NULL;
+char	   *dsched_etcd_cert_file = NULL;
+int			dsched_etcd_compaction = 3600;
 char	   *dsched_etcd_endpoints = NULL;
+char	   *dsched_etcd_key_file = NULL;
+char	   *dsched_etcd_password_file = NULL;
+char	   *dsched_etcd_user = NULL;
 int			dsched_executor_idle_timeout = 60000;
 int			dsched_lease_ttl = 10;
 int			dsched_max_clock_skew = 2000;
@@ -121,8 +127,37 @@ define_cluster_settings(void)
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
+	/* Whom to believe that he is etcd; files are read at the start and at a reload. */
+	DefineCustomStringVariable("dsched.etcd_ca_file",
+							   "File of the certificate authorities that may have signed etcd's certificates; empty for the system's.",
+							   NULL,
+							   &dsched_etcd_ca_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_cert_file",
+							   "File of the certificate that this instance shows to etcd.",
+							   NULL,
+							   &dsched_etcd_cert_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	/* etcd keeps all former values until somebody does this; at its quota it takes no more writes. */
+	DefineCustomIntVariable("dsched.etcd_compaction",
+							"Age at which the history of etcd's keys is discarded; 0 leaves that to others.",
+							NULL,
+							&dsched_etcd_compaction,
+							3600, 0, 31 * 24 * 3600,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
 	/*
-	 * "http://host:port", several separated by commas; empty: standalone.  A reload takes over another list; the
+	 * "http://host:port" or https, several separated by commas; empty: standalone.  A reload takes over another list; the
 	 * background workers restart themselves for it.
 	 */
 	DefineCustomStringVariable("dsched.etcd_endpoints",
@@ -133,6 +168,34 @@ define_cluster_settings(void)
 							   PGC_SIGHUP,
 							   0,
 							   check_endpoints, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_key_file",
+							   "File of the private key of dsched.etcd_cert_file.",
+							   NULL,
+							   &dsched_etcd_key_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	/* Never the password itself, which SHOW would show. */
+	DefineCustomStringVariable("dsched.etcd_password_file",
+							   "File whose first line is the password of dsched.etcd_user.",
+							   NULL,
+							   &dsched_etcd_password_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_user",
+							   "Name by which this instance logs in to etcd; empty for an etcd without users.",
+							   NULL,
+							   &dsched_etcd_user,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
 
 	/*
 	 * An instance that is lost without a goodbye is replaced this long after its last sign of life.  etcd counts in
@@ -390,7 +453,7 @@ check_endpoints(char **newval, void **extra, GucSource source)
 	if (etcd_endpoints_valid(*newval, reason, sizeof(reason)))
 		return true;
 	GUC_check_errdetail("%s", reason);
-	GUC_check_errhint("Use a list such as \"http://10.0.0.1:2379,http://10.0.0.2:2379\".");
+	GUC_check_errhint("Use a list such as \"https://10.0.0.1:2379,https://10.0.0.2:2379\".");
 	return false;
 }
 
@@ -423,6 +486,16 @@ check_timezone_name(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
 	return false;
+}
+
+void
+dsched_etcd_security(EtcdSecurity *security)
+{
+	security->ca_file = dsched_etcd_ca_file;
+	security->cert_file = dsched_etcd_cert_file;
+	security->key_file = dsched_etcd_key_file;
+	security->user = dsched_etcd_user;
+	security->password_file = dsched_etcd_password_file;
 }
 
 bool

@@ -38,7 +38,13 @@ extern char *dsched_cluster_name;
 extern int	dsched_decision_retention;	/* s */
 extern int	dsched_dispatch_policy; /* a DispatchPolicy */
 extern int	dsched_drain_timeout;	/* ms */
+extern char *dsched_etcd_ca_file;	/* this and the next: "" is none */
+extern char *dsched_etcd_cert_file;
+extern int	dsched_etcd_compaction; /* s, 0: never */
 extern char *dsched_etcd_endpoints; /* "" is standalone mode */
+extern char *dsched_etcd_key_file;
+extern char *dsched_etcd_password_file;
+extern char *dsched_etcd_user;
 extern int	dsched_executor_idle_timeout;	/* ms */
 extern int	dsched_lease_ttl;	/* s */
 extern int	dsched_max_clock_skew;	/* ms */
@@ -63,6 +69,10 @@ extern void dsched_define_settings(void);
 
 /* Is an etcd cluster configured? */
 extern bool dsched_clustered(void);
+
+/* What a client of etcd is to be secured with; the texts are those of the settings, which a reload may free. */
+struct EtcdSecurity;
+extern void dsched_etcd_security(struct EtcdSecurity *security);
 
 /* The name of this instance: dsched.node_name, else "<host name>:<port>". */
 extern const char *dsched_my_node(void);

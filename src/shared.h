@@ -345,6 +345,8 @@ typedef struct DschedShared
 	char		problem[DSCHED_PROBLEM_LEN];
 	char		hint[DSCHED_PROBLEM_LEN];
 	char		endpoint[256];	/* that answered last */
+	int64		etcd_size;		/* bytes of its database, as it said a while ago; 0: unknown */
+	int64		etcd_size_in_use;	/* of them, what a defragmentation would leave */
 	int64		last_heartbeat; /* boot time of the last proven one; 0 */
 	int64		clock_skew_ms;	/* ours against etcd's Date; 0 unknown */
 	int64		max_revision;	/* highest seen */

@@ -65,6 +65,8 @@ typedef struct CoordinatorStatus
 	char		problem[DSCHED_PROBLEM_LEN];
 	char		hint[DSCHED_PROBLEM_LEN];
 	char		endpoint[256];
+	int64		etcd_size;
+	int64		etcd_size_in_use;
 	int64		clock_skew_ms;
 	bool		clock_suspect;
 	int			lost_registrations;
@@ -101,6 +103,8 @@ read_coordinator(CoordinatorStatus *out)
 	strlcpy(out->problem, dsched_shared->problem, sizeof(out->problem));
 	strlcpy(out->hint, dsched_shared->hint, sizeof(out->hint));
 	strlcpy(out->endpoint, dsched_shared->endpoint, sizeof(out->endpoint));
+	out->etcd_size = dsched_shared->etcd_size;
+	out->etcd_size_in_use = dsched_shared->etcd_size_in_use;
 	out->clock_skew_ms = dsched_shared->clock_skew_ms;
 	out->lost_registrations = dsched_shared->lost_registrations;
 	out->lost_registration_at = dsched_shared->lost_registration_at;
@@ -140,6 +144,15 @@ put_coordinator(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
 		put(rsinfo, "coordinator", OK, psprintf("process %d", (int) coordinator->pid), NULL);
 }
 
+/* "; its database has ..." or "" */
+static const char *
+size_phrase(const CoordinatorStatus *coordinator)
+{
+	if (coordinator->etcd_size == 0)
+		return "";
+	return psprintf("; its database has %.1f MB, %.1f in use", coordinator->etcd_size / 1e6, coordinator->etcd_size_in_use / 1e6);
+}
+
 static const char *
 session_sentence(const CoordinatorStatus *coordinator)
 {
@@ -153,8 +166,8 @@ session_sentence(const CoordinatorStatus *coordinator)
 		case SESSION_NONE:
 			return "no session yet";
 		case SESSION_VALID:
-			return psprintf("session " UINT64_FORMAT " through %s, valid for %.1f s more", coordinator->session,
-							coordinator->endpoint, left > 0 ? left : 0.0);
+			return psprintf("session " UINT64_FORMAT " through %s, valid for %.1f s more%s", coordinator->session,
+							coordinator->endpoint, left > 0 ? left : 0.0, size_phrase(coordinator));
 		case SESSION_LAPSED:
 			return "etcd did not answer in time; no jobs are started";
 		case SESSION_REFUSED:

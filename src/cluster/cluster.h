@@ -17,6 +17,7 @@
  *	  membership.c			 which databases take part, and who should own which partition
  *	  membership_watch.c	 what nodes, members and owners there are
  *	  membership_claim.c	 our member and owner keys
+ *	  compaction.c			 etcd's history and its size
  *	  fence.c				 the shared-memory side of ownership: granting and taking away
  *	  node.c				 what an instance says of itself in its node key
  */
@@ -38,6 +39,7 @@ extern PGDLLEXPORT void dsched_coordinator_main(Datum arg);
 typedef enum ProblemSource
 {
 	PROBLEM_OF_SESSION,
+	PROBLEM_OF_SPACE,
 	PROBLEM_OF_CLOCK,
 	PROBLEM_OF_WATCH,
 	PROBLEM_SOURCES
@@ -47,7 +49,12 @@ typedef enum ProblemSource
 typedef enum ProblemKind
 {
 	PROBLEM_NONE,
-	PROBLEM_UNREACHABLE,
+	PROBLEM_UNREACHABLE, /* these six: etcd cannot be used, see cluster_access_problem() */
+	PROBLEM_TLS,
+	PROBLEM_SECURITY,
+	PROBLEM_AUTH,
+	PROBLEM_PERMISSION,
+	PROBLEM_NO_SPACE,
 	PROBLEM_REPLACED,
 	PROBLEM_CONFIG,
 	PROBLEM_NODE_INVALID,
@@ -62,6 +69,10 @@ typedef enum ProblemKind
 extern void cluster_problem(ProblemSource source, ProblemKind kind, const char *hint, const char *fmt,
 							...) pg_attribute_printf(4, 5);
 extern void cluster_no_problem(ProblemSource source);
+
+/* What a call that failed says about the way to etcd, with a hint for it; and whether a problem is such a one. */
+extern ProblemKind cluster_access_problem(const EtcdResponse *r, char *hint, size_t size);
+extern bool cluster_is_access_problem(ProblemKind kind);
 extern ProblemKind cluster_problem_kind(ProblemSource source);
 
 /* When to try again after so many failures in a row: backed off up to max, with jitter. */
@@ -139,7 +150,7 @@ extern int64 membership_advance(int64 now);
 /* Does it wait for commits of partitions that are to be given up? */
 extern bool membership_is_fencing(void);
 
-/* After a proven heartbeat, whose transaction was this revision: asks the schedulers for a sign of life. */
+/* After a proven heartbeat, whose transaction was this revision (0: it wrote nothing): asks the schedulers for a sign of life. */
 extern void membership_heartbeat(int64 now, int64 revision);
 
 /* ---- membership_watch.c ---------------------------------------------------------------------- */
@@ -150,6 +161,15 @@ extern void membership_heartbeat(int64 now, int64 revision);
  */
 extern void membership_add_reads(EtcdTxn *txn);
 extern bool membership_validate(const cJSON *body, int first, int64 revision);
+
+/* By all that is known, has this instance the lowest name of those in the cluster? */
+extern bool membership_is_lowest(void);
+
+/* ---- compaction.c ---------------------------------------------------------------------------- */
+
+/* After a proven heartbeat, when etcd was at this revision. */
+extern void compaction_heartbeat(int64 now, int64 revision);
+extern void compaction_stop(void);
 
 /* ---- fence.c --------------------------------------------------------------------------------- */
 

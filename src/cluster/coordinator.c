@@ -89,6 +89,7 @@ static void claim_instance(void);
 static void coordinator_exit(int code, Datum arg);
 static void publish_time_zone(void);
 static void start_cluster(void);
+static void secure_client(bool reload);
 static void run(void);
 static void handle_signals(void);
 static int64 cluster_turn(int64 now);
@@ -190,8 +191,26 @@ start_cluster(void)
 	if (cluster_client == NULL)
 		ereport(ERROR, (errcode(ERRCODE_SYSTEM_ERROR),
 						errmsg("could not create a client for etcd at \"%s\": %m", endpoints)));
+	secure_client(false);
+	if (dsched_etcd_user[0] != '\0' && strstr(endpoints, "http://") != NULL)
+		ereport(WARNING, (errmsg("dsched: the password of dsched.etcd_user is sent unencrypted"),
+						  errhint("Use \"https://\" in dsched.etcd_endpoints.")));
 	membership_init();
 	session_start();
+}
+
+/* At a reload what cannot be used leaves the former certificates and password in use; else the session's problem says so. */
+static void
+secure_client(bool reload)
+{
+	EtcdSecurity security;
+	char reason[256];
+
+	dsched_etcd_security(&security);
+	if (!etcd_client_secure(cluster_client, &security, reason, sizeof(reason)) && reload)
+		ereport(WARNING, (errcode(ERRCODE_CONFIG_FILE_ERROR),
+						  errmsg("dsched: could not take over the settings for etcd: %s", reason),
+						  errdetail("What was in use before stays in use.")));
 }
 
 static void
@@ -238,6 +257,8 @@ handle_signals(void)
 		ereport(LOG, (errmsg("dsched: dsched.etcd_endpoints has changed, starting anew")));
 		leave(true);
 	}
+	if (cluster_client != NULL)
+		secure_client(true);
 }
 
 static int64
@@ -293,12 +314,69 @@ problem_sqlstate(ProblemKind kind)
 		case PROBLEM_UNREACHABLE:
 		case PROBLEM_WATCH:
 			return ERRCODE_CONNECTION_FAILURE;
+		case PROBLEM_TLS:
+		case PROBLEM_SECURITY:
 		case PROBLEM_CONFIG:
 		case PROBLEM_NODE_INVALID:
 		case PROBLEM_NAME_IN_USE:
 			return ERRCODE_CONFIG_FILE_ERROR;
+		case PROBLEM_AUTH:
+			return ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+		case PROBLEM_PERMISSION:
+			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case PROBLEM_NO_SPACE:
+			return ERRCODE_INSUFFICIENT_RESOURCES;
 		default:
 			return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	}
+}
+
+bool
+cluster_is_access_problem(ProblemKind kind)
+{
+	return kind >= PROBLEM_UNREACHABLE && kind <= PROBLEM_NO_SPACE;
+}
+
+ProblemKind
+cluster_access_problem(const EtcdResponse *r, char *hint, size_t size)
+{
+	switch (r->fault)
+	{
+		case ETCD_FAULT_TLS:
+			strlcpy(hint,
+					"See the certificates of etcd and dsched.etcd_ca_file, dsched.etcd_cert_file, dsched.etcd_key_file, and whether "
+					"the addresses in dsched.etcd_endpoints begin with https. Reload the server after a change of these files.",
+					size);
+			return PROBLEM_TLS;
+		case ETCD_FAULT_SETTINGS:
+			strlcpy(hint,
+					"A key and a password must be the server's user's alone (chmod 0600); a certificate without a common name is "
+					"needed where etcd has users. Reload the server after a change.",
+					size);
+			return PROBLEM_SECURITY;
+		case ETCD_FAULT_AUTH:
+			strlcpy(hint,
+					"Set dsched.etcd_user, and the first line of dsched.etcd_password_file to its password in etcd. The file is read "
+					"again for each try.",
+					size);
+			return PROBLEM_AUTH;
+		case ETCD_FAULT_PERMISSION:
+			snprintf(hint, size,
+					 "Give the role of user \"%.60s\" read and write permission on the prefix \"/dsched/%.60s/\": "
+					 "etcdctl role grant-permission ROLE --prefix=true readwrite /dsched/%.60s/",
+					 dsched_etcd_user, dsched_cluster_name, dsched_cluster_name);
+			return PROBLEM_PERMISSION;
+		case ETCD_FAULT_SPACE:
+			strlcpy(hint,
+					"Compact and defragment etcd, or raise its --quota-backend-bytes, then run \"etcdctl alarm disarm\". What the "
+					"instances of the cluster have goes on; no instance can join until then.",
+					size);
+			return PROBLEM_NO_SPACE;
+		default:
+			snprintf(hint, size,
+					 "Check that etcd runs at \"%s\" (dsched.etcd_endpoints) and has a leader. dsched tries again by itself.",
+					 dsched_etcd_endpoints);
+			return PROBLEM_UNREACHABLE;
 	}
 }
 

@@ -125,6 +125,19 @@ membership_watch_end(void)
 }
 
 bool
+membership_is_lowest(void)
+{
+	int i;
+
+	if (feed.state != FEED_WATCHING)
+		return false;
+	for (i = 0; i < nnodes; i++)
+		if (strcmp(nodes[i].name, dsched_my_node()) < 0)
+			return false;
+	return true;
+}
+
+bool
 membership_watching(void)
 {
 	return feed.state == FEED_WATCHING;

@@ -70,6 +70,7 @@ typedef struct Session
 	int64 beat_ttl_us;
 	uint64 beat_term;
 	bool beat_validates;
+	bool beat_puts; /* its transaction writes the node key */
 } Session;
 
 extern Session own_session;
@@ -78,7 +79,7 @@ extern Session own_session;
 extern char session_config_key[KEYS_MAX_LEN];
 extern char session_node_key[KEYS_MAX_LEN];
 
-/* The operations of the heartbeat's transaction: the node key as it was, its put, config, owner keys. */
+/* The operations of the heartbeat's transaction: the node key as it was, its put (or a deletion of nothing), config, owner keys. */
 #define BEAT_BEFORE 0
 #define BEAT_CONFIG 2
 #define BEAT_OWNERS 3

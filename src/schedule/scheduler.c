@@ -59,6 +59,7 @@ static int64 born = 0;
 PGDLLEXPORT void dsched_scheduler_main(Datum arg);
 
 static void handle_cancel(SIGNAL_ARGS);
+static void secure_client(void);
 static void claim_slot(int db, const SchedulerStart *start);
 static void leave(int code, Datum arg);
 static void secure_settings(void);
@@ -105,7 +106,10 @@ dsched_scheduler_main(Datum arg)
 	waiting_init();
 	scheduler.loop = loop_create(true);
 	if (dsched_clustered())
+	{
 		scheduler.etcd = etcd_client_create(scheduler.loop, dsched_etcd_endpoints);
+		secure_client();
+	}
 	scheduler_refresh_time();
 
 	if (!scheduler_transaction(learn_name, NULL, "looking up the database's name") ||
@@ -140,6 +144,18 @@ dsched_scheduler_main(Datum arg)
 	}
 	finished_in_order = true;
 	proc_exit(extension_absent ? 0 : 1);
+}
+
+/* What cannot be used is reported by the coordinator, which has the same settings. */
+static void
+secure_client(void)
+{
+	EtcdSecurity security;
+	char		reason[256];
+
+	dsched_etcd_security(&security);
+	if (scheduler.etcd != NULL)
+		(void) etcd_client_secure(scheduler.etcd, &security, reason, sizeof(reason));
 }
 
 /* The server's lock timeout sends itself this signal.  Nobody else has anything to cancel here. */
@@ -514,6 +530,7 @@ turn(void)
 		ProcessConfigFile(PGC_SIGHUP);
 		if (strcmp(endpoints, dsched_etcd_endpoints) != 0)
 			scheduler.stopping = true;
+		secure_client();
 	}
 
 	collect_finished();

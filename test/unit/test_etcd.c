@@ -6,7 +6,7 @@
  * and the false servers die with this program, however that ends.  Waits only in the event loop, for a state and with
  * a bound.
  */
-/* links: src/core/base64.c src/core/backoff.c src/etcd/client.c src/etcd/http.c src/etcd/message.c src/etcd/watch.c test/unit/loop_standalone.c */
+/* links: src/core/base64.c src/core/backoff.c src/etcd/auth.c src/etcd/client.c src/etcd/http.c src/etcd/message.c src/etcd/security.c src/etcd/watch.c test/unit/loop_standalone.c */
 /* libs: -lcurl -lcjson */
 #define _GNU_SOURCE
 #include "postgres.h"
@@ -502,7 +502,7 @@ test_endpoints(void)
 		{"http://a:1", NULL},
 		{"http://127.0.0.1:2379,http://etcd-2.x_y.example:65535", NULL},
 		{" http://a:1 , http://[::1]:2379 ", NULL},
-		{"https://a:1", "TLS is not supported yet"},
+		{"https://a", "is not of the form \"https://host:port\""},
 		{"a:1", "does not begin with"},
 		{"ftp://a:1", "does not begin with"},
 		{"http://a", "not of the form"},
