@@ -120,6 +120,11 @@ is(broken(sub { again($_[0], 'exactly_once', 5, 'b', status => 'missed') }), 'ou
 is(broken(sub { push @{ $_[0]{begins} }, { inst => 'b', job => 'at_most_once', slot => 5 * $s, trigger => 0, attempt => 2 } }), 'repeated',
 	'at_most_once: begun a second time, though nothing came of it');
 
+# jobs that are changed
+my $changed = sub { $_[0]{jobs}{at_least_once}{sure} = [ [ 0, 5 * $s ] ]; take($_[0], $_, 'at_least_once', 4) foreach qw(runs effects) };
+is(broken($changed), 'accounted', 'a slot before a change of its job');
+is(broken(sub { $changed->($_[0]); $_[0]{windows} = [ { inst => 'b', from => 3.9 * $s, to => 5 * $s } ] }), '', 'not if an instance was away then');
+
 # ranges of slots, policies
 my $range = sub {
 	my ($h) = @_;

@@ -290,7 +290,8 @@ sub _report
 	$list->('slots judged', { map { /^slots: (.*)/ ? ($1 => $count{$_}) : () } keys %count });
 	$list->('by policy (overlap/misfire)', { map { /^slots by policy \S+ (.*)/ ? ($1 => $count{$_}) : () } keys %count });
 	$list->('rows', { map { /^rows: (.*)/ ? ($1 => $count{$_}) : () } keys %count });
-	$list->('judged', { map { ($_ => $count{$_} // 0) } 'lost', 'doubled, allowed', 'doubled, forbidden', 'older tokens, by a known fault of this etcd', 'commits compared by their token', 'requests' });
+	$list->('judged', { map { ($_ => $count{$_} // 0) } 'lost', 'doubled, allowed', 'doubled, forbidden', 'older tokens, by a known fault of this etcd', 'commits compared by their token', 'requests',
+		'slots not judged: their job was changed before their owner was back' });
 	$text .= "slots judged by account.psql: $account_slots\n" if $opt->{account};
 	$text .= 'violations: ' . @$wrong . "\n" . join('', map { "  $_\n" } @$wrong);
 	return $text;
