@@ -203,13 +203,14 @@ sub _history
 	$history{requests} = $workload->read_client;
 	$history{jobs} = { map { ($_ => { %{ $workload->{jobs}{$_} } }) } keys %{ $workload->{jobs} } };
 	delete @$_{qw(definition home now first_sure)} foreach values %{ $history{jobs} };
+	# before the rows: a start that is not recorded yet has a row later
+	$history{begins} = $workload->begins;
 	foreach my $instance ($workload->{world}->instances)
 	{
 		my @gathered = $workload->gather($instance);
 
 		push @{ $history{ (qw(effects runs open prepared))[$_] } }, @{ $gathered[$_] } foreach 0 .. 3;
 	}
-	$history{begins} = $workload->begins;
 	# In versions before 3.4.42, 3.5.28 and 3.6.9 a leader that stood still ends leases when it goes on that were renewed meanwhile
 	# (docs/etcd-keys.md): an owner hears of it, but not before it is so.
 	if ($nemesis->{world}->etcd_has_lease_fault)

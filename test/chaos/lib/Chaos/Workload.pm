@@ -439,41 +439,36 @@ sub read_client
 	return \@requests;
 }
 
-# What is committed on an instance: effects and rows, for the judge.
+# What is committed on an instance, for the judge: effects, rows, what is open, prepared transactions. All of one snapshot.
 sub gather
 {
 	my ($self, $instance) = @_;
-	my $world = $self->{world};
-	my (@effects, @runs, @open);
 	my $commit = '(extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint';
 	my $micro = sub { "(extract(epoch FROM $_[0]) * 1000000)::bigint" };
+	my %columns = (
+		effect => [qw(made_on job slot trigger attempt at commit)],
+		run    => [qw(job slot last_slot trigger attempt status reason epoch commit node)],
+		open   => [qw(job slot)]);
+	my %found = map { ($_ => []) } keys %columns, 'prepared';
 
-	foreach my $line (split /\n/, $world->must($instance, "SELECT inst, job, slot, trigger_id, attempt, at, $commit FROM chaos.effects"))
+	foreach my $line (split /\n/, $self->{world}->must($instance, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 'effect', inst, job, slot, trigger_id, attempt, at, $commit FROM chaos.effects;"
+		. "SELECT 'run', job_name, " . $micro->('scheduled_for') . ', ' . $micro->('last_slot') . ", trigger_id, attempt, status, reason, epoch, $commit, node FROM dsched.run;"
+		. "SELECT 'open', job_name, " . $micro->('scheduled_for') . " FROM dsched.runs WHERE status IN ('queued', 'waiting', 'running');"
+		. "SELECT 'prepared', gid FROM pg_prepared_xacts; COMMIT"))
 	{
-		my %effect = (inst => $instance->{name});
+		my ($kind, @fields) = split /\|/, $line, -1;
 
-		@effect{qw(made_on job slot trigger attempt at commit)} = split /\|/, $line;
-		push @effects, \%effect;
+		if ($kind eq 'prepared')
+		{
+			push @{ $found{prepared} }, "$instance->{name}: $fields[0]";
+			next;
+		}
+		my %one = (inst => $instance->{name});
+		@one{ @{ $columns{$kind} } } = @fields;
+		delete @one{ grep { $one{$_} eq '' } keys %one };
+		push @{ $found{$kind} }, \%one;
 	}
-	foreach my $line (split /\n/, $world->must($instance, 'SELECT job_name, ' . $micro->('scheduled_for') . ', ' . $micro->('last_slot') .
-		", trigger_id, attempt, status, reason, epoch, $commit, node FROM dsched.run"))
-	{
-		my %run = (inst => $instance->{name});
-
-		@run{qw(job slot last_slot trigger attempt status reason epoch commit node)} = split /\|/, $line;
-		delete $run{last_slot} if $run{last_slot} eq '';
-		push @runs, \%run;
-	}
-	foreach my $line (split /\n/, $world->must($instance, 'SELECT job_name, ' . $micro->('scheduled_for') .
-		q{ FROM dsched.runs WHERE status IN ('queued', 'waiting', 'running')}))
-	{
-		my %open = (inst => $instance->{name});
-
-		@open{qw(job slot)} = split /\|/, $line;
-		push @open, \%open;
-	}
-	my @prepared = map { "$instance->{name}: $_" } split /\n/, $world->must($instance, 'SELECT gid FROM pg_prepared_xacts');
-	return (\@effects, \@runs, \@open, \@prepared);
+	return @found{qw(effect run open prepared)};
 }
 
 # The starts that were noted beside the databases.
