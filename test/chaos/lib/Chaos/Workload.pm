@@ -439,7 +439,7 @@ sub read_client
 	return \@requests;
 }
 
-# What is committed on an instance, for the judge: effects, rows, what is open, prepared transactions. All of one snapshot.
+# What is committed on an instance, for the judge: effects, rows, what is open, prepared transactions that are not just being made. All of one snapshot.
 sub gather
 {
 	my ($self, $instance) = @_;
@@ -454,7 +454,7 @@ sub gather
 	foreach my $line (split /\n/, $self->{world}->must($instance, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 'effect', inst, job, slot, trigger_id, attempt, at, $commit FROM chaos.effects;"
 		. "SELECT 'run', job_name, " . $micro->('scheduled_for') . ', ' . $micro->('last_slot') . ", trigger_id, attempt, status, reason, epoch, $commit, node FROM dsched.run;"
 		. "SELECT 'open', job_name, " . $micro->('scheduled_for') . " FROM dsched.runs WHERE status IN ('queued', 'waiting', 'running');"
-		. "SELECT 'prepared', gid FROM pg_prepared_xacts; COMMIT"))
+		. "SELECT 'prepared', gid FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - interval '15 s'; COMMIT"))
 	{
 		my ($kind, @fields) = split /\|/, $line, -1;
 
