@@ -8,6 +8,9 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
@@ -17,6 +20,7 @@
 #include "compat.h"
 #include "core/codec.h"
 #include "delivery.h"
+#include "settings.h"
 
 #define PATIENCE_MS 2000
 /* The deadline passes without a signal. */
@@ -217,4 +221,15 @@ delivery_has_executor(int db, const char *gid)
 	}
 	LWLockRelease(dsched_shared->queue_lock);
 	return found;
+}
+
+/* ---- tests --------------------------------------------------------------------------------------- */
+
+void
+delivery_test_point(const char *point)
+{
+	if (dsched_test_stop_at[0] == '\0' || strstr(dsched_test_stop_at, point) == NULL)
+		return;
+	ereport(LOG, (errmsg("dsched: stopped at \"%s\"", point)));
+	(void) kill(MyProcPid, SIGSTOP);
 }

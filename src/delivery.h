@@ -42,4 +42,10 @@ extern void delivery_answer(int index, const RunKey *key, Decision decision);
 /* Scheduler: is an executor of this database at the run whose prepared transaction this is? */
 extern bool delivery_has_executor(int db, const char *gid);
 
+/*
+ * Executor, for the tests: stops here, as if the machine had, if dsched.test_stop_at names the point.  A debugger would do, but the
+ * instants between two calls of the server have to be hit each time.
+ */
+extern void delivery_test_point(const char *point);
+
 #endif							/* DSCHED_DELIVERY_H */

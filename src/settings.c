@@ -51,6 +51,7 @@ int			dsched_run_retention = 7 * 24 * 3600;
 int			dsched_run_retention_per_job = 100000;
 int			dsched_run_retention_total = 10000000;
 bool		dsched_test_clock = false;
+char	   *dsched_test_stop_at = NULL;
 char	   *dsched_timezone = NULL;
 
 static const struct config_enum_entry superuser_jobs_options[] = {
@@ -433,6 +434,16 @@ define_schedule_settings(void)
 							 PGC_POSTMASTER,
 							 GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
+
+	/* For the tests of dsched: executors stop themselves (SIGSTOP) where they come to one of these points; see delivery.h. */
+	DefineCustomStringVariable("dsched.test_stop_at",
+							   "Points at which executors stop; for tests only.",
+							   NULL,
+							   &dsched_test_stop_at,
+							   "",
+							   PGC_SIGHUP,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
 
 	/* Frozen into a job when it is defined: a later change does not move its slots. */
 	DefineCustomStringVariable("dsched.timezone",

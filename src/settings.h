@@ -63,6 +63,7 @@ extern int	dsched_run_retention;	/* s, -1 keeps all; and so do the next two, whi
 extern int	dsched_run_retention_per_job;
 extern int	dsched_run_retention_total;
 extern bool dsched_test_clock;
+extern char *dsched_test_stop_at;
 extern char *dsched_timezone;
 
 extern void dsched_define_settings(void);

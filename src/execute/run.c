@@ -359,6 +359,7 @@ claim(void)
 	if (entry->not_applicable)
 		return false;
 	decision = delivery_ask(entry, is_to_end);
+	delivery_test_point("claimed");
 	if (decision == DECISION_GRANTED && dsched_token_holds(&entry->token))
 		return true;
 	if (decision == DECISION_GRANTED)
@@ -404,6 +405,7 @@ run_as_block(void)
 				 errmsg("the transaction of this run cannot be named")));
 	command_settle();
 	write_row();
+	delivery_test_point("before prepare");
 	guard_prepare(gid);
 	run.entry->prepared = true;
 	run.settled = true;
@@ -414,8 +416,11 @@ run_as_block(void)
 static void
 decide(const char *gid)
 {
-	Decision	decision = delivery_ask(run.entry, is_to_end);
+	Decision	decision;
 
+	delivery_test_point("prepared");
+	decision = delivery_ask(run.entry, is_to_end);
+	delivery_test_point("answered");
 	if (decision == DECISION_SENT)
 	{
 		leave_in_doubt("etcd did not answer in time whether this run is committed");
@@ -423,6 +428,7 @@ decide(const char *gid)
 	}
 	if (!finish_prepared(gid, decision == DECISION_GRANTED))
 		return;
+	delivery_test_point("finished");
 	run.entry->prepared = false;
 	run.row_written = false;
 	if (decision == DECISION_GRANTED)

@@ -34,9 +34,39 @@ static int64 lease_until = 0;	/* boot time */
 static bool lease_asked = false;
 static int64 lease_retry_at = 0;
 
-static void publish(void);
-
 /* ---- reading ------------------------------------------------------------------------------------- */
+
+bool
+marks_read(const cJSON *item, TakenMark *out)
+{
+	EtcdKv		kv;
+	KeyParts	parts;
+	char		problem[256];
+	bool		ours;
+
+	memset(out, 0, sizeof(*out));
+	if (!etcd_kv_read(item, &kv))
+		return false;
+	ours = keys_parse(dsched_cluster_name, kv.key, &parts) && parts.kind == KEY_RUN;
+	if (ours)
+	{
+		out->name = parts.run;
+		out->create_revision = kv.create_revision;
+		out->mod_revision = kv.mod_revision;
+	}
+	/* whatever it says, somebody has begun this run, or is done with it */
+	if (ours && !codec_mark_decode(kv.value, kv.value_len, &out->mark, problem, sizeof(problem)))
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the key of a run in etcd cannot be read: %s", problem),
+				 errdetail("Its key is \"%s\". The run is not made again.", kv.key)));
+		out->mark.decision = parts.run.attempt == 0;
+		out->mark.attempt = Max(parts.run.attempt, 1);
+	}
+	etcd_kv_free(&kv);
+	return ours;
+}
 
 void
 marks_take(Partition *partition, const cJSON *range)
@@ -49,35 +79,14 @@ marks_take(Partition *partition, const cJSON *range)
 	old = MemoryContextSwitchTo(scheduler.context);
 	cJSON_ArrayForEach(item, etcd_kvs(range))
 	{
-		TakenMark  *taken;
-		EtcdKv		kv;
-		KeyParts	parts;
+		TakenMark	taken;
+		TakenMark  *copy;
 
-		if (!etcd_kv_read(item, &kv))
+		if (!marks_read(item, &taken))
 			continue;
-		taken = palloc0(sizeof(TakenMark));
-		if (!keys_parse(dsched_cluster_name, kv.key, &parts) || parts.kind != KEY_RUN)
-			pfree(taken);
-		else
-		{
-			char		problem[256];
-
-			taken->name = parts.run;
-			taken->create_revision = kv.create_revision;
-			taken->mod_revision = kv.mod_revision;
-			/* whatever it says, somebody has begun this run, or is done with it */
-			if (!codec_mark_decode(kv.value, kv.value_len, &taken->mark, problem, sizeof(problem)))
-			{
-				ereport(WARNING,
-						(errcode(ERRCODE_DATA_CORRUPTED),
-						 errmsg("the key of a run in etcd cannot be read: %s", problem),
-						 errdetail("Its key is \"%s\". The run is not made again.", kv.key)));
-				taken->mark.decision = parts.run.attempt == 0;
-				taken->mark.attempt = Max(parts.run.attempt, 1);
-			}
-			partition->taken_marks = lappend(partition->taken_marks, taken);
-		}
-		etcd_kv_free(&kv);
+		copy = palloc(sizeof(TakenMark));
+		*copy = taken;
+		partition->taken_marks = lappend(partition->taken_marks, copy);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -98,7 +107,7 @@ marks_free(Partition *partition)
 	}
 	list_free_deep(partition->done_marks);
 	partition->done_marks = NIL;
-	publish();
+	marks_publish();
 }
 
 /* ---- at a take-over ------------------------------------------------------------------------------ */
@@ -157,8 +166,8 @@ record_lost(const Partition *partition, const TakenMark *taken, const RunKey *ke
 	notify_run(key, job->job_name, job->username, RUN_LOST, false);
 }
 
-static void
-done_with(Partition *partition, const RunName *name, const RunMark *mark)
+void
+marks_done_with(Partition *partition, const RunName *name, const RunMark *mark)
 {
 	MemoryContext old;
 	DoneMark   *done;
@@ -217,14 +226,17 @@ marks_open(Partition *partition)
 			partition->taken_marks = foreach_delete_current(partition->taken_marks, lc);
 			continue;
 		}
+		/* an executor of a session before this one is about to commit it: leftovers.c will see */
+		if (taken->mark.decision && is_ours(taken) && delivery_has_executor(scheduler.db, taken->mark.id))
+			continue;
 		if (!recorded && (!taken->mark.decision || is_ours(taken)))
 			record_lost(partition, taken, &key);
 		if (!taken->mark.decision)
-			done_with(partition, &taken->name, NULL);
+			marks_done_with(partition, &taken->name, NULL);
 		else if (is_ours(taken))
-			done_with(partition, &taken->name, &taken->mark);
+			marks_done_with(partition, &taken->name, &taken->mark);
 	}
-	publish();
+	marks_publish();
 }
 
 void
@@ -252,8 +264,8 @@ marks_add_history(const RunKey *key, RunHistory *history)
 }
 
 /* For status(): which instance has yet to say that it has committed. */
-static void
-publish(void)
+void
+marks_publish(void)
 {
 	const TakenMark *first = NULL;
 	int			n = 0;
@@ -313,7 +325,7 @@ marks_close(OpenRun *run)
 		return;
 	delivery_run_name(&run->key, run->partition, &name);
 	name.attempt = 0;
-	done_with(partition, &name, run->mark);
+	marks_done_with(partition, &name, run->mark);
 	if (run->mark != NULL)
 		pfree(run->mark);
 	run->mark = NULL;
@@ -344,9 +356,9 @@ lease_granted(void *arg, const EtcdResponse *response)
 			partition_touch(&scheduler.partitions[i]);
 }
 
-/* Is there one?  If not, one is asked for. */
-static bool
-have_lease(void)
+/* Is there one, or none needed?  If not, one is asked for. */
+bool
+marks_can_move(void)
 {
 	if (dsched_decision_retention == 0 || (lease != 0 && scheduler.boot < lease_until))
 		return true;
@@ -370,8 +382,8 @@ marks_lease_is_gone(void)
 
 /* ---- writing ------------------------------------------------------------------------------------- */
 
-static void
-move_mark(EtcdTxn *txn, const DoneMark *done)
+void
+marks_move(EtcdTxn *txn, const DoneMark *done)
 {
 	char		key[KEYS_MAX_LEN];
 	char	   *text;
@@ -399,10 +411,10 @@ marks_write(Partition *partition, EtcdTxn *txn)
 	{
 		const DoneMark *done = lfirst(lc);
 
-		if (n == MARKS_PER_WRITE || (done->mark != NULL && !have_lease()))
+		if (n == MARKS_PER_WRITE || (done->mark != NULL && !marks_can_move()))
 			break;
 		if (done->mark != NULL)
-			move_mark(txn, done);
+			marks_move(txn, done);
 		else
 		{
 			char		prefix[KEYS_MAX_LEN];

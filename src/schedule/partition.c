@@ -145,6 +145,7 @@ forget(Partition *partition)
 	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
 	partition->done_triggers = NIL;
+	leftovers_wanted();
 	marks_free(partition);
 	partition->dirty = partition->writing = partition->behind = partition->crowded = false;
 	partition->request = NULL;

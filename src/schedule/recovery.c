@@ -371,7 +371,14 @@ open_recovered(Job *job, const RunKey *key, const PendingRun *pending, const cha
 	SlotRows   *seen = find_rows(key);
 	OpenRun    *run;
 
-	if ((seen != NULL && history_is_final(job, &seen->history)) || is_open(job, key->scheduled_for))
+	if (seen != NULL && history_is_final(job, &seen->history))
+	{
+		/* the account had it pending, so nobody has come to this */
+		if (job->one_shot && key->trigger_id == 0)
+			sync_retire(job->job_id);
+		return;
+	}
+	if (is_open(job, key->scheduled_for))
 		return;
 	run = open_run(job, key, pending != NULL ? reason_named(pending->reason) : RUN_SCHEDULE);
 	run->backlog = true;

@@ -543,6 +543,7 @@ turn(void)
 	settling_turn();
 	partitions_turn();
 	decisions_turn();
+	leftovers_turn();
 	/* what has come to wait may wait for a run that has ended */
 	collect_finished();
 	if (!scheduler.stopping)

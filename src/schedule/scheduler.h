@@ -439,6 +439,7 @@ typedef struct DoneMark
 	RunMark    *mark;			/* a decision, to be moved; NULL: claims, to be deleted */
 } DoneMark;
 
+extern bool marks_read(const cJSON *item, TakenMark *out);	/* false: it is none */
 extern void marks_take(Partition *partition, const cJSON *range);	/* what was read at a take-over */
 extern void marks_free(Partition *partition);
 extern void marks_open(Partition *partition);	/* at a take-over, before slots are opened: says what is lost */
@@ -447,6 +448,14 @@ extern void marks_close(OpenRun *run);	/* it is closed: what it has is done with
 extern int	marks_write(Partition *partition, EtcdTxn *txn);	/* into the state's transaction; how many */
 extern void marks_written(Partition *partition, int n);
 extern void marks_lease_is_gone(void);	/* a write said so */
+extern bool marks_can_move(void);
+extern void marks_move(EtcdTxn *txn, const DoneMark *done); /* if marks_can_move() */
+extern void marks_publish(void);
+extern void marks_done_with(Partition *partition, const RunName *name, const RunMark *mark);
+
+/* leftovers.c: those that no owner takes away */
+extern void leftovers_turn(void);
+extern void leftovers_wanted(void);
 extern void marks_keep(OpenRun *run, const RunEntry *entry);	/* what an executor's run has left in etcd */
 
 /* decisions.c: what executors ask of etcd */

@@ -38,6 +38,7 @@
 #define REQUEST_TIMEOUT_MS 2000
 #define RETRY_BASE_US INT64CONST(100000)
 #define RETRY_MAX_US INT64CONST(5000000)
+#define SETTLED_BY_THEMSELVES "They are settled by themselves when that ends."
 
 typedef enum Verdict
 {
@@ -218,7 +219,7 @@ can_be_asked(void)
 	else if (scheduler.held)
 		wait_for_a_person("the jobs of this database do not run here");
 	else if (scheduler.identity.incarnation[0] == '\0')
-		publish("this database has not joined the cluster yet", "");
+		publish("this database has not joined the cluster yet", SETTLED_BY_THEMSELVES);
 	else
 		return true;
 	return false;
@@ -302,20 +303,22 @@ read_mark(const cJSON *range, Doubt *doubt)
 	return true;
 }
 
-/* Why it has to wait, or NULL. */
+/* Why it has to wait, or NULL.  *for_a_person: nothing that we can expect will end that. */
 static const char *
-judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response)
+judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response, bool *for_a_person)
 {
 	bool		session_lives;
 	bool		epoch_lives;
 
 	doubt->verdict = VERDICT_NONE;
+	*for_a_person = true;
 	if (!doubt->readable)
 		return "its name cannot be read";
 	if (!same_incarnation(etcd_txn_response(body, 0), doubt))
 		return "it belongs to another cluster, or to one whose etcd was replaced";
 	if (read_mark(etcd_txn_response(body, first), doubt) || read_mark(etcd_txn_response(body, first + 1), doubt))
 		return doubt->verdict == VERDICT_NONE ? "its decision in etcd cannot be read" : NULL;
+	*for_a_person = false;
 	if ((uint64) response->revision < doubt->gid.epoch || (uint64) response->revision < doubt->gid.session)
 		return "etcd has answered from before it was begun";
 	session_lives = has_key_of(etcd_txn_response(body, 1), doubt->gid.session);
@@ -326,7 +329,7 @@ judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response)
 		return NULL;
 	}
 	if (doubt->gid.session != pg_atomic_read_u64(&dsched_shared->session))
-		return "the session that has to decide it lives, on another server";
+		return "the session under which it was prepared is not over";
 	doubt->verdict = VERDICT_ASK;
 	return NULL;
 }
@@ -335,12 +338,13 @@ static void
 verdicts_answered(void *arg, const EtcdResponse *response)
 {
 	const char *why = NULL;
+	bool		person = false;
 
 	scheduler_refresh_time();
 	in_flight = false;
 	if (!response->ok)
 	{
-		publish(psprintf("etcd does not answer: %s", response->message), "They are settled by themselves when it does.");
+		publish(psprintf("etcd does not answer: %s", response->message), SETTLED_BY_THEMSELVES);
 		try_later();
 		return;
 	}
@@ -348,13 +352,18 @@ verdicts_answered(void *arg, const EtcdResponse *response)
 		return;
 	for (int i = 0; i < Min(ndoubts, DOUBTS_PER_REQUEST); i++)
 	{
-		const char *reason = judge(&doubts[i], response->body, 2 + 3 * i, response);
+		bool		for_a_person;
+		const char *reason = judge(&doubts[i], response->body, 2 + 3 * i, response, &for_a_person);
 
-		if (why == NULL)
-			why = reason;
+		if (reason == NULL || (why != NULL && (person || !for_a_person)))
+			continue;
+		why = reason;
+		person = for_a_person;
 	}
-	if (why != NULL)
+	if (person)
 		wait_for_a_person(why);
+	else if (why != NULL)
+		publish(why, SETTLED_BY_THEMSELVES);
 	carry_out();
 }
 
