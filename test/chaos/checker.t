@@ -117,8 +117,16 @@ is(broken(sub { take($_[0], 'effects', 'at_least_once', 3); $_->{status} = 'fail
 is(broken(sub { $_->{status} = 'failed' foreach row($_[0], 'exactly_once', 3) }), 'agreement', 'an effect of a run that failed');
 is(broken(sub { $_->{status} = 'lost' foreach row($_[0], 'exactly_once', 3) }), 'agreement', 'an effect of a run that is lost');
 is(broken(sub { again($_[0], 'exactly_once', 5, 'b', status => 'missed') }), 'outcome', 'exactly_once: missed by another');
+is(broken(sub { $_[0]{windows} = [ { inst => 'b', from => 4 * $s, to => 6 * $s } ]; again($_[0], 'exactly_once', 5, 'b', status => 'missed') }), '',
+	'but if it was cut off');
+is(broken(sub { $_[0]{windows} = [ { inst => 'a', from => 0, to => 9 * $s } ]; again($_[0], 'exactly_once', 5, 'a', status => 'missed') }), 'outcome',
+	'missed by the same, whatever happened to it');
 is(broken(sub { push @{ $_[0]{begins} }, { inst => 'b', job => 'at_most_once', slot => 5 * $s, trigger => 0, attempt => 2 } }), 'repeated',
 	'at_most_once: begun a second time, though nothing came of it');
+
+like(broken(sub { $_->{commit} = 3 * $s foreach grep { $_->{job} eq 'at_least_once' && $_->{slot} == 7 * $s } @{ $_[0]{effects} } }), qr/early/, 'an effect before its time');
+like(broken(sub { push @{ $_[0]{runs} }, { inst => 'a', job => 'at_least_once', slot => 11 * $s, last_slot => 99 * $s, trigger => 0, attempt => 1, status => 'missed', reason => '',
+	epoch => 9, commit => 10 * $s } }), qr/early/, 'slots of the future that are missed');
 
 # jobs that are changed
 my $changed = sub { $_[0]{jobs}{at_least_once}{sure} = [ [ 0, 5 * $s ] ]; take($_[0], $_, 'at_least_once', 4) foreach qw(runs effects) };

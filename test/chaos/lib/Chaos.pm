@@ -61,7 +61,7 @@ sub run
 	};
 
 	$world = Chaos::World->new(dir => $opt{dir}, mode => $opt{mode}, bindir => $opt{bindir}, instances => $opt{instances}, members => $opt{members},
-		port => $opt{port}, log => $say);
+		port => $opt{port}, clock => $opt{clock}, log => $say);
 	my $workload = $client = Chaos::Workload->new($world, $opt{seed}, size => $opt{size} // 1);
 	my $nemesis = Chaos::Nemesis->new($world, $opt{seed}, lease => $lease);
 	my @instances = $world->instances;
@@ -211,6 +211,8 @@ sub _history
 
 		push @{ $history{ (qw(effects runs open prepared))[$_] } }, @{ $gathered[$_] } foreach 0 .. 3;
 	}
+	$history{skewed} = $nemesis->{skewed};
+	_set_right(\%history);
 	# In versions before 3.4.42, 3.5.28 and 3.6.9 a leader that stood still ends leases when it goes on that were renewed meanwhile
 	# (docs/etcd-keys.md): an owner hears of it, but not before it is so.
 	if ($nemesis->{world}->etcd_has_lease_fault)
@@ -224,6 +226,31 @@ sub _history
 		push @{ $history{windows} }, { inst => '*', from => $1, to => $2, kind => 'the machine had no time' } if /^(\d+) (\d+)/;
 	}
 	return \%history;
+}
+
+# Times that an instance noted while its clock was wrong.
+sub _set_right
+{
+	my ($history) = @_;
+
+	foreach my $skew (@{ $history->{skewed} })
+	{
+		my $to = $skew->{to} // 9e18;
+
+		foreach my $one (grep { $_->{inst} eq $skew->{inst} } @{ $history->{effects} }, @{ $history->{runs} })
+		{
+			foreach my $field (grep { defined $one->{$_} && !$one->{right}{$_} } qw(at commit))
+			{
+				my $time = $one->{$field} - $skew->{ahead};
+
+				next if $time < $skew->{from} || $time > $to;
+				$one->{$field} = $time;
+				$one->{right}{$field} = 1;
+			}
+		}
+	}
+	delete $_->{right} foreach @{ $history->{effects} }, @{ $history->{runs} };
+	return;
 }
 
 # The judge of slots of the regression tests, which also knows of jobs that are being changed.
@@ -292,7 +319,7 @@ sub _report
 	$list->('by policy (overlap/misfire)', { map { /^slots by policy \S+ (.*)/ ? ($1 => $count{$_}) : () } keys %count });
 	$list->('rows', { map { /^rows: (.*)/ ? ($1 => $count{$_}) : () } keys %count });
 	$list->('judged', { map { ($_ => $count{$_} // 0) } 'lost', 'doubled, allowed', 'doubled, forbidden', 'older tokens, by a known fault of this etcd', 'commits compared by their token', 'requests',
-		'slots not judged: their job was changed before their owner was back' });
+		'passed over by an instance that was cut off, made by another', 'slots not judged: their job was changed before their owner was back' });
 	$text .= "slots judged by account.psql: $account_slots\n" if $opt->{account};
 	$text .= 'violations: ' . @$wrong . "\n" . join('', map { "  $_\n" } @$wrong);
 	return $text;

@@ -29,9 +29,11 @@
 #	doubled		no slot has two effects: with at_least_once but where the instance with the first was in a window, with the
 #				others never. One instance never makes a slot twice, whatever the mode
 #	agreement	on each instance the effects are those of the rows that say "succeeded", one for one
-#	outcome		a slot of exactly_once has one outcome in the whole fleet, and an effect only if that is "succeeded"
+#	outcome		a slot of exactly_once has one outcome in the whole fleet, and an effect only if that is "succeeded". That it was passed over may be
+#				recorded besides by an instance that was in a window
 #	repeated	no slot of at_most_once was begun twice, also where nothing was committed
 #	token		in the order of the commits of a job its fencing tokens never shrink
+#	early		nothing is done before its time, beyond the skew of clocks that dsched allows
 #	policy		nothing is missed with misfire "all", nothing skipped with overlap "queue_all" and "allow"
 #	phantom		no effect of a time that is no slot
 #	request		an acknowledged run_now() was carried out
@@ -105,6 +107,7 @@ sub judge
 	$self->_repeated;
 	$self->_tokens;
 	$self->_phantoms;
+	$self->_early;
 	$self->_requests;
 	$self->_wrong('prepared', '', undef, "a prepared transaction is left: $_") foreach @{ $history->{prepared} // [] };
 	foreach my $open (grep { $_->{slot} <= $history->{until} } @{ $history->{open} // [] })
@@ -340,6 +343,13 @@ sub _outcomes
 				my @done = grep { $_->{status} eq 'succeeded' } @rows;
 				my @other = grep { $_->{status} =~ /^(skipped|missed|cancelled)$/ } @rows;
 
+				# what an owner recorded while it could not report is not known to the next one
+				my @unknown = grep { $self->_in_window($_->{inst}, $_->{commit}) && !grep { $_->{status} eq 'succeeded' } $self->_about($name, $slot, $_->{inst}) } @other;
+				if (@done == 1 && @other && @unknown == @other && !$trigger)
+				{
+					$self->{counts}{'passed over by an instance that was cut off, made by another'}++;
+					next;
+				}
 				$self->_wrong('outcome', $name, $slot, 'has several outcomes' . _trigger($trigger) . ': ' . _said(@rows))
 				  if @done > 1 || (@done && @other);
 			}
@@ -426,6 +436,21 @@ sub _phantoms
 		{
 			$self->_wrong('phantom', $name, $slot, 'has an effect, but is no slot') if !is_slot($self->{h}{jobs}{$name}{schedule}, $slot);
 		}
+	}
+	return;
+}
+
+# early: as clocks may differ by two seconds, of which one side is known to the second.
+sub _early
+{
+	my ($self) = @_;
+
+	foreach my $one (grep { $_->{trigger} == 0 && $self->{h}{jobs}{ $_->{job} } } @{ $self->{h}{effects} }, @{ $self->{h}{runs} })
+	{
+		my $slot = $one->{last_slot} // $one->{slot};
+
+		$self->_wrong('early', $one->{job}, $one->{slot}, 'has ' . (defined $one->{status} ? "a row ($one->{status})" : 'an effect') . " on $one->{inst} from " . stamp($one->{commit}))
+		  if $one->{commit} < $slot - 3_500_000;
 	}
 	return;
 }

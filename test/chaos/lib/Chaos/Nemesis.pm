@@ -56,6 +56,9 @@ my %kinds = (
 	'disk full' => {
 		hits => 'instance', where => 'netns', lasts => [ 2, 'lease + 4' ], cut => 1, only => sub { $_[1]{small_disk} },
 		begin => sub { $_[0]->_fill($_[1]) }, mend => sub { unlink "$_[1]{dir}/data/filler" } },
+	'clock steps' => {
+		hits => 'instance', lasts => [ 2, 'lease + 6' ], cut => 1, only => sub { $_[1]{preload} },
+		begin => sub { $_[0]->_step($_[1], $_[0]{random}->one_of(-3600, -30, -1.2, 0.9, 1.4, 6, 40, 3600)) }, mend => sub { $_[0]->_step($_[1], 0) } },
 
 	'etcd member killed' => { hits => 'member', lasts => [ 1, 5 ], begin => sub { $_[0]{world}->stop($_[1], 'KILL') }, mend => sub { $_[0]{world}->start($_[1]) } },
 	'etcd leader killed' => { hits => 'leader', lasts => [ 1, 5 ], all => 1, begin => sub { $_[0]{world}->stop($_[1], 'KILL') }, mend => sub { $_[0]{world}->start($_[1]) } },
@@ -81,7 +84,7 @@ sub new
 {
 	my ($class, $world, $seed, %opt) = @_;
 
-	return bless { world => $world, random => Chaos::Random->new($seed + 2), lease => 3, log => [], windows => [], counts => {}, skipped => {}, active => [], %opt },
+	return bless { world => $world, random => Chaos::Random->new($seed + 2), lease => 3, log => [], windows => [], skewed => [], counts => {}, skipped => {}, active => [], %opt },
 	  $class;
 }
 
@@ -342,6 +345,22 @@ sub _fill
 	open(my $file, '>', "$machine->{dir}/data/filler") or return $self->_note("$machine->{name}: no file can be made: $!");
 	1 while syswrite($file, $block);
 	close($file);
+	return;
+}
+
+# Sets the clock of an instance so many seconds ahead, and keeps in mind when it was how much.
+sub _step
+{
+	my ($self, $machine, $ahead) = @_;
+	my $now = int(time() * 1_000_000);
+
+	foreach my $skew (grep { !defined $_->{to} } @{ $self->{skewed} })
+	{
+		$skew->{to} = $now;
+	}
+	push @{ $self->{skewed} }, { inst => $machine->{name}, from => $now, ahead => $ahead * 1_000_000 } if $ahead;
+	$self->_note("$machine->{name}: its clock is $ahead s ahead");
+	$self->{world}->set_clock($machine, $ahead * 1_000_000);
 	return;
 }
 

@@ -40,6 +40,12 @@ sub new
 	{
 		push @{ $self->{instances} }, $self->_machine("node$i", 10 + $i);
 	}
+	# one whose clock can be stepped
+	if ($opt{clock})
+	{
+		$self->{instances}[0]{preload} = $opt{clock};
+		$self->set_clock($self->{instances}[0], 0);
+	}
 	# one that can be filled; its mount is in the namespace of this run
 	$self->{instances}[-1]{small_disk} = 1 if $self->{mode} eq 'netns';
 	return $self;
@@ -323,6 +329,19 @@ sub thaw
 	my ($self, $machine) = @_;
 
 	kill('CONT', $self->processes($machine), $machine->{pid}) if $machine->{pid};
+	return;
+}
+
+# How many microseconds the clock of an instance is ahead; see clock.c.
+sub set_clock
+{
+	my ($self, $instance, $ahead) = @_;
+	my $name = "$self->{dir}/clock.$instance->{name}";
+
+	# in place, as it is mapped
+	open(my $file, -e $name ? '+<' : '+>', $name) or die "$name: $!";
+	syswrite($file, pack('q<q<', $ahead * 1000, $instance->{clock_steps}++)) == 16 or die "$name: $!";
+	close($file);
 	return;
 }
 
