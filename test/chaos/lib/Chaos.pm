@@ -228,29 +228,36 @@ sub _history
 	return \%history;
 }
 
-# Times that an instance noted while its clock was wrong.
+# Times that an instance noted while its clock was wrong: by how much, the time since the start of the machine says.
 sub _set_right
 {
 	my ($history) = @_;
+	my ($up) = split / /, _slurp('/proc/uptime');
+	my $start = int(1_000_000 * (time() - $up));
+	my %off;
 
-	foreach my $skew (@{ $history->{skewed} })
+	foreach my $effect (@{ $history->{effects} })
 	{
-		my $to = $skew->{to} // 9e18;
+		my $off = $effect->{at} - ($start + $effect->{up});
 
-		foreach my $one (grep { $_->{inst} eq $skew->{inst} } @{ $history->{effects} }, @{ $history->{runs} })
-		{
-			foreach my $field (grep { defined $one->{$_} && !$one->{right}{$_} } qw(at commit))
-			{
-				my $time = $one->{$field} - $skew->{ahead};
-
-				next if $time < $skew->{from} || $time > $to;
-				$one->{$field} = $time;
-				$one->{right}{$field} = 1;
-			}
-		}
+		next if abs($off) < 500_000;
+		$off{"$effect->{inst} $effect->{job} $effect->{slot} $effect->{trigger} $effect->{attempt}"} = $off;
+		$effect->{$_} -= $off foreach qw(at commit);
 	}
-	delete $_->{right} foreach @{ $history->{effects} }, @{ $history->{runs} };
+	foreach my $run (@{ $history->{runs} })
+	{
+		$run->{commit} -= $off{"$run->{inst} $run->{job} $run->{slot} $run->{trigger} $run->{attempt}"} // 0;
+	}
 	return;
+}
+
+sub _slurp
+{
+	my ($file) = @_;
+
+	open(my $in, '<', $file) or die "$file: $!";
+	local $/;
+	return scalar <$in>;
 }
 
 # The judge of slots of the regression tests, which also knows of jobs that are being changed.

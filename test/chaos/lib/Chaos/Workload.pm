@@ -50,16 +50,17 @@ sub install
 CREATE ROLE worker LOGIN;
 CREATE SCHEMA chaos;
 GRANT USAGE ON SCHEMA chaos TO worker;
-CREATE TABLE chaos.effects (n bigserial PRIMARY KEY, inst text, job text, slot bigint, trigger_id bigint, attempt int, at bigint);
+CREATE TABLE chaos.effects (n bigserial PRIMARY KEY, inst text, job text, slot bigint, trigger_id bigint, attempt int, at bigint, up bigint);
 CREATE TABLE chaos.counter (n bigint);
 INSERT INTO chaos.counter VALUES (0);
 GRANT SELECT, UPDATE ON chaos.counter TO worker;
 
 CREATE FUNCTION chaos.effect() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS \$f\$
 BEGIN
-	INSERT INTO chaos.effects (inst, job, slot, trigger_id, attempt, at)
+	-- "up" is a time that nobody sets
+	INSERT INTO chaos.effects (inst, job, slot, trigger_id, attempt, at, up)
 	SELECT current_setting('cluster_name'), job_name, extract(epoch FROM scheduled_for) * 1000000, trigger_id, attempt,
-		extract(epoch FROM clock_timestamp()) * 1000000
+		extract(epoch FROM clock_timestamp()) * 1000000, split_part(pg_read_file('/proc/uptime'), ' ', 1)::numeric * 1000000
 	FROM dsched.current_run();
 END \$f\$;
 
@@ -446,12 +447,12 @@ sub gather
 	my $commit = '(extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint';
 	my $micro = sub { "(extract(epoch FROM $_[0]) * 1000000)::bigint" };
 	my %columns = (
-		effect => [qw(made_on job slot trigger attempt at commit)],
+		effect => [qw(made_on job slot trigger attempt at up commit)],
 		run    => [qw(job slot last_slot trigger attempt status reason epoch commit node)],
 		open   => [qw(job slot)]);
 	my %found = map { ($_ => []) } keys %columns, 'prepared';
 
-	foreach my $line (split /\n/, $self->{world}->must($instance, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 'effect', inst, job, slot, trigger_id, attempt, at, $commit FROM chaos.effects;"
+	foreach my $line (split /\n/, $self->{world}->must($instance, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 'effect', inst, job, slot, trigger_id, attempt, at, up, $commit FROM chaos.effects;"
 		. "SELECT 'run', job_name, " . $micro->('scheduled_for') . ', ' . $micro->('last_slot') . ", trigger_id, attempt, status, reason, epoch, $commit, node FROM dsched.run;"
 		. "SELECT 'open', job_name, " . $micro->('scheduled_for') . " FROM dsched.runs WHERE status IN ('queued', 'waiting', 'running');"
 		. "SELECT 'prepared', gid FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - interval '15 s'; COMMIT"))
