@@ -84,6 +84,7 @@ start_shared(void)
 		pg_atomic_init_u64(&dsched_shared->session, 0);
 		pg_atomic_init_u64(&dsched_shared->deadline, 0);
 		pg_atomic_init_u32(&dsched_shared->fence_waiters, 0);
+		pg_atomic_init_u64(&dsched_shared->wall_offset, 0);
 		pg_atomic_init_u32(&dsched_shared->clock_suspect, 0);
 	pg_atomic_init_u64(&dsched_shared->incarnation_number, 0);
 		pg_atomic_init_u64(&dsched_shared->test_clock, (uint64) GetCurrentTimestamp());	/* clock-ok: its first value */

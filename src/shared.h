@@ -423,6 +423,7 @@ typedef struct DschedShared
 	pg_atomic_uint32 fence_waiters;
 	ConditionVariable changed;	/* a worker came, went or finished a round; for those who wait for that */
 	pg_atomic_uint64 incarnation_number; /* of the cluster that we are in; 0: its first, or alone */
+	pg_atomic_uint64 wall_offset;	/* wall time less boot time, as an answer of etcd confirmed it last; 0: none, or standalone */
 	pg_atomic_uint32 clock_suspect; /* 1: wall time is not to be trusted, start nothing */
 
 	/* coordinator; control_lock */

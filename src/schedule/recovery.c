@@ -712,6 +712,36 @@ end_orphaned_rows(void)
 			end_started_row(&started[i]);
 }
 
+/* Has another instance the partition, as the watch says? */
+static bool
+is_elsewhere(int partition)
+{
+	const char *owner = scheduler.slot->partitions[partition].owner;
+	bool		elsewhere;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	elsewhere = owner[0] != '\0' && strcmp(owner, dsched_my_node()) != 0;
+	LWLockRelease(dsched_shared->control_lock);
+	return elsewhere && scheduler.partitions[partition].step == STEP_NONE;
+}
+
+/*
+ * Those of partitions that another instance has taken over meanwhile.  It sees to their slots, but not to rows of ours,
+ * which would say for ever that something runs.  Nothing of these partitions can begin here, and what ended since the
+ * living runs were listed is among these.
+ */
+static void
+end_rows_of_others(void)
+{
+	for (int i = 0; i < nstarted && scheduler.etcd != NULL; i++)
+	{
+		Job		   *job = timetable_find(started[i].key.job_id);
+
+		if (job != NULL && is_elsewhere(job->partition) && !is_being_made(&started[i].key))
+			end_started_row(&started[i]);
+	}
+}
+
 /* A slot that the state did not know yet: nobody was there in time, however short that was (see opening.c on overlap). */
 static void
 continue_run(OpenRun *run)
@@ -903,6 +933,7 @@ recovery_open(Partition **partitions, int n)
 		partition_touch(current);
 	}
 	end_orphaned_rows();
+	end_rows_of_others();
 	hash_destroy(rows);
 	rows = NULL;
 	if (done != NULL)
