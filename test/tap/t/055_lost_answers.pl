@@ -19,7 +19,7 @@ my $etcd  = start_etcd_cluster();
 my @ways  = map { $etcd->way } 1, 2;
 # Nobody's lease is to end.
 my @fleet = map { new_instance('node' . ($_ + 1), etcd => $ways[$_], conf => "dsched.lease_ttl = '20s'\n") } 0, 1;
-my ($jobs, $rounds) = (16, $ENV{DSCHED_ROUNDS} // 10);
+my ($jobs, $rounds) = (16, $ENV{DSCHED_ROUNDS} // 8);
 my %last;
 my ($asked, $lost) = (0, 0);
 
