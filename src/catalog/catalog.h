@@ -34,6 +34,12 @@ typedef struct CatalogOids
 				queue_pkey;
 } CatalogOids;
 
+/* Of the objects that this library works with: see catalog_version(). */
+#define CATALOG_VERSION "1.0"
+
+/* The version of the extension's objects in this database, palloc'd; NULL: it is not there. In a transaction. */
+extern char *catalog_version(void);
+
 /* NULL if the extension is not in this database (or is only being created). In a transaction. */
 extern const CatalogOids *catalog_oids(void);
 

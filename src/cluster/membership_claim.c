@@ -100,7 +100,12 @@ membership_apply_owner(int db, int partition, const EtcdKv *kv, int64 revision)
 	hold->known = revision;
 	hold->owner = kv != NULL ? kv->create_revision : 0;
 	if (kv != NULL)
+	{
 		hold->vacant_since = 0;
+		/* whoever has it writes its account anew, perhaps as we can read it */
+		if (!ours)
+			hold->declined_until = 0;
+	}
 	else if (hold->vacant_since == 0)
 		hold->vacant_since = dsched_boot_now();
 	if (kv != NULL)

@@ -42,6 +42,8 @@
 #define OWN_LOCK_TIMEOUT "500ms"
 /* How long room that came free may stay unused, as long as every executor has work: it is filled again for many runs at once. */
 #define REFILL_US INT64CONST(20000)
+/* After ALTER EXTENSION nobody wakes us. */
+#define VERSION_LOOK_US INT64CONST(2000000)
 #define STOP_TIMEOUT_US INT64CONST(4000000)
 #define RESTART_DELAY_US INT64CONST(200000)
 /* Runs wait for so long and no executor is up: others are to make them; and how long until it is tried again. */
@@ -57,6 +59,7 @@ Scheduler	scheduler;
 static bool extension_absent = false;
 static Oid	extension_seen = InvalidOid;
 static bool extension_replaced = false;	/* absent was ours: there is another one */
+static char other_version[64];	/* of the extension's objects, if it is not that of this library; "" */
 static bool finished_in_order = false;
 static int64 stop_until = 0;
 static int64 born = 0;
@@ -319,8 +322,18 @@ learn_name(void *arg)
 static void
 look_at_extension(void *arg)
 {
-	const CatalogOids *oids = catalog_oids();
+	const CatalogOids *oids;
+	char	   *version = catalog_version();
 
+	/* between a restart with another library and ALTER EXTENSION: the tables are not what we take them for */
+	other_version[0] = '\0';
+	if (version != NULL && strcmp(version, CATALOG_VERSION) != 0)
+	{
+		strlcpy(other_version, version, sizeof(other_version));
+		extension_absent = false;
+		return;
+	}
+	oids = catalog_oids();
 	extension_absent = oids == NULL;
 	if (extension_absent)
 		return;
@@ -336,6 +349,11 @@ look_at_extension(void *arg)
 static const char *
 identity_problem(const Identity *identity, const char **hint)
 {
+	if (other_version[0] != '\0')
+	{
+		*hint = "Run ALTER EXTENSION dsched UPDATE in this database, or install the library of that version.";
+		return psprintf("the objects of the extension have version %s, and the library has " CATALOG_VERSION, other_version);
+	}
 	*hint = "If the jobs are meant to run in this database, call dsched.adopt() in it.";
 	if (!identity->found)
 		return "the identity of this database is not recorded";
@@ -431,6 +449,11 @@ take_in_changes(void)
 			return;
 		}
 		check_identity();
+		if (other_version[0] != '\0')
+		{
+			scheduler.slot->check_again = true;
+			scheduler_wake_at(scheduler.boot + VERSION_LOOK_US);
+		}
 		/* adopted while running: begin anew with what is in the tables */
 		if (started && before.found && strcmp(before.incarnation, scheduler.identity.incarnation) != 0 &&
 			scheduler.identity.incarnation[0] == '\0')
