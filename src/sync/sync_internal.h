@@ -18,6 +18,7 @@
 #ifndef DSCHED_SYNC_INTERNAL_H
 #define DSCHED_SYNC_INTERNAL_H
 
+#include "etcd/watch.h"
 #include "schedule/scheduler.h"
 
 /* ---- work.c ------------------------------------------------------------------------------------- */
@@ -155,6 +156,9 @@ extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, 
 /* Is this incarnation one that the cluster of the config had before? */
 extern bool sync_is_former(const ConfigInfo *config, const char *incarnation);
 
+/* Notes in the identity whether the etcd of our incarnation is in doubt, for whoever comes after us; false: not now. */
+extern bool sync_note_doubt(bool doubt);
+
 /* Tells others, once all that we carried over is published. */
 extern void sync_join_turn(void);
 
@@ -172,6 +176,11 @@ typedef enum TakeMode
 /* Keys of the definition range.  False (TAKE_EVENT): to be given again with TAKE_EVENT_LAST. */
 extern bool sync_definition_put(const EtcdKv *kv, TakeMode mode);
 extern void sync_definition_deleted(const EtcdKv *kv);
+
+/* What came with one message of the watch. */
+extern void sync_take_definitions(const EtcdEvent *events, int n);
+extern void sync_take_queues(const EtcdEvent *events, int n);
+extern bool sync_is_wiped(const EtcdEvent *events, int n);
 
 /* A full compare: what is not put between these two is removed. */
 extern void sync_compare_begins(void);
