@@ -88,8 +88,7 @@ static struct
 	ConfigInfo	next;			/* that config */
 	bool		has_former;
 	FormerInfo	former;			/* what is said of this database there */
-	bool		older;			/* HELD: as it went back */
-	bool		refused;		/* HELD: and the coordinator has found the same */
+	uint64		held_session;	/* HELD: the session then */
 	char		judged[40];		/* HELD: the incarnation that the coordinator had found */
 	size_t		config_len;
 	int64		highest;		/* revision that etcd has certainly reached */
@@ -135,7 +134,6 @@ static void try_again(const char *why);
 static void hold(const char *problem);
 static void hold_older(const char *problem);
 static bool has_joined(void);
-static bool note_doubt(bool doubt);
 static void ask(cJSON *body, EtcdCallback callback);
 static void config_read(void *arg, const EtcdResponse *response);
 static void join(void);
@@ -321,36 +319,10 @@ hold(const char *problem)
 			 errdetail("Nothing is applied to this database or deleted from it.")));
 	disconnect();
 	follow.step = FOLLOW_HELD;
+	follow.held_session = pg_atomic_read_u64(&dsched_shared->session);
 	if (!coordinator_incarnation(follow.judged, sizeof(follow.judged)))
 		follow.judged[0] = '\0';
 	sync_follow_hold_again();
-}
-
-static void
-note_replaced(void *arg)
-{
-	Identity	identity;
-
-	identity_read(&identity);
-	if (!identity.found || strcmp(identity.incarnation, scheduler.identity.incarnation) != 0)
-		return;
-	identity.replaced = *(bool *) arg;
-	identity_write(&identity);
-}
-
-/* Notes whether the etcd of our incarnation is in doubt, for whoever comes after us. */
-static bool
-note_doubt(bool doubt)
-{
-	if (scheduler.identity.replaced == doubt)
-		return true;
-	if (!scheduler_transaction(note_replaced, &doubt, "noting what etcd is"))
-		return false;
-	scheduler.identity.replaced = doubt;
-	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	scheduler.slot->doubts_etcd = doubt;
-	LWLockRelease(dsched_shared->control_lock);
-	return true;
 }
 
 /* It has our incarnation, but is older: its revisions grow, so that must not be forgotten with this process. */
@@ -360,30 +332,26 @@ hold_older(const char *problem)
 	if (follow.step == FOLLOW_HELD)
 		return;
 	hold(problem);
-	follow.older = true;
-	if (!note_doubt(true))
+	if (!sync_note_doubt(true))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s", follow.problem)));
 }
 
 /*
- * What the coordinator has found since decides: another incarnation, or that the right etcd is back, which takes a refusal before
- * (it may not have looked when we did).
+ * What the coordinator has found since decides: another incarnation, or that the right etcd is back: it has looked at the history for
+ * the session that it has now.
  */
 bool
 sync_follow_judge_again(void)
 {
 	char		incarnation[sizeof(dsched_shared->incarnation)];
+	uint64		session = pg_atomic_read_u64(&dsched_shared->session);
 
-	if (follow.step != FOLLOW_HELD)
-		return false;
-	if (dsched_shared->replaced)
-		follow.refused = true;
-	if (!coordinator_incarnation(incarnation, sizeof(incarnation)))
+	if (follow.step != FOLLOW_HELD || !coordinator_incarnation(incarnation, sizeof(incarnation)))
 		return false;
 	if (strcmp(incarnation, scheduler.identity.incarnation) == 0)
-		return follow.refused && !dsched_shared->replaced && pg_atomic_read_u64(&dsched_shared->session) != 0;
+		return session != 0 && session != follow.held_session && !dsched_shared->replaced;
 	return strcmp(incarnation, follow.judged) != 0;
 }
 
@@ -899,85 +867,6 @@ advance(int64 revision)
 	state_etcd_definitions_arrived();
 }
 
-/* Does a later event of these concern the same key as the i-th? */
-static bool
-is_superseded(const EtcdEvent *events, int n, int i)
-{
-	const EtcdKv *kv = &events[i].kv;
-
-	for (int k = i + 1; k < n; k++)
-		if (events[k].kv.key_len == kv->key_len && memcmp(events[k].kv.key, kv->key, kv->key_len) == 0)
-			return true;
-	return false;
-}
-
-/*
- * What one event cannot say without another of its revision (two jobs that exchange their roles) is taken at
- * the end.
- */
-static void
-take_definitions(const EtcdEvent *events, int n)
-{
-	bool	   *left = NULL;
-
-	for (int i = 0; i < n; i++)
-	{
-		if (events[i].is_delete)
-			sync_definition_deleted(&events[i].kv);
-		else if (!sync_definition_put(&events[i].kv, TAKE_EVENT))
-		{
-			if (left == NULL)
-				left = palloc0(sizeof(bool) * n);
-			left[i] = true;
-		}
-	}
-	if (left == NULL)
-		return;
-	for (int i = 0; i < n; i++)
-		if (left[i] && !is_superseded(events, n, i))
-			(void) sync_definition_put(&events[i].kv, TAKE_EVENT_LAST);
-	pfree(left);
-}
-
-/*
- * Was this revision made by a recovery of the cluster, or by hand, which delete all keys?  A deletion of ours puts jobrev/<pp>, or
- * queuerev, in the same transaction, and nothing of ours deletes these.  What is gone in such a way is no reason to delete a row.
- */
-static bool
-is_wiped(const EtcdEvent *events, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		KeyParts	parts;
-		bool		put = false;
-
-		if (!events[i].is_delete || !keys_parse(dsched_cluster_name, events[i].kv.key, &parts))
-			continue;
-		if (parts.kind == KEY_JOBREV || parts.kind == KEY_QUEUEREV)
-			return true;
-		if (parts.kind != KEY_QUEUE)
-			continue;
-		for (int k = 0; k < n && !put; k++)
-			put = events[k].kv.mod_revision == events[i].kv.mod_revision && !events[k].is_delete &&
-				keys_parse(dsched_cluster_name, events[k].kv.key, &parts) && parts.kind == KEY_QUEUEREV;
-		if (!put)
-			return true;
-	}
-	return false;
-}
-
-static void
-take_queues(const EtcdEvent *events, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		if (events[i].is_delete)
-			sync_queue_deleted(&events[i].kv);
-		else
-			sync_queue_put(&events[i].kv);
-	}
-}
-
 static void
 take_commands(const EtcdEvent *events, int n)
 {
@@ -1007,15 +896,15 @@ watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 h
 		return;
 	}
 	scheduler_refresh_time();
-	if (range_index != 1 && is_wiped(events, n))
+	if (range_index != 1 && sync_is_wiped(events, n))
 	{
 		sync_compare_again();
 		return;
 	}
 	if (range_index == 0)
-		take_definitions(events, n);
+		sync_take_definitions(events, n);
 	else if (range_index == 2)
-		take_queues(events, n);
+		sync_take_queues(events, n);
 	else if (range_index == 3)
 		take_commands(events, n);
 	else if (range_index == 4)
@@ -1179,7 +1068,7 @@ sync_follow_turn(void)
 				break;
 			}
 			if (scheduler.identity.replaced && pg_atomic_read_u64(&dsched_shared->session) != 0)
-				(void) note_doubt(false);
+				(void) sync_note_doubt(false);
 			check_hearing();
 			check_heartbeats();
 			save_sometimes();

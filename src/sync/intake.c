@@ -541,6 +541,87 @@ sync_definition_deleted(const EtcdKv *kv)
 	MemoryContextSwitchTo(old);
 }
 
+/* ---- events of the watch -------------------------------------------------------------------------- */
+
+/* Does a later event of these concern the same key as the i-th? */
+static bool
+is_superseded(const EtcdEvent *events, int n, int i)
+{
+	const EtcdKv *kv = &events[i].kv;
+
+	for (int k = i + 1; k < n; k++)
+		if (events[k].kv.key_len == kv->key_len && memcmp(events[k].kv.key, kv->key, kv->key_len) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * What one event cannot say without another of its revision (two jobs that exchange their roles) is taken at
+ * the end.
+ */
+void
+sync_take_definitions(const EtcdEvent *events, int n)
+{
+	bool	   *left = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].is_delete)
+			sync_definition_deleted(&events[i].kv);
+		else if (!sync_definition_put(&events[i].kv, TAKE_EVENT))
+		{
+			if (left == NULL)
+				left = palloc0(sizeof(bool) * n);
+			left[i] = true;
+		}
+	}
+	if (left == NULL)
+		return;
+	for (int i = 0; i < n; i++)
+		if (left[i] && !is_superseded(events, n, i))
+			(void) sync_definition_put(&events[i].kv, TAKE_EVENT_LAST);
+	pfree(left);
+}
+
+/*
+ * Was this revision made by a recovery of the cluster, or by hand, which delete all keys?  A deletion of ours puts jobrev/<pp>, or
+ * queuerev, in the same transaction, and nothing of ours deletes these.  What is gone in such a way is no reason to delete a row.
+ */
+bool
+sync_is_wiped(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		KeyParts	parts;
+		bool		put = false;
+
+		if (!events[i].is_delete || !keys_parse(dsched_cluster_name, events[i].kv.key, &parts))
+			continue;
+		if (parts.kind == KEY_JOBREV || parts.kind == KEY_QUEUEREV)
+			return true;
+		if (parts.kind != KEY_QUEUE)
+			continue;
+		for (int k = 0; k < n && !put; k++)
+			put = events[k].kv.mod_revision == events[i].kv.mod_revision && !events[k].is_delete &&
+				keys_parse(dsched_cluster_name, events[k].kv.key, &parts) && parts.kind == KEY_QUEUEREV;
+		if (!put)
+			return true;
+	}
+	return false;
+}
+
+void
+sync_take_queues(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].is_delete)
+			sync_queue_deleted(&events[i].kv);
+		else
+			sync_queue_put(&events[i].kv);
+	}
+}
+
 /* ---- full compares ------------------------------------------------------------------------------ */
 
 static void

@@ -294,6 +294,35 @@ sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highes
 	return true;
 }
 
+/* ---- an older etcd -------------------------------------------------------------------------------- */
+
+static void
+note_replaced(void *arg)
+{
+	Identity	identity;
+
+	identity_read(&identity);
+	if (!identity.found || strcmp(identity.incarnation, scheduler.identity.incarnation) != 0)
+		return;
+	identity.replaced = *(bool *) arg;
+	identity_write(&identity);
+}
+
+/* Notes whether the etcd of our incarnation is in doubt, for whoever comes after us. */
+bool
+sync_note_doubt(bool doubt)
+{
+	if (scheduler.identity.replaced == doubt)
+		return true;
+	if (!scheduler_transaction(note_replaced, &doubt, "noting what etcd is"))
+		return false;
+	scheduler.identity.replaced = doubt;
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	scheduler.slot->doubts_etcd = doubt;
+	LWLockRelease(dsched_shared->control_lock);
+	return true;
+}
+
 /* ---- telling others ------------------------------------------------------------------------------- */
 
 static struct

@@ -19,6 +19,7 @@
 #ifndef DSCHED_SYNC_INTERNAL_H
 #define DSCHED_SYNC_INTERNAL_H
 
+#include "etcd/watch.h"
 #include "schedule/scheduler.h"
 
 /* ---- work.c ------------------------------------------------------------------------------------- */
@@ -189,6 +190,9 @@ extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, 
 /* Is this incarnation one that the cluster of the config had before? */
 extern bool sync_is_former(const ConfigInfo *config, const char *incarnation);
 
+/* Notes in the identity whether the etcd of our incarnation is in doubt, for whoever comes after us; false: not now. */
+extern bool sync_note_doubt(bool doubt);
+
 /* Tells others, once all that we carried over is published. */
 extern void sync_join_turn(void);
 
@@ -212,6 +216,11 @@ extern void sync_definition_deleted(const EtcdKv *kv);
  * PG_INT64_MAX: it was heard of, and is held.
  */
 extern int64 sync_known_before(const char *key, int64 revision);
+
+/* What came with one message of the watch. */
+extern void sync_take_definitions(const EtcdEvent *events, int n);
+extern void sync_take_queues(const EtcdEvent *events, int n);
+extern bool sync_is_wiped(const EtcdEvent *events, int n);
 
 /* A full compare: what is not put between these two is removed. */
 extern void sync_compare_begins(void);

@@ -310,7 +310,7 @@ sub start_etcd
 		return;
 	}
 
-	# A copy of all that etcd has now, in a file; restore() takes etcd back to it, at the same addresses.
+	# A copy of all that etcd has now, in a file; restore() takes etcd back to it, at the same addresses; bring_back() undoes that.
 	sub snapshot
 	{
 		my ($self, $name) = @_;
@@ -328,13 +328,28 @@ sub start_etcd
 		$self->stop('KILL');
 		foreach my $member (@{ $self->{members} })
 		{
-			File::Path::remove_tree($member->{data});
+			File::Path::remove_tree("$member->{data}.former");
+			rename($member->{data}, "$member->{data}.former") || die "$member->{data}: $!";
 			local $ENV{ETCDCTL_API} = 3;
 			my $output = '';
 			IPC::Run::run([ 'etcdctl', 'snapshot', 'restore', $file, '--name', $member->{name}, '--data-dir', $member->{data},
 				'--initial-cluster', $peers, '--initial-cluster-token', "dsched$self->{number}",
 				'--initial-advertise-peer-urls', $member->{peer} ], '>', \$output, '2>&1')
 			  or die "etcdctl snapshot restore: $output";
+		}
+		$self->start;
+		return;
+	}
+
+	sub bring_back
+	{
+		my ($self) = @_;
+
+		$self->stop('KILL');
+		foreach my $member (@{ $self->{members} })
+		{
+			File::Path::remove_tree($member->{data});
+			rename("$member->{data}.former", $member->{data}) || die "$member->{data}: $!";
 		}
 		$self->start;
 		return;

@@ -28,6 +28,16 @@ as_worker($second, q{SELECT dsched.unschedule('gone'), dsched.alter_job('kept', 
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.job WHERE changed IS NULL AND job_name <> 'gone'}, 15), 'a job is deleted, two are defined, one is changed');
 ok(wait_past('^j', 12, \@fleet, timestamp(time() + 1)), 'time passes');
 ok(wait_until(\@fleet, q{SELECT applied_revision >= (SELECT max(mod_revision) FROM dsched.job) FROM dsched.identity}), 'and that is noted');
+# Once only for a while: all stand still, and go on when the right etcd is back.
+my $mistaken = time();
+$etcd->restore($snapshot);
+ok(wait_for(sub { status_of($_, 'etcd') =~ /^problem\|.*recover_cluster/s && status_of($_, 'scheduler') =~ /^problem/ }), $_->name . ' stands still') foreach @fleet;
+$etcd->bring_back;
+ok(wait_fleet(\@fleet, timeout => 90), 'the former etcd is brought back, and all goes on by itself')
+  || diag(map { $_->safe_psql('postgres', 'SELECT * FROM dsched.status()') } @fleet);
+ok(wait_past('^j', 12, \@fleet, timestamp(time() + 1)), 'the jobs run');
+ok(wait_until(\@fleet, q{SELECT NOT replaced FROM dsched.identity}), 'no doubt is left');
+
 my $restored = time();
 $etcd->restore($snapshot);
 ok($etcd->get('/dsched/test/config'), 'etcd is restored');
