@@ -581,6 +581,9 @@ apply_member(Group *g, const char *name, const EtcdKv *kv, int64 revision)
 	}
 	if (strlen(name) >= DSCHED_MAX_NODE_NAME)
 		return;
+	/* every member has a lease; a key that somebody has put without one would stand for partitions that nobody takes */
+	if (kv != NULL && kv->lease == 0)
+		kv = NULL;
 	for (i = 0; i < g->nothers && strcmp(g->others[i], name) != 0; i++)
 		;
 	if (kv != NULL && i == g->nothers)

@@ -110,8 +110,8 @@ my %attack = (
 	'copy program' => [ q{COPY t TO PROGRAM 'touch /tmp/never'}, 'failed', '42501' ],
 	'copy file' => [ q{COPY t TO '/tmp/never'}, 'failed', '42501' ],
 	'listen' => [ q{LISTEN dsched; NOTIFY dsched, '{"job": "secret"}'; UNLISTEN *}, 'succeeded|failed' ],
-	'cancel itself' => [ q{SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(20)}, 'cancelled', '57014' ],
-	'terminate itself' => [ q{SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(20)}, 'lost', '57P01' ],
+	'cancel itself' => [ q{SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(20)}, 'cancelled', '57014' ],   # sleep-ok: what the command does
+	'terminate itself' => [ q{SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(20)}, 'lost', '57P01' ],   # sleep-ok: what the command does
 	'cancel the scheduler' => [ qq{SELECT pg_cancel_backend($scheduler)}, 'failed', '42501' ],
 	'terminate the scheduler' => [ qq{SELECT pg_terminate_backend($scheduler)}, 'failed', '42501' ],
 	'cursor' => [ q{DECLARE c CURSOR WITH HOLD FOR SELECT see('cursor') FROM generate_series(1, 3)}, 'succeeded' ],
@@ -200,7 +200,7 @@ foreach my $name (sort grep { defined $setting{$_} && $_ ne 'search_path' } keys
 as('mallory', q{SELECT dsched.run_now(j) FROM (SELECT dsched.schedule('all settings', '0 0 1 1 *', 'SELECT 1'), 'all settings' AS j) x});
 ok(wait_until($node, q{SELECT status FROM dsched.run WHERE job_name = 'all settings'}, 'succeeded'), 'a run with all of these as settings of its role is recorded');
 $node->safe_psql('postgres', 'ALTER ROLE mallory RESET ALL; ALTER ROLE mallory SET statement_timeout = 1');
-as('mallory', q{SELECT dsched.run_now(j) FROM (SELECT dsched.schedule('tiny timeout', '0 0 1 1 *', 'SELECT pg_sleep(5)'), 'tiny timeout' AS j) x});
+as('mallory', q{SELECT dsched.run_now(j) FROM (SELECT dsched.schedule('tiny timeout', '0 0 1 1 *', 'SELECT pg_sleep(5)'), 'tiny timeout' AS j) x});   # sleep-ok: what the command does
 ok(wait_until($node, q{SELECT status || sqlstate FROM dsched.run WHERE job_name = 'tiny timeout'}, qr/57014$/), 'and one that is cancelled by a timeout of its own');
 $node->safe_psql('postgres', q{ALTER ROLE mallory RESET ALL; GRANT victim TO mallory; ALTER ROLE mallory SET role = 'victim'});
 as('mallory', q{SELECT dsched.run_now(j) FROM (SELECT dsched.schedule('role setting', '0 0 1 1 *', 'SELECT 1'), 'role setting' AS j) x});
@@ -283,7 +283,7 @@ as('mallory', q{SELECT dsched.schedule('lent', '0 0 1 1 *', 'SELECT current_user
 $node->safe_psql('postgres', 'REVOKE victim FROM mallory');
 like(fails('mallory', q{SELECT dsched.run_now('lent', username => 'victim')}), qr/permission denied/, 'what was lent is not hers any more');
 is(as('victim', q{SELECT count(*) FROM dsched.jobs WHERE job_name = 'lent'}), 1, 'it belongs to the role that it runs as');
-as('mallory', q{SELECT dsched.run_now(j) FROM (SELECT dsched.schedule('long', '0 0 1 1 *', 'INSERT INTO mallory.t VALUES (77); SELECT pg_sleep(1); INSERT INTO mallory.t VALUES (78)'), 'long' AS j) x});
+as('mallory', q{SELECT dsched.run_now(j) FROM (SELECT dsched.schedule('long', '0 0 1 1 *', 'INSERT INTO mallory.t VALUES (77); SELECT pg_sleep(1); INSERT INTO mallory.t VALUES (78)'), 'long' AS j) x});   # sleep-ok: what the command does
 ok(wait_until($node, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename = 'mallory'}, 1), 'a run is on its way');
 $node->safe_psql('postgres', 'ALTER ROLE mallory NOLOGIN; REVOKE ALL ON SCHEMA dsched FROM mallory; REVOKE ALL ON ALL TABLES IN SCHEMA mallory FROM mallory; ALTER TABLE mallory.t OWNER TO postgres; ALTER ROLE mallory SET default_transaction_read_only = on');
 ok(wait_until($node, q{SELECT status || ' ' || coalesce(sqlstate, '') FROM dsched.run WHERE job_name = 'long'}, qr/^(failed 42501|succeeded )$/), 'whose rights go while it runs: its row says what came of it');
