@@ -459,9 +459,9 @@ timetable_remove_as_of(int64 job_id, TimestampTz until)
 		dlist_delete(&job->work->to_advance);
 	if (job->work != &no_work)
 		pfree(job->work);
+	free_definition(job);
 	if (job->extra != NULL)
 		pfree(job->extra);
-	free_definition(job);
 	hash_search(jobs, &job_id, HASH_REMOVE, NULL);
 }
 
