@@ -343,7 +343,8 @@ timetable_replace(Job *job)
 	dlist_push_tail(&scheduler.partitions[partition].jobs, &job->in_partition);
 	pfree(run_on);
 	job->extra->run_on = NULL;
-	sync_problem(job->job_id, NULL);
+	if (job->usable)
+		sync_problem(job->job_id, NULL);
 	timetable_plan(job, PG_INT64_MIN);
 }
 
