@@ -343,7 +343,8 @@ timetable_replace(Job *job)
 	dlist_push_tail(&scheduler.partitions[partition].jobs, &job->in_partition);
 	pfree(run_on);
 	job->extra->run_on = NULL;
-	sync_problem(job->job_id, NULL);
+	if (job->usable)
+		sync_problem(job->job_id, NULL);
 	timetable_plan(job, PG_INT64_MIN);
 }
 
@@ -459,9 +460,9 @@ timetable_remove_as_of(int64 job_id, TimestampTz until)
 		dlist_delete(&job->work->to_advance);
 	if (job->work != &no_work)
 		pfree(job->work);
+	free_definition(job);
 	if (job->extra != NULL)
 		pfree(job->extra);
-	free_definition(job);
 	hash_search(jobs, &job_id, HASH_REMOVE, NULL);
 }
 

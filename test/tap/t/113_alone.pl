@@ -52,10 +52,18 @@ ok(wait_until($node, q{SELECT count(DISTINCT place) FROM dsched.partitions WHERE
 as_worker($node, q{SELECT dsched.schedule('two' || i, '* * * * * *', 'SELECT dsched_test.effect()', run_on => 'shelf!=' || i, misfire => 'all', overlap => 'queue_all') FROM generate_series(1, 2) i});
 ok(wait_until($node, q{SELECT count(*) FROM dsched.jobs WHERE job_name ~ 'two' AND problem ~ '16 other selectors'}, 1), 'of two that came together one waits, and says so');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.status() WHERE component = 'places' AND detail ~ '1 jobs are not run, as there are jobs with 16 other selectors'}), 1, 'as does status()');
+# one that waits so and is dropped, with another that gets its place
+as_worker($node, q{SELECT dsched.unschedule(job_name) FROM dsched.jobs WHERE job_name ~ 'two' AND problem ~ '16 other selectors'});
+ok(wait_until($node, q{SELECT count(*) FROM dsched.status() WHERE detail ~ '1 jobs are not run'}, 0), 'it is dropped');
+my $dropped = timestamp();
+as_worker($node, q{SELECT dsched.unschedule('r11')});
+ok(wait_until($node, q{SELECT count(DISTINCT place) FROM dsched.partitions WHERE place ~ '='}, 15), 'a place is free again');
+as_worker($node, q{SELECT dsched.schedule('new' || i, '* * * * * *', 'SELECT dsched_test.effect()', run_on => 'box!=' || i, misfire => 'all', overlap => 'queue_all') FROM generate_series(1, 2) i});
+ok(wait_until($node, q{SELECT count(*) FROM dsched.jobs WHERE job_name ~ 'new' AND problem ~ '16 other selectors'}, 1), 'one waits again');
 as_worker($node, q{SELECT dsched.unschedule('r12')});
-ok(wait_past('two', 2, [$node], timestamp()), 'with a place it runs');
-ok(wait_until($node, q{SELECT count(*) FROM dsched.jobs WHERE job_name ~ 'two' AND problem IS NULL}, 2), 'and has no problem any more');
-# what this instance does not match at last is open
-account_ok($node, excused => [ { job => '^us$', from => $unmatched } ]);
+ok(wait_past('new', 2, [$node], timestamp()), 'with a place it runs');
+ok(wait_until($node, q{SELECT count(*) FROM dsched.jobs WHERE job_name ~ 'new' AND problem IS NULL}, 2), 'and has no problem any more');
+# what this instance does not match at last is open; what had no place when it was dropped has no row
+account_ok($node, excused => [ { job => '^us$', from => $unmatched }, { job => '^two', from => '-infinity', to => "${dropped}Z" } ]);
 
 done_testing();
