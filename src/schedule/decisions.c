@@ -126,7 +126,7 @@ gather(void)
 	int			n;
 
 	for (int i = 0; i < nasks; i++)
-		if (delivery_is_waited_for(asks[i].index, &asks[i].entry.key))
+		if (delivery_is_waited_for(asks[i].index, &asks[i].entry.key, &asks[i].entry.session_bound))
 			asks[kept++] = asks[i];
 	nasks = kept;
 	if (entries == NULL)
@@ -153,6 +153,8 @@ send_asks(void)
 		RunMark		mark;
 
 		describe(&asks[nsent].entry, &name, &mark);
+		if (asks[nsent].entry.session_bound)
+			scheduler.slot->bound_session = asks[nsent].entry.token.session;
 		etcd_txn_nest(txn, decision_txn(&name, &mark, asks[nsent].entry.session_bound));
 	}
 	/* as good as idempotent: who finds its own key there has got it */
@@ -197,9 +199,21 @@ read_decision(const RunEntry *entry, const cJSON *nested)
 	return same ? DECISION_GRANTED : DECISION_TAKEN;
 }
 
+/* Refused for its epoch, which does not count any more: it was handed over alive while it was asked about. */
+static bool
+is_to_be_asked_again(const Ask *ask, const cJSON *nested)
+{
+	bool		session_bound = false;
+
+	return read_decision(&ask->entry, nested) == DECISION_REFUSED && !ask->entry.session_bound &&
+		delivery_is_waited_for(ask->index, &ask->entry.key, &session_bound) && session_bound;
+}
+
 static void
 answered(void *arg, const EtcdResponse *response)
 {
+	int			kept = 0;
+
 	scheduler_refresh_time();
 	if (!response->ok)
 	{
@@ -212,9 +226,15 @@ answered(void *arg, const EtcdResponse *response)
 	}
 	failures = 0;
 	retry_at = 0;
-	for (int i = 0; i < nsent; i++)
-		delivery_answer(asks[i].index, &asks[i].entry.key, read_decision(&asks[i].entry, etcd_txn_response(response->body, i)));
-	nasks -= nsent;
-	memmove(asks, asks + nsent, sizeof(Ask) * nasks);
+	for (int i = 0; i < nasks; i++)
+	{
+		if (i >= nsent || is_to_be_asked_again(&asks[i], etcd_txn_response(response->body, i)))
+			asks[kept++] = asks[i];
+		else
+			delivery_answer(asks[i].index, &asks[i].entry.key, read_decision(&asks[i].entry, etcd_txn_response(response->body, i)));
+	}
+	nasks = kept;
 	nsent = 0;
+	if (nasks > 0)
+		scheduler_wake_at(scheduler.boot);
 }

@@ -15,7 +15,8 @@
  *
  * In the third case no request that is still on its way can make the key any more, as it compares both keys, and no create_revision
  * ever comes back.  So it needs no lock and no record of the abort, and the read may even be an old one, as long as it is not
- * older than the session and the epoch themselves.  In the fourth case, if session and epoch are ours (an executor could not wait
+ * older than the session and the epoch themselves.  (Of a session that has asked about runs that were handed over alive the end of
+ * the epoch says nothing.)  In the fourth case, if session and epoch are ours (an executor could not wait
  * for the answer), we ask for the decision in its place; else somebody has copied this server, and the original decides.
  *
  * Nothing is touched whose cluster is not the one that we are in: an instance without etcd, a wiped or replaced one.  Such a
@@ -117,7 +118,9 @@ publish(const char *why, const char *hint)
 static void
 wait_for_a_person(const char *why)
 {
-	publish(why, "Look up in dsched.run of the other instances whether the run was made, then use COMMIT PREPARED or ROLLBACK PREPARED; the view pg_prepared_xacts has the names.");
+	publish(why,
+			"Look up in dsched.run of the other instances whether the run was made, then use COMMIT PREPARED or ROLLBACK PREPARED;"
+			" the view pg_prepared_xacts has the names.");
 }
 
 static void
@@ -323,6 +326,9 @@ judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response, 
 		return "etcd has answered from before it was begun";
 	session_lives = has_key_of(etcd_txn_response(body, 1), doubt->gid.session);
 	epoch_lives = has_key_of(etcd_txn_response(body, first + 2), doubt->gid.epoch);
+	/* one that compares the session alone (a run that was handed over alive) may be on its way */
+	if (session_lives && !epoch_lives && scheduler.slot->bound_session == doubt->gid.session)
+		return "the session under which it was prepared is not over";
 	if (!session_lives || !epoch_lives)
 	{
 		doubt->verdict = VERDICT_ROLLBACK;
