@@ -220,7 +220,8 @@ answered(void *arg, const EtcdResponse *response)
 		if (failures++ == 0)
 			ereport(LOG, (errmsg("dsched: could not ask etcd for the decision about %d runs: %s", nsent, response->message)));
 		nsent = 0;
-		retry_at = scheduler.boot + backoff_delay(failures, RETRY_BASE_US, RETRY_MAX_US, pg_prng_uint64(&pg_global_prng_state));
+		retry_at = scheduler.boot +
+			backoff_delay(failures, RETRY_BASE_US, RETRY_MAX_US, pg_prng_uint64(&pg_global_prng_state));
 		scheduler_wake_at(retry_at);
 		return;
 	}
@@ -228,10 +229,12 @@ answered(void *arg, const EtcdResponse *response)
 	retry_at = 0;
 	for (int i = 0; i < nasks; i++)
 	{
-		if (i >= nsent || is_to_be_asked_again(&asks[i], etcd_txn_response(response->body, i)))
+		const cJSON *nested = i < nsent ? etcd_txn_response(response->body, i) : NULL;
+
+		if (i >= nsent || is_to_be_asked_again(&asks[i], nested))
 			asks[kept++] = asks[i];
 		else
-			delivery_answer(asks[i].index, &asks[i].entry.key, read_decision(&asks[i].entry, etcd_txn_response(response->body, i)));
+			delivery_answer(asks[i].index, &asks[i].entry.key, read_decision(&asks[i].entry, nested));
 	}
 	nasks = kept;
 	nsent = 0;
