@@ -187,12 +187,13 @@ is_waiting(const RunEntry *entry, const RunKey *key)
 }
 
 bool
-delivery_is_waited_for(int index, const RunKey *key)
+delivery_is_waited_for(int index, const RunKey *key, bool *session_bound)
 {
 	bool		waiting;
 
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	waiting = is_waiting(&dsched_shared->entries[index], key);
+	*session_bound = dsched_shared->entries[index].session_bound;
 	LWLockRelease(dsched_shared->queue_lock);
 	return waiting;
 }

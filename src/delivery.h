@@ -38,8 +38,8 @@ extern Decision delivery_ask(RunEntry *entry, bool (*to_end) (void));
  */
 extern int	delivery_take(int db, RunEntry *out, int *index, int max, bool again);
 
-/* Scheduler: does the executor of this entry still wait for an answer?  And the answer. */
-extern bool delivery_is_waited_for(int index, const RunKey *key);
+/* Scheduler: does the executor of this entry still wait for an answer?  *session_bound: as it is now. And the answer. */
+extern bool delivery_is_waited_for(int index, const RunKey *key, bool *session_bound);
 extern void delivery_answer(int index, const RunKey *key, Decision decision);
 
 /* Scheduler: is an executor of this database at the run whose prepared transaction this is? */

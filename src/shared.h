@@ -328,6 +328,7 @@ typedef struct DatabaseSlot
 	char		problem[DSCHED_PROBLEM_LEN];	/* "" when all is well */
 	char		hint[DSCHED_PROBLEM_LEN];
 	int			asking;			/* entries that are DECISION_ASKED; queue_lock */
+	uint64		bound_session;	/* S: a question that compares the session alone was sent under this one; 0 */
 	int			in_doubt;		/* prepared transactions of ours that wait to be settled, */
 	char		in_doubt_why[DSCHED_PROBLEM_LEN];	/* for what the first of them does, */
 	char		in_doubt_hint[DSCHED_PROBLEM_LEN];	/* and what can be done */

@@ -20,7 +20,9 @@
 static bool
 is_incarnation(const char *text)
 {
-	return text[0] != '\0' && strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-") == strlen(text);
+	static const char allowed[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-";
+
+	return text[0] != '\0' && strspn(text, allowed) == strlen(text);
 }
 
 bool
@@ -31,13 +33,15 @@ gid_write(char *out, const RunGid *gid)
 	int n;
 
 	out[0] = '\0';
-	if (!is_incarnation(gid->incarnation) || !keys_encode(run->place, place, sizeof(place)) || place[0] == '\0' ||
-		run->partition < 0 || run->partition >= KEYS_MAX_PARTITIONS)
+	if (!is_incarnation(gid->incarnation) || !keys_encode(run->place, place, sizeof(place)))
+		return false;
+	if (place[0] == '\0' || run->partition < 0 || run->partition >= KEYS_MAX_PARTITIONS)
 		return false;
 	n = snprintf(out, GID_MAX,
-				 GID_PREFIX "%s:%s:%03d:%" PRId64 ":%" PRId64 ":%" PRId64 ":%d:%" PRIu64 ":%" PRIu64 ":%" PRIu64,
-				 gid->incarnation, place, run->partition, run->job_id, run->slot, run->trigger_id, (int) run->attempt,
-				 gid->epoch, gid->session, gid->seq);
+				 GID_PREFIX "%s:%s:%03d:%" PRId64 ":%" PRId64 ":%" PRId64 ":%d:%" PRIu64 ":%" PRIu64
+							":%" PRIu64,
+				 gid->incarnation, place, run->partition, run->job_id, run->slot, run->trigger_id,
+				 (int) run->attempt, gid->epoch, gid->session, gid->seq);
 	if (n > 0 && n < GID_MAX)
 		return true;
 	out[0] = '\0';
@@ -96,9 +100,11 @@ gid_read(const char *text, RunGid *out)
 	if (partition < 0 || partition >= KEYS_MAX_PARTITIONS)
 		return false;
 	out->run.partition = (int) partition;
-	if (!keys_decode(part[2], out->run.place, sizeof(out->run.place)) || !read_number(part[4], 1, &out->run.job_id) ||
-		!read_number(part[5], INT64_MIN, &out->run.slot) || !read_number(part[6], 0, &out->run.trigger_id) ||
-		!read_number(part[7], 1, &attempt) || attempt > INT32_MAX || !read_unsigned(part[8], &out->epoch) ||
+	if (!keys_decode(part[2], out->run.place, sizeof(out->run.place)) ||
+		!read_number(part[4], 1, &out->run.job_id) ||
+		!read_number(part[5], INT64_MIN, &out->run.slot) ||
+		!read_number(part[6], 0, &out->run.trigger_id) || !read_number(part[7], 1, &attempt) ||
+		attempt > INT32_MAX || !read_unsigned(part[8], &out->epoch) ||
 		!read_unsigned(part[9], &out->session) || !read_unsigned(part[10], &out->seq))
 		return false;
 	out->run.attempt = (int32_t) attempt;

@@ -131,7 +131,7 @@ gather(void)
 	int			n;
 
 	for (int i = 0; i < nasks; i++)
-		if (delivery_is_waited_for(asks[i].index, &asks[i].entry.key))
+		if (delivery_is_waited_for(asks[i].index, &asks[i].entry.key, &asks[i].entry.session_bound))
 			asks[kept++] = asks[i];
 	nasks = kept;
 	if (entries == NULL)
@@ -160,6 +160,8 @@ send_asks(void)
 		describe(&asks[nsent].entry, &name, &mark);
 		/* its partition may have been handed over since it asked; an entry that is another run's by now is not waited for */
 		asks[nsent].entry.session_bound = dsched_shared->entries[asks[nsent].index].session_bound;
+		if (asks[nsent].entry.session_bound)
+			scheduler.slot->bound_session = asks[nsent].entry.token.session;
 		etcd_txn_nest(txn, decision_txn(&name, &mark, asks[nsent].entry.session_bound));
 	}
 	/* as good as idempotent: who finds its own key there has got it */
@@ -204,24 +206,45 @@ read_decision(const RunEntry *entry, const cJSON *nested)
 	return same ? DECISION_GRANTED : DECISION_TAKEN;
 }
 
+/* Refused for its epoch, which does not count any more: it was handed over alive while it was asked about. */
+static bool
+is_to_be_asked_again(const Ask *ask, const cJSON *nested)
+{
+	bool		session_bound = false;
+
+	return read_decision(&ask->entry, nested) == DECISION_REFUSED && !ask->entry.session_bound &&
+		delivery_is_waited_for(ask->index, &ask->entry.key, &session_bound) && session_bound;
+}
+
 static void
 answered(void *arg, const EtcdResponse *response)
 {
+	int			kept = 0;
+
 	scheduler_refresh_time();
 	if (!response->ok)
 	{
 		if (failures++ == 0)
 			ereport(LOG, (errmsg("dsched: could not ask etcd for the decision about %d runs: %s", nsent, response->message)));
 		nsent = 0;
-		retry_at = scheduler.boot + backoff_delay(failures, RETRY_BASE_US, RETRY_MAX_US, pg_prng_uint64(&pg_global_prng_state));
+		retry_at = scheduler.boot +
+			backoff_delay(failures, RETRY_BASE_US, RETRY_MAX_US, pg_prng_uint64(&pg_global_prng_state));
 		scheduler_wake_at(retry_at);
 		return;
 	}
 	failures = 0;
 	retry_at = 0;
-	for (int i = 0; i < nsent; i++)
-		delivery_answer(asks[i].index, &asks[i].entry.key, read_decision(&asks[i].entry, etcd_txn_response(response->body, i)));
-	nasks -= nsent;
-	memmove(asks, asks + nsent, sizeof(Ask) * nasks);
+	for (int i = 0; i < nasks; i++)
+	{
+		const cJSON *nested = i < nsent ? etcd_txn_response(response->body, i) : NULL;
+
+		if (i >= nsent || is_to_be_asked_again(&asks[i], nested))
+			asks[kept++] = asks[i];
+		else
+			delivery_answer(asks[i].index, &asks[i].entry.key, read_decision(&asks[i].entry, nested));
+	}
+	nasks = kept;
 	nsent = 0;
+	if (nasks > 0)
+		scheduler_wake_at(scheduler.boot);
 }

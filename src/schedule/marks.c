@@ -175,7 +175,8 @@ record_lost(const Partition *partition, const TakenMark *taken, const RunKey *ke
 	strlcpy(closed.sqlstate, "57P01", sizeof(closed.sqlstate));
 	if (taken->mark.decision)
 		snprintf(closed.message, sizeof(closed.message),
-				 "it was committed, but this server does not have it any more: it is a standby that was promoted, or was restored");
+				 "it was committed, but this server does not have it any more: "
+				 "it is a standby that was promoted, or was restored");
 	else
 		snprintf(closed.message, sizeof(closed.message), "instance \"%s\" had begun it, and was lost", taken->mark.node);
 	closing_add(&closed);

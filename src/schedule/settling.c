@@ -15,7 +15,8 @@
  *
  * In the third case no request that is still on its way can make the key any more, as it compares both keys, and no create_revision
  * ever comes back.  So it needs no lock and no record of the abort, and the read may even be an old one, as long as it is not
- * older than the session and the epoch themselves.  In the fourth case, if session and epoch are ours (an executor could not wait
+ * older than the session and the epoch themselves.  (Of a session that has asked about runs that were handed over alive the end of
+ * the epoch says nothing.)  In the fourth case, if session and epoch are ours (an executor could not wait
  * for the answer), we ask for the decision in its place; else somebody has copied this server, and the original decides.
  *
  * Nothing is touched whose cluster is not the one that we are in: an instance without etcd, a wiped or replaced one.  Such a
@@ -121,7 +122,9 @@ publish(const char *why, const char *hint)
 static void
 wait_for_a_person(const char *why)
 {
-	publish(why, "Look up in dsched.run of the other instances whether the run was made, then use COMMIT PREPARED or ROLLBACK PREPARED; the view pg_prepared_xacts has the names.");
+	publish(why,
+			"Look up in dsched.run of the other instances whether the run was made, then use COMMIT PREPARED or ROLLBACK PREPARED;"
+			" the view pg_prepared_xacts has the names.");
 }
 
 static void
@@ -383,6 +386,9 @@ judge(Doubt *doubt, const cJSON *body, int first, const EtcdResponse *response, 
 	epoch_lives = epoch_is_owner(etcd_txn_response(body, first + 2), &doubt->gid);
 	/* one that was handed over alive is decided under its session alone, which can still be */
 	doubt->bound = session_lives && is_bound(doubt);
+	/* or may be on its way */
+	if (session_lives && !epoch_lives && !doubt->bound && scheduler.slot->bound_session == doubt->gid.session)
+		return "the session under which it was prepared is not over";
 	if (!session_lives || (!epoch_lives && !doubt->bound) || MUTANT(EAGER_SETTLEMENT))
 	{
 		doubt->verdict = VERDICT_ROLLBACK;
