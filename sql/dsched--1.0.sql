@@ -3,6 +3,12 @@
 -- complain if the script is sourced in psql, rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION dsched" to load this file. \quit
 
+-- First: a schema that was there before must be nobody else's, and empty, as names are looked for in it.
+CREATE FUNCTION dsched._fresh_schema() RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_fresh_schema' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched._fresh_schema() FROM PUBLIC;
+SELECT dsched._fresh_schema();
+
 -- The schema is made by CREATE EXTENSION (schema = dsched in the control file).  No table but dsched.run, which
 -- has a policy, gives PUBLIC any privilege: functions change them, views show each role its own.
 
@@ -137,6 +143,9 @@ CREATE TABLE dsched.identity (
 	max_revision		bigint NOT NULL,		-- highest etcd revision seen
 	applied_revision	bigint NOT NULL,		-- all definitions up to it are in dsched.job
 	former_revision		bigint NOT NULL DEFAULT 0, -- the same in the incarnation before this one; 0: it was not in that
+	beat_revision		bigint NOT NULL DEFAULT 0, -- of a heartbeat of this instance: an etcd that was restored has something else there
+	beat_node			text NOT NULL DEFAULT '', -- the instance's name then
+	replaced			boolean NOT NULL DEFAULT false, -- an older etcd was seen, and since then not the right one
 	held				text,					-- why the jobs sleep although all matches (restored rows); NULL
 	key_ids				text NOT NULL DEFAULT ''	-- of the keys by which all rows of dsched.job were verified
 );
@@ -419,7 +428,8 @@ CREATE VIEW dsched._waiting_runs AS
 	LATERAL jsonb_to_recordset(v.account -> 'pending')
 		AS p (j bigint, g bigint, s bigint, e bigint, c integer, t bigint, a integer, n bigint, r text)
 	JOIN dsched.job j ON j.job_id = p.j AND (j.gen = p.g OR p.t IS NOT NULL)
-	WHERE (v.account ->> 'epoch')::bigint = o.epoch
+	-- in etcd it is the revision alone
+	WHERE (v.account ->> 'epoch')::bigint = o.epoch & ((bigint '1' << 40) - 1)
 	-- not what is open only because another instance's clock was ahead of ours
 	AND timestamptz 'epoch' + p.s * interval '1 microsecond' <= dsched._now();
 

@@ -40,6 +40,12 @@ delivery_run_name(const RunKey *key, int db, int partition, RunName *out)
 }
 
 bool
+delivery_is_shared(int partition)
+{
+	return !place_is_local(partition);
+}
+
+bool
 delivery_id(const RunEntry *entry, char *id)
 {
 	RunGid		gid = {0};

@@ -20,6 +20,9 @@
 /* The run as keys name it. */
 extern void delivery_run_name(const RunKey *key, int db, int partition, RunName *out);
 
+/* Is it etcd that says whether runs of this partition may begin, or commit? Else the rows of this instance do. */
+extern bool delivery_is_shared(int partition);
+
 /*
  * What tells this attempt, under this right, from all others: the gid of its prepared transaction (exactly_once), or the id of its
  * claim (at_most_once).  False: it cannot be named (no cluster yet).  id: of GID_MAX bytes.

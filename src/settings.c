@@ -485,6 +485,14 @@ check_endpoints(char **newval, void **extra, GucSource source)
 static bool
 check_name(char **newval, void **extra, GucSource source)
 {
+	for (const char *p = *newval; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < 0x20 || *p == 0x7F)
+		{
+			GUC_check_errdetail("The name contains a control character.");
+			return false;
+		}
+	}
 	if (strlen(*newval) >= DSCHED_MAX_NODE_NAME)
 	{
 		GUC_check_errdetail("The name is longer than %d bytes.", DSCHED_MAX_NODE_NAME - 1);

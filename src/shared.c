@@ -84,7 +84,9 @@ start_shared(void)
 		pg_atomic_init_u64(&dsched_shared->session, 0);
 		pg_atomic_init_u64(&dsched_shared->deadline, 0);
 		pg_atomic_init_u32(&dsched_shared->fence_waiters, 0);
+		pg_atomic_init_u64(&dsched_shared->wall_offset, 0);
 		pg_atomic_init_u32(&dsched_shared->clock_suspect, 0);
+	pg_atomic_init_u64(&dsched_shared->incarnation_number, 0);
 		pg_atomic_init_u64(&dsched_shared->test_clock, (uint64) GetCurrentTimestamp());	/* clock-ok: its first value */
 		pg_atomic_init_u64(&dsched_shared->test_serial, 1);
 		pg_atomic_init_u64(&dsched_shared->generation, 0);
@@ -313,6 +315,14 @@ init_database_slot(DatabaseSlot *db, Oid dboid, const char *dbname)
 	memset(db->places, 0, sizeof(db->places));
 	db->local_wanted = false;
 	db->each_jobs = db->nowhere_jobs = 0;
+	memset(&db->lacks, 0, sizeof(db->lacks));
+	memset(db->lacked, 0, sizeof(db->lacked));
+	db->nlacked = 0;
+	/* versions are not those of another database */
+	db->lacks_version++;
+	db->lacked_version++;
+	db->used_version++;
+	db->lacks_told = db->used_told = db->used_for = 0;
 }
 
 int

@@ -249,6 +249,8 @@ typedef struct PartitionSlot
 	pg_atomic_uint64 epoch;		/* 0: not ours; C sets, whoever fences clears */
 	char		owner[DSCHED_MAX_NODE_NAME];	/* who has the owner key, as the watch says; for people, and for shares of queues */
 	uint64		owner_epoch;
+	bool		declined;		/* S, with RELEASED: a newer version has written its account, it is for others; C takes note */
+	bool		role_elsewhere; /* C: another member has all the roles of its jobs */
 } PartitionSlot;
 
 /*
@@ -262,6 +264,24 @@ typedef struct PlaceSlot
 	bool		known;			/* C: matches is computed */
 	int			matches;		/* C: how many living members may run it */
 } PlaceSlot;
+
+#define DSCHED_MAX_LACKS 8		/* roles that an instance says it lacks */
+#define DSCHED_MAX_LACKED 16	/* roles that any member does */
+#define DSCHED_PARTITION_BYTES ((DSCHED_MAX_PARTITIONS + 7) / 8)
+
+/* Roles of jobs that do not exist on an instance; in UTF-8. */
+typedef struct Lacks
+{
+	int			n;
+	char		roles[DSCHED_MAX_LACKS][NAMEDATALEN];
+} Lacks;
+
+/* A role that some member lacks: C says which, S which partitions have jobs of it. */
+typedef struct LackedRole
+{
+	char		name[NAMEDATALEN];
+	uint8		used[DSCHED_PARTITION_BYTES];
+} LackedRole;
 
 typedef struct DatabaseSlot
 {
@@ -302,6 +322,8 @@ typedef struct DatabaseSlot
 	char		incarnation[40];	/* "" standalone or none yet */
 	int64		max_revision;	/* highest etcd revision that this database has seen */
 	bool		replaced;		/* S: its etcd was found to be another one, or an older one */
+	int64		beat_revision;	/* of a heartbeat of this instance that it remembers; 0: none */
+	bool		doubts_etcd;	/* it has seen an older etcd, and since then no proof of the right one */
 	/* for people and tests */
 	char		problem[DSCHED_PROBLEM_LEN];	/* "" when all is well */
 	char		hint[DSCHED_PROBLEM_LEN];
@@ -326,6 +348,16 @@ typedef struct DatabaseSlot
 	bool		local_wanted;	/* S: would take the local partition, whether etcd answers or not */
 	int			each_jobs;		/* S: jobs that run on each instance */
 	int			nowhere_jobs;	/* S: jobs whose selector found no place */
+	/* roles that members lack: see schedule/lacking.c; under control_lock */
+	Lacks		lacks;			/* S: we */
+	uint64		lacks_version;	/* S: of that */
+	uint64		lacks_told;		/* C: which of them is in our member key, and in the advice */
+	LackedRole	lacked[DSCHED_MAX_LACKED];	/* any member */
+	int			nlacked;
+	uint64		lacked_version; /* C: of that list */
+	uint64		used_for;		/* S: of which list its members 'used' are */
+	uint64		used_version;	/* S: of these */
+	uint64		used_told;		/* C: which of them is in the advice; 0: none */
 	PartitionSlot partitions[DSCHED_MAX_PARTITIONS];
 } DatabaseSlot;
 
@@ -390,6 +422,8 @@ typedef struct DschedShared
 	pg_atomic_uint64 deadline;	/* boot time in us; DSCHED_NEVER standalone */
 	pg_atomic_uint32 fence_waiters;
 	ConditionVariable changed;	/* a worker came, went or finished a round; for those who wait for that */
+	pg_atomic_uint64 incarnation_number; /* of the cluster that we are in; 0: its first, or alone */
+	pg_atomic_uint64 wall_offset;	/* wall time less boot time, as an answer of etcd confirmed it last; 0: none, or standalone */
 	pg_atomic_uint32 clock_suspect; /* 1: wall time is not to be trusted, start nothing */
 
 	/* coordinator; control_lock */
@@ -407,6 +441,8 @@ typedef struct DschedShared
 	int64		heartbeat_revision; /* that it, or one before it, gave the node key */
 	int64		clock_skew_ms;	/* ours against etcd's Date; 0 unknown */
 	int64		max_revision;	/* highest seen */
+	int64		beat_revision;	/* of the last heartbeat in that incarnation; 0: none */
+	bool		replaced;		/* etcd is older than it was; what schedulers note */
 	RecoverRequest recover;
 	bool		launcher_done;	/* all databases were looked at once since the start */
 	bool		scan_wanted;	/* look through pg_database again */
@@ -458,6 +494,18 @@ extern void dsched_shared_init(void);	/* from _PG_init: hooks for size and start
 
 /* ERROR 55000 with a hint if dsched is not in shared_preload_libraries. */
 extern void dsched_require_preload(void);
+
+/*
+ * An epoch as people see it: those of a later incarnation are greater, though etcd's revisions may have begun anew.  etcd itself,
+ * and whatever is compared with it, has the revision alone.
+ */
+#define DSCHED_EPOCH_BITS 40
+
+static inline int64
+dsched_shown_epoch(uint64 epoch)
+{
+	return (int64) (epoch + (pg_atomic_read_u64(&dsched_shared->incarnation_number) << DSCHED_EPOCH_BITS));
+}
 
 /* ---- wake-ups ------------------------------------------------------------------------------- */
 

@@ -48,7 +48,7 @@ rule_of(const JobRow *row, SlotRule *rule)
 	char	   *problem;
 
 	plain.policy = policy_default;
-	plain.queue = NULL;
+	plain.queue = plain.run_on = NULL;
 	if (!slot_rule_make(&plain, rule, &problem))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

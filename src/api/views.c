@@ -321,7 +321,7 @@ put_active_run(ReturnSetInfo *rsinfo, const ActiveRun *run, const char *username
 	values[i++] = CStringGetTextDatum(run_reason_name(entry->reason));
 	nulls[i] = !running || entry->started_at == 0;
 	values[i++] = TimestampTzGetDatum(entry->started_at);
-	values[i++] = Int64GetDatum((int64) entry->token.epoch);
+	values[i++] = Int64GetDatum(dsched_shown_epoch(entry->token.epoch));
 	nulls[i] = !running || entry->pid == 0;
 	values[i++] = Int32GetDatum(entry->pid);
 	Assert(i == lengthof(values));
@@ -486,7 +486,7 @@ put_partition(ReturnSetInfo *rsinfo, const char *place, int number, const Partit
 	nulls[2] = partition->owner[0] == '\0';
 	values[2] = node_name_datum(partition->owner);
 	nulls[3] = partition->owner_epoch == 0;
-	values[3] = Int64GetDatum((int64) partition->owner_epoch);
+	values[3] = Int64GetDatum(dsched_shown_epoch(partition->owner_epoch));
 	nulls[4] = phase == NULL;
 	values[4] = CStringGetTextDatum(phase ? phase : "");
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);

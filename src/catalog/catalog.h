@@ -59,6 +59,9 @@ typedef struct Identity
 	int64		max_revision;
 	int64		applied_revision;
 	int64		former_revision;	/* applied_revision in the former incarnation; 0: was not in it */
+	int64		beat_revision;	/* of a heartbeat of this instance; 0: none */
+	char		beat_node[DSCHED_MAX_NODE_NAME];	/* its name then */
+	bool		replaced;		/* an older etcd was seen, and not the right one since */
 	char		held[256];
 	char		key_ids[24];	/* of the keys by which all rows of dsched.job were verified; "": they were not */
 } Identity;

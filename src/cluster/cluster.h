@@ -19,6 +19,7 @@
  *	  membership_watch.c	 what nodes, members and owners there are
  *	  membership_claim.c	 our member and owner keys
  *	  compaction.c			 etcd's history and its size
+ *	  membership_roles.c	 roles that a member lacks
  *	  local.c				 partitions that need no etcd
  *	  fence.c				 the shared-memory side of ownership: granting and taking away
  *	  node.c				 what an instance says of itself in its node key

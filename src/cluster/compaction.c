@@ -2,15 +2,17 @@
  * compaction.c
  *	  etcd's history is discarded after a while, and the size of its database is looked at.
  *
- * etcd keeps every value that a key ever had, until somebody tells it up to which revision that is no longer needed.  With
- * accounts written several times a second it would reach its quota within a day, and take no more writes.  So of the instances of
- * a cluster the one with the lowest name compacts: up to the revision that etcd had dsched.etcd_compaction ago.  Every
- * instance notes revisions with their times, from its own heartbeats, so that whichever becomes the lowest can go on.  An
- * instance that has not run for as long does not know such a revision, and leaves the history alone.
+ * etcd keeps every value that a key ever had, until somebody tells it up to which revision that is no longer
+ * needed.  With accounts written several times a second it would reach its quota within a day, and take no
+ * more writes.  So of the instances of a cluster the one with the lowest name compacts: up to the revision
+ * that etcd had dsched.etcd_compaction ago.  Every instance notes revisions with their times, from its own
+ * heartbeats, so that whichever becomes the lowest can go on.  An instance that has not run for as long does
+ * not know such a revision, and leaves the history alone.
  *
- * There is no tick for it: what is due is done after a heartbeat.  Nothing depends on it: a compaction that fails is tried again
- * with the next revision noted.  Who follows keys with a watch and was away for longer than the history reaches reads them anew.  Two
- * instances that both believe to have the lowest name do no harm.
+ * There is no tick for it: what is due is done after a heartbeat.  Nothing depends on it: a compaction that
+ * fails is tried again with the next revision noted.  Who follows keys with a watch and was away for longer
+ * than the history reaches reads them anew.  Two instances that both believe to have the lowest name do no
+ * harm.
  *
  * Runs in the coordinator.  What is published (the size) is under control_lock.
  */

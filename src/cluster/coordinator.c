@@ -439,6 +439,7 @@ standalone_init(void)
 	dsched_shared->max_revision = 0;
 	dsched_shared->nmembers = 0;
 	LWLockRelease(dsched_shared->control_lock);
+	dsched_wall_unconfirmed();
 	pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
 	pg_atomic_write_u64(&dsched_shared->deadline, (uint64) DSCHED_NEVER);
 	pg_memory_barrier();

@@ -308,6 +308,7 @@ group_advance(int db, int64 now)
 		g->scheduler = view.pid;
 	}
 	follow_places(db, g, &view);
+	membership_follow_roles(db, g);
 	if (g->advice_due)
 		take_advice(db, g);
 	if (g->state == GROUP_LEAVING)
@@ -319,8 +320,9 @@ group_advance(int db, int64 now)
 	{
 		if (now < g->retry_at)
 			next = cluster_earlier(next, g->retry_at);
-		else
-			(void) membership_next_request(db, g);
+		else if (!membership_next_request(db, g) && g->state == GROUP_IN && membership_watching())
+			for (int p = 0; p < places_shared(); p++)
+				(void) membership_wants(g, p, now, &next);
 	}
 	return next;
 }
@@ -506,7 +508,7 @@ follow_places(int db, Group *g, const SlotView *view)
 		if (place->selector[0] == '\0' || place->wanted)
 			continue;
 		for (p = place_first(k); p < place_first(k + 1); p++)
-			g->advised[p] = false;
+			g->advised[p] = g->may_adopt[p] = false;
 		if (place_is_idle(g, view, k))
 			free_place(db, g, k);
 	}
@@ -557,8 +559,15 @@ advise_place(int db, Group *g, int place)
 	wanted = slot->wanted;
 	LWLockRelease(dsched_shared->control_lock);
 	ownership_assign_place(g->places[place], names, n, DSCHED_PLACE_PARTITIONS, owner);
+	membership_pass_over(db, g, g->places[place], names, n, place_first(place), DSCHED_PLACE_PARTITIONS, owner);
 	for (i = 0; i < DSCHED_PLACE_PARTITIONS; i++)
-		g->advised[place_first(place) + i] = wanted && own >= 0 && owner[i] == own;
+	{
+		int p = place_first(place) + i;
+
+		g->advised[p] = wanted && own >= 0 && owner[i] == own;
+		g->may_adopt[p] = wanted && own >= 0;
+		g->holds[p].adopted = false;
+	}
 }
 
 static void
@@ -575,11 +584,18 @@ take_advice(int db, Group *g)
 	if (g->member != 0)
 		names[n++] = dsched_my_node();
 	ownership_assign(names, n, dsched_partitions, owner);
+	membership_pass_over(db, g, KEYS_PLACE_ANY, names, n, 0, dsched_partitions, owner);
 	for (p = 0; p < dsched_partitions; p++)
+	{
 		g->advised[p] = g->member != 0 && owner[p] == n - 1;
+		g->may_adopt[p] = g->member != 0;
+		/* whoever should have it may be another now, or able to take it */
+		g->holds[p].adopted = false;
+	}
 	for (p = 0; p < DSCHED_MAX_PLACES; p++)
 		if (g->places[p][0] != '\0')
 			advise_place(db, g, p);
+	membership_roles_advised(db, g);
 }
 
 /* ---- giving away ----------------------------------------------------------------------------- */
@@ -631,6 +647,11 @@ move_partition(int db, Group *g, int partition, PartitionPhase phase, bool away,
 
 	if (phase == PARTITION_RELEASED)
 	{
+		PartitionSlot *slot = &dsched_shared->databases[db].partitions[partition];
+
+		if (slot->declined)
+			hold->declined_until = now + DECLINED_US;
+		slot->declined = false;
 		membership_fence(db, partition);
 		return DSCHED_NEVER;
 	}
@@ -663,7 +684,7 @@ hand_over(int db, Group *g, const SlotView *view, int64 now)
 	for (p = 0; p < places_shared(); p++)
 		if (g->holds[p].state == HOLD_OWNED)
 			next = cluster_earlier(
-				next, move_partition(db, g, p, view->phases[p], advice && !g->advised[p], now));
+				next, move_partition(db, g, p, view->phases[p], advice && !g->advised[p] && !g->holds[p].adopted, now));
 	return next;
 }
 

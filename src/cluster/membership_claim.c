@@ -54,6 +54,8 @@ static void send_request(int db, GroupRequest doing, EtcdTxn *txn, EtcdCallback 
 static bool request_ended(int db, const EtcdResponse *r);
 static void join_group(int db);
 static void join_answered(void *arg, const EtcdResponse *r);
+static void tell_group(int db);
+static void tell_answered(void *arg, const EtcdResponse *r);
 static void leave_group(int db);
 static void leave_answered(void *arg, const EtcdResponse *r);
 static bool claim(int db);
@@ -97,6 +99,10 @@ membership_apply_owner(int db, int partition, const EtcdKv *kv, int64 revision)
 		return;
 	hold->known = revision;
 	hold->owner = kv != NULL ? kv->create_revision : 0;
+	if (kv != NULL)
+		hold->vacant_since = 0;
+	else if (hold->vacant_since == 0)
+		hold->vacant_since = dsched_boot_now();
 	if (kv != NULL)
 		publish_owner_of(db, partition, kv);
 	else
@@ -156,6 +162,8 @@ gained(int db, int partition, int64 epoch)
 	hold->epoch = hold->owner = epoch;
 	hold->asked = hold->doubted = false;
 	hold->ask_again = 0;
+	hold->vacant_since = 0;
+	hold->adopted = !g->advised[partition];
 	publish_owner(db, partition, dsched_my_node(), epoch);
 	if (g->state == GROUP_IN || g->state == GROUP_JOINING)
 	{
@@ -211,6 +219,8 @@ membership_next_request(int db, Group *g)
 		leave_group(db);
 	else if (g->state == GROUP_JOINING && membership_watching())
 		join_group(db);
+	else if (g->state == GROUP_IN && g->lacks_written != g->lacks_version)
+		tell_group(db);
 	else if (g->state == GROUP_IN && membership_watching())
 		return claim(db);
 	else
@@ -251,9 +261,9 @@ request_ended(int db, const EtcdResponse *r)
 	return false;
 }
 
-/* {"format":1,"node":"...","session":n}, malloc'd: the value of member and owner keys. */
+/* {"format":1,"node":"...","session":n}, malloc'd: the value of member and owner keys. member: with the roles that we lack. */
 static char *
-presence_value(void)
+presence_value(const Group *member)
 {
 	cJSON *object = cJSON_CreateObject();
 	char *text;
@@ -261,6 +271,8 @@ presence_value(void)
 	cJSON_AddNumberToObject(object, "format", CODEC_FORMAT);
 	cJSON_AddStringToObject(object, "node", dsched_my_node());
 	cJSON_AddNumberToObject(object, "session", (double) session_id());
+	if (member != NULL)
+		membership_add_lacks(member, object);
 	text = cJSON_PrintUnformatted(object);
 	cJSON_Delete(object);
 	cluster_need_memory(text);
@@ -273,7 +285,7 @@ join_group(int db)
 	Group *g = &membership_groups[db];
 	char node[KEYS_MAX_LEN];
 	char member[KEYS_MAX_LEN];
-	char *value = presence_value();
+	char *value = presence_value(g);
 	EtcdTxn *txn = etcd_txn_begin();
 
 	membership_need_key(keys_node(node, dsched_cluster_name, dsched_my_node()));
@@ -283,6 +295,7 @@ join_group(int db)
 	etcd_txn_put(txn, member, value, strlen(value), session_lease());
 	etcd_txn_else_get(txn, member, NULL);
 	free(value);
+	g->lacks_sent = g->lacks_version;
 	send_request(db, REQUEST_JOIN, txn, join_answered);
 }
 
@@ -297,6 +310,7 @@ join_answered(void *arg, const EtcdResponse *r)
 		return;
 	if (etcd_txn_succeeded(r->body))
 	{
+		g->lacks_written = g->lacks_sent;
 		membership_own_key_is(g, r->revision, r->revision);
 		return;
 	}
@@ -308,6 +322,46 @@ join_answered(void *arg, const EtcdResponse *r)
 		else
 			g->retry_at = cluster_retry_at(++g->failures, RETRY_MAX_US);
 		etcd_kv_free(&kv);
+		return;
+	}
+	session_check();
+	g->retry_at = cluster_retry_at(++g->failures, RETRY_MAX_US);
+}
+
+/* Our member key with the roles that we lack now. */
+static void
+tell_group(int db)
+{
+	Group *g = &membership_groups[db];
+	char node[KEYS_MAX_LEN];
+	char member[KEYS_MAX_LEN];
+	char *value = presence_value(g);
+	EtcdTxn *txn = etcd_txn_begin();
+
+	membership_need_key(keys_node(node, dsched_cluster_name, dsched_my_node()));
+	membership_need_key(keys_member(member, dsched_cluster_name, g->name, dsched_my_node()));
+	etcd_txn_if_create(txn, member, g->member);
+	etcd_txn_if_create(txn, node, session_id());
+	etcd_txn_put(txn, member, value, strlen(value), session_lease());
+	etcd_txn_else_get(txn, member, NULL);
+	free(value);
+	g->lacks_sent = g->lacks_version;
+	send_request(db, REQUEST_TELL, txn, tell_answered);
+}
+
+/* Lost answers are no matter: the same is told again. */
+static void
+tell_answered(void *arg, const EtcdResponse *r)
+{
+	int db = (int) (intptr_t) arg;
+	Group *g = &membership_groups[db];
+
+	if (!request_ended(db, r))
+		return;
+	if (etcd_txn_succeeded(r->body))
+	{
+		g->lacks_written = g->lacks_sent;
+		g->advice_due = true;
 		return;
 	}
 	session_check();
@@ -375,26 +429,46 @@ add_claim(EtcdTxn *txn, Group *g, int partition, const char *node, const char *m
 	etcd_txn_nest(txn, nested);
 }
 
+bool
+membership_wants(const Group *g, int partition, int64 now, int64 *next)
+{
+	const Hold *hold = &g->holds[partition];
+	int64 at = hold->declined_until;
+
+	if (hold->state != HOLD_NONE || hold->owner != 0)
+		return false;
+	if (!g->advised[partition])
+	{
+		if (!g->may_adopt[partition] || hold->vacant_since == 0)
+			return false;
+		at = Max(at, hold->vacant_since + VACANT_LEASES * session_ttl_us());
+	}
+	if (at > now && next != NULL)
+		*next = cluster_earlier(*next, at);
+	return at <= now;
+}
+
 static bool
 claim(int db)
 {
 	Group *g = &membership_groups[db];
 	char node[KEYS_MAX_LEN];
 	char member[KEYS_MAX_LEN];
+	int64 now = dsched_boot_now();
 	char *value;
 	EtcdTxn *txn;
 	int p;
 
 	g->nbatch = 0;
 	for (p = 0; p < places_shared() && g->nbatch < BATCH; p++)
-		if (g->holds[p].state == HOLD_NONE && g->holds[p].owner == 0 && g->advised[p])
+		if (membership_wants(g, p, now, NULL))
 			g->batch[g->nbatch++] = p;
 	if (g->nbatch == 0)
 		return false;
 
 	membership_need_key(keys_node(node, dsched_cluster_name, dsched_my_node()));
 	membership_need_key(keys_member(member, dsched_cluster_name, g->name, dsched_my_node()));
-	value = presence_value();
+	value = presence_value(NULL);
 	txn = etcd_txn_begin();
 	for (p = 0; p < g->nbatch; p++)
 	{

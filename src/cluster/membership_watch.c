@@ -592,14 +592,20 @@ apply_member(Group *g, const char *name, const EtcdKv *kv, int64 revision)
 							"database \"%s\" has more than %d members", g->name, DSCHED_MAX_NODES);
 			return;
 		}
-		strlcpy(g->others[g->nothers++], name, DSCHED_MAX_NODE_NAME);
+		strlcpy(g->others[g->nothers], name, DSCHED_MAX_NODE_NAME);
+		membership_read_lacks(kv, &g->others_lack[g->nothers++]);
 	}
 	else if (kv == NULL && i < g->nothers)
 	{
 		g->nothers--;
 		if (i < g->nothers)
+		{
 			strlcpy(g->others[i], g->others[g->nothers], DSCHED_MAX_NODE_NAME);
+			g->others_lack[i] = g->others_lack[g->nothers];
+		}
 	}
+	else if (kv != NULL)
+		membership_read_lacks(kv, &g->others_lack[i]);
 	else
 		return;
 	g->advice_due = true;

@@ -173,14 +173,27 @@ labels_to_text(const char *json, char *text, size_t size)
 		strlcpy(text, normal, size);
 }
 
+/* Texts that are shown to people, and may have been written by anybody: no control characters. */
+static void
+show_safely(char *out, size_t size, const char *text)
+{
+	strlcpy(out, text, size);
+	for (char *p = out; *p != '\0'; p++)
+		if ((unsigned char) *p < 0x20 || *p == 0x7F)
+			*p = '?';
+}
+
 void
 node_to_member(const NodeInfo *info, int64 session, MemberInfo *out)
 {
-	strlcpy(out->host, info->host, sizeof(out->host));
+	char labels[sizeof(out->labels)];
+
+	show_safely(out->host, sizeof(out->host), info->host);
 	out->port = info->port;
-	labels_to_text(info->labels, out->labels, sizeof(out->labels));
-	strlcpy(out->version, info->version, sizeof(out->version));
-	strlcpy(out->tzdata, info->tzdata, sizeof(out->tzdata));
+	labels_to_text(info->labels, labels, sizeof(labels));
+	show_safely(out->labels, sizeof(out->labels), labels);
+	show_safely(out->version, sizeof(out->version), info->version);
+	show_safely(out->tzdata, sizeof(out->tzdata), info->tzdata);
 	out->session = session;
 	out->joined_wall = info->wall_clock;
 }

@@ -31,6 +31,7 @@
  */
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "storage/lwlock.h"
 
 #include "clock.h"
@@ -44,10 +45,16 @@
 #define RECOVER_TIME_US INT64CONST(30000000)
 #define REQUEST_TIMEOUT_MS 5000
 #define WRITE_TIMEOUT_MS 2500
+
+/* What is sent is applied before that, or not at all. */
+#define WRITE_DELAY_US INT64CONST(5000000)
 #define RETRY_MAX_US INT64CONST(1000000)
 
 /* The recovery's lease outlives the sessions by so much, which is also how long its transaction may be on its way. */
 #define RECOVERY_TTL_EXTRA_S 3
+
+/* 2025-01-01 UTC */
+#define NUMBERS_FROM (INT64CONST(9132) * USECS_PER_DAY)
 
 /* With a put for each, and what goes besides, they fit into a transaction. */
 #define MAX_DATABASES 100
@@ -388,6 +395,21 @@ add_previous(const char *incarnation)
 	strlcpy(work.next.previous[work.next.nprevious++], incarnation, sizeof(work.next.previous[0]));
 }
 
+/*
+ * Greater than that of any incarnation before, of which etcd, if it was wiped, says nothing any more: quarters of an hour since 2025,
+ * or one more than what is known.
+ */
+static int64
+next_number(void)
+{
+	int64 number = (dsched_wall_now() - NUMBERS_FROM) / (15 * USECS_PER_MINUTE);
+
+	number = Max(number, (int64) pg_atomic_read_u64(&dsched_shared->incarnation_number) + 1);
+	if (work.present)
+		number = Max(number, work.found.number + 1);
+	return Min(Max(number, 1), CODEC_MAX_NUMBER_OF_INCARNATION);
+}
+
 /* The first of the former incarnations is the caller's: by its revisions it is said which of two versions is newer. */
 static void
 next_config(void)
@@ -397,7 +419,7 @@ next_config(void)
 
 	memset(&work.next, 0, sizeof(work.next));
 	work.next.partitions = dsched_partitions;
-	work.next.recovered_at = dsched_wall_now();
+	work.next.number = next_number();
 	work.next.resume_from = work.drained ? CODEC_MIN_TIME : work.asked.resume_from;
 	if (!pg_strong_random(random, sizeof(random)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
@@ -684,8 +706,10 @@ write_config(void)
 	char nodes_end[KEYS_MAX_LEN];
 	char key[KEYS_MAX_LEN];
 	size_t len;
-	char *value = codec_config_encode(&work.next, &len);
+	char *value;
 
+	work.next.recovered_at = dsched_wall_now() + dsched_max_clock_skew * INT64CONST(1000) + WRITE_DELAY_US;
+	value = codec_config_encode(&work.next, &len);
 	cluster_need_memory(value);
 	keys_node_prefix(nodes, dsched_cluster_name);
 	keys_prefix_end(nodes, nodes_end);

@@ -672,6 +672,7 @@ extend_deadline(int64 deadline, const EtcdResponse *r)
 	if (own_session.beat_puts)
 		dsched_shared->heartbeat_revision = own_session.beat_revision;
 	dsched_shared->max_revision = own_session.seen_revision;
+	dsched_shared->beat_revision = own_session.beat_revision;
 	strlcpy(dsched_shared->endpoint, r->endpoint ? r->endpoint : "", sizeof(dsched_shared->endpoint));
 	LWLockRelease(dsched_shared->control_lock);
 

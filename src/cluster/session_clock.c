@@ -7,7 +7,8 @@
  * nothing is started until an answer agrees.  If that lasts, the partitions are given away (membership.c).
  *
  * The verdict for other processes is dsched_shared->clock_suspect, an atomic; the skew, for people, is under
- * control_lock.  A clock that the tests move is never judged.  Without answers nothing is judged either: then the
+ * control_lock.  How far the clock was from boot time when it was right is in dsched_shared->wall_offset: until an answer has confirmed
+ * a clock that was set, all go by that (clock.c).  A clock that the tests move is never judged.  Without answers nothing is judged either: then the
  * session lapses, which is a matter of session.c.
  */
 #include "postgres.h"
@@ -67,7 +68,7 @@ session_judge_clock(const EtcdResponse *r)
 	if (dsched_test_clock || r->server_date == 0)
 		return;
 	/* Our time in the middle of the round trip against the middle of the second that the header names. */
-	ours = dsched_wall_now() - (dsched_boot_now() - r->received_at) - half_trip;
+	ours = dsched_wall_shown() - (dsched_boot_now() - r->received_at) - half_trip;
 	theirs = (r->server_date - UNIX_EPOCH_OFFSET_S) * USECS_PER_SEC + DATE_RESOLUTION_US / 2;
 	skew = ours - theirs;
 
@@ -79,6 +80,7 @@ session_judge_clock(const EtcdResponse *r)
 	{
 		wall.off = 0;
 		wall.confirmed = true;
+		dsched_wall_confirm();
 		trust_clock();
 		return;
 	}

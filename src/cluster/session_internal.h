@@ -54,10 +54,14 @@ typedef struct Session
 	bool revoking;
 
 	char incarnation[40];	/* of the cluster that we have matched; "" none yet */
+	int64 number;			/* of that incarnation; 0: the first */
 	bool recovered;			/* it is not the first one of its cluster */
 	int64 seen_revision;	/* the highest of that incarnation */
 	int64 floor_revision;	/* what an answer must reach: the highest when it was asked for */
 	int64 beat_revision;	/* of the last heartbeat's put; 0: none of this incarnation */
+	char found[40];			/* incarnation of the config that was read; taken when its history is looked at */
+	int64 witness;			/* revision of a heartbeat that has to be in it */
+	bool in_doubt;			/* and if that is compacted, it is not believed */
 	Predecessor old;
 
 	int64 lease;

@@ -39,7 +39,8 @@
  * follow):
  *
  *	{"format":1,"node":"...","epoch":num,"seq":num,"jobrev":num,"watermark":time,
- *	 "watermark_job":num,"pending":[run,...],"done":[run,...],["failing":[failing,...]],"clean":bool}
+ *	 "watermark_job":num,"pending":[run,...],"done":[run,...],["failing":[failing,...]],
+ *	 ["system_identifier":dec,"timeline":num,"since":time],"clean":bool}
  *
  * and each run in it:
  *
@@ -75,7 +76,7 @@
  *
  * The cluster, config:
  *
- *	{"format":1,"partitions":id,"incarnation":"...",["previous":["...",...],"resume_from":time,"recovered_at":time]}
+ *	{"format":1,"partitions":id,"incarnation":"...",["previous":["...",...],"number":num,"resume_from":time,"recovered_at":time]}
  *
  * The last three are there if the cluster was recovered.  What a database was in the incarnation before, former/<database>:
  *
@@ -380,4 +381,26 @@ codec_trigger_free(TriggerDef *trigger)
 	free(trigger->job_name);
 	free(trigger->requested_by);
 	memset(trigger, 0, sizeof(*trigger));
+}
+
+/*
+ * WHATEVER IT IS
+ */
+
+int64_t
+codec_format(const char *text, size_t len)
+{
+	Problem problem = json_problem_begin(NULL, 0);
+	Scanner scan;
+	cJSON *root = json_parse_object(text, len, &scan, &problem);
+	int64_t format = 0;
+
+	if (root != NULL)
+	{
+		Reader reader = json_reader_begin(root, &problem);
+
+		format = json_read_int(&reader, "format");
+		cJSON_Delete(root);
+	}
+	return problem.found || format < 0 ? 0 : format;
 }

@@ -50,6 +50,7 @@
 #define CODEC_MAX_NUMBER 63	   /* digits and all; what every version of cJSON reads */
 #define CODEC_MAX_QUEUE_EXTRA 16384 /* of a queue: fields that we do not know */
 #define CODEC_MAX_PREVIOUS 8	   /* former incarnations that config remembers */
+#define CODEC_MAX_NUMBER_OF_INCARNATION ((1 << 23) - 1)
 #define CODEC_MAX_MEMBERS 128  /* members of an object that we interpret */
 
 /* The least and the greatest time that can be written; infinity is not among them. */
@@ -132,6 +133,9 @@ typedef struct PartitionState
 	PendingRun *done;
 	int nfailing;
 	FailingJob *failing;
+	uint64_t system_identifier; /* of whoever wrote it, with its timeline; 0: not known, and neither are these two */
+	int64_t timeline;
+	int64_t since; /* the watermark at which its writer has taken it over */
 	bool clean; /* whoever wrote it left in order */
 } PartitionState;
 
@@ -164,7 +168,8 @@ typedef struct ConfigInfo
 	int nprevious;
 	char previous[CODEC_MAX_PREVIOUS][40]; /* its former incarnations, the latest first */
 	int64_t resume_from;				   /* no slot up to this time is open */
-	int64_t recovered_at;				   /* when this incarnation began, by the clock of who began it */
+	int64_t number;						   /* grows with each incarnation: above the revisions in an epoch, as people see it */
+	int64_t recovered_at;				   /* by any clock, the former incarnation decides nothing any more */
 } ConfigInfo;
 
 /* former/<database>: what is known of a database in the incarnation before this one */
@@ -254,6 +259,9 @@ extern bool codec_job_check(const JobDef *job, char *err, size_t errlen);
 extern bool codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t errlen);
 extern char *codec_job_encode(const JobDef *job, size_t *len);
 extern void codec_job_free(JobDef *job);
+
+/* The format that a value says it has; 0: it does not say.  For values that a decoder has refused. */
+extern int64_t codec_format(const char *text, size_t len);
 
 extern bool codec_state_check(const PartitionState *state, char *err, size_t errlen);
 extern bool

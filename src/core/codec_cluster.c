@@ -37,6 +37,7 @@ codec_config_check(const ConfigInfo *config, char *err, size_t errlen)
 		return !problem.found;
 	for (i = 0; i < config->nprevious; i++)
 		check_incarnation(&problem, "previous", config->previous[i]);
+	json_check_range(&problem, "number", config->number, 1, CODEC_MAX_NUMBER_OF_INCARNATION);
 	json_check_time(&problem, "resume_from", config->resume_from);
 	json_check_time(&problem, "recovered_at", config->recovered_at);
 	return !problem.found;
@@ -66,6 +67,7 @@ read_previous(const Reader *reader, ConfigInfo *out)
 		}
 		strcpy(out->previous[out->nprevious++], text);
 	}
+	out->number = json_read_range(reader, "number", 1, CODEC_MAX_NUMBER_OF_INCARNATION);
 	out->resume_from = json_read_time(reader, "resume_from");
 	out->recovered_at = json_read_time(reader, "recovered_at");
 }
@@ -118,6 +120,7 @@ codec_config_encode(const ConfigInfo *config, size_t *len)
 			json_put(&writer, "\"");
 		}
 		json_put(&writer, "]");
+		json_put_int(&writer, "number", config->number);
 		json_put_time(&writer, "resume_from", config->resume_from);
 		json_put_time(&writer, "recovered_at", config->recovered_at);
 	}

@@ -72,6 +72,8 @@ codec_state_check(const PartitionState *state, char *err, size_t errlen)
 	check_runs(&problem, "pending", state->pending, state->npending);
 	check_runs(&problem, "done", state->done, state->ndone);
 	check_failing(&problem, state->failing, state->nfailing);
+	json_check_num(&problem, "timeline", state->timeline);
+	json_check_time(&problem, "since", state->since);
 	return !problem.found;
 }
 
@@ -190,6 +192,12 @@ read_state(const Reader *reader, PartitionState *out)
 	out->pending = read_runs(reader, "pending", &out->npending);
 	out->done = read_runs(reader, "done", &out->ndone);
 	out->failing = read_failing_jobs(reader, &out->nfailing);
+	if (json_has(reader, "system_identifier"))
+	{
+		out->system_identifier = json_read_unsigned_decimal(reader, "system_identifier");
+		out->timeline = json_read_int(reader, "timeline");
+		out->since = json_read_time(reader, "since");
+	}
 	out->clean = json_read_bool(reader, "clean");
 }
 
@@ -295,6 +303,12 @@ codec_state_encode(const PartitionState *state, size_t *len)
 	put_runs(&writer, "pending", state->pending, state->npending);
 	put_runs(&writer, "done", state->done, state->ndone);
 	put_failing(&writer, state->failing, state->nfailing);
+	if (state->system_identifier != 0)
+	{
+		json_put_unsigned_decimal(&writer, "system_identifier", state->system_identifier);
+		json_put_int(&writer, "timeline", state->timeline);
+		json_put_time(&writer, "since", state->since);
+	}
 	json_put_bool(&writer, "clean", state->clean);
 	return json_put_tail(&writer, len);
 }

@@ -687,6 +687,26 @@ take_name(const char **key, char *out)
 	return len > 0 && keys_decode(encoded, out, KEYS_MAX_NAME + 1);
 }
 
+bool
+keys_is_shown(const char *name)
+{
+	const unsigned char *p = (const unsigned char *) name;
+
+	for (; *p != '\0'; p++)
+	{
+		if (*p < 0x20 || *p == 0x7F || (p[0] == 0xC2 && p[1] >= 0x80 && p[1] <= 0x9F))
+			return false;
+	}
+	return true;
+}
+
+/* The name of an instance, which is shown to people and logged. */
+static bool
+take_node(const char **key, char *out)
+{
+	return take_name(key, out) && keys_is_shown(out);
+}
+
 static bool
 take_partition(const char **key, int *partition)
 {
@@ -761,7 +781,7 @@ take_database_key(const char **key, KeyParts *out)
 	if (take_literal(key, "member/"))
 	{
 		out->kind = KEY_MEMBER;
-		return take_name(key, out->node);
+		return take_node(key, out->node);
 	}
 	if (take_literal(key, "job/"))
 	{
@@ -840,7 +860,7 @@ take_key(const char *cluster, const char *key, KeyParts *out)
 	else if (take_literal(&key, "node/"))
 	{
 		out->kind = KEY_NODE;
-		if (!take_name(&key, out->node))
+		if (!take_node(&key, out->node))
 			return false;
 	}
 	else if (!take_literal(&key, "db/") || !take_name(&key, out->database) ||

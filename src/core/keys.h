@@ -81,6 +81,9 @@ typedef struct KeyParts
 extern uint64_t keys_hash(const void *data, size_t len, uint64_t seed);
 extern int keys_partition(const char *role, const char *name, int partitions);
 
+/* Has a name no control character, neither of ASCII nor, in UTF-8, U+0080 to U+009F?  Instances with others are none of ours. */
+extern bool keys_is_shown(const char *name);
+
 /*
  * Percent-encoding.  False, with out set to "", if out is too small; keys_decode also if in is not
  * exactly what keys_encode would have made of some string.

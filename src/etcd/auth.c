@@ -2,16 +2,18 @@
  * auth.c
  *	  Logging in to etcd with a user and a password: the tokens that requests carry.
  *
- * A token is got from a member by its name and password, and sent with each request to it.  etcd's simple tokens live in the
- * members' memory and lapse five minutes after their last use at that member, so each endpoint has one of its own, and a member that was
- * restarted knows none.  Whatever needs a token while there is none waits for the one login of its endpoint that is under way; a login
- * costs etcd a tenth of a second of computing.
+ * A token is got from a member by its name and password, and sent with each request to it.  etcd's simple
+ * tokens live in the members' memory and lapse five minutes after their last use at that member, so each
+ * endpoint has one of its own, and a member that was restarted knows none.  Whatever needs a token while
+ * there is none waits for the one login of its endpoint that is under way; a login costs etcd a tenth of a
+ * second of computing.
  *
- * A request that is refused for its token was not applied.  It makes the endpoint forget that token (not one that came
- * meanwhile), waits for the next and is sent again: once or twice, then the refusal is the answer.
+ * A request that is refused for its token was not applied.  It makes the endpoint forget that token (not one
+ * that came meanwhile), waits for the next and is sent again: once or twice, then the refusal is the answer.
  *
- * A password that is refused is refused by all members.  Nobody tries again before a delay has passed, which grows to half a
- * minute; a reload ends it.  The password is read from its file for each login, so that one that was changed is found.
+ * A password that is refused is refused by all members.  Nobody tries again before a delay has passed, which
+ * grows to half a minute; a reload ends it.  The password is read from its file for each login, so that one
+ * that was changed is found.
  */
 #include "postgres.h"
 

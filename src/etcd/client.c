@@ -133,8 +133,8 @@ endpoint_valid(const char *text, size_t len, char *errbuf, size_t n)
 }
 
 /*
- * Goes to the next endpoint of a list, without the blanks around it; false: there is none.  *list is moved on, and
- * becomes NULL behind the last one.
+ * Goes to the next endpoint of a list, without the blanks around it; false: there is none.  *list is moved
+ * on, and becomes NULL behind the last one.
  */
 static bool
 next_endpoint(const char **list, const char **start, size_t *len)
@@ -444,9 +444,10 @@ begin_at_endpoint(EtcdRequest *request)
 }
 
 /*
- * Begins the attempt at the next endpoint; false: there is none, no time is left, or no memory.  Each attempt but the last has
- * half of the time that is left, so that a slow etcd is waited for, and one that hangs does not use it all up.  A write that has been
- * sent cannot be tried again, so it has all of it, and only its connecting has a share.
+ * Begins the attempt at the next endpoint; false: there is none, no time is left, or no memory.  Each attempt
+ * but the last has half of the time that is left, so that a slow etcd is waited for, and one that hangs does
+ * not use it all up.  A write that has been sent cannot be tried again, so it has all of it, and only its
+ * connecting has a share.
  */
 static bool
 start_attempt(EtcdRequest *request)

@@ -451,47 +451,6 @@ make_headers(EtcdTransfer *transfer)
 			return false;                                                                          \
 	} while (0)
 
-/*
- * One PEM text for libcurl, which is also given the path where it is too old, or built with a library, to take a text; then it
- * reads the file for each connection.
- */
-#if LIBCURL_VERSION_NUM >= 0x074d00
-#define SET_PEM(blob_option, path_option, pem)                                                     \
-	do                                                                                             \
-	{                                                                                              \
-		struct curl_blob blob = {(pem)->text, (pem)->len, CURL_BLOB_NOCOPY};                       \
-		if ((pem)->path != NULL && curl_easy_setopt(easy, blob_option, &blob) != CURLE_OK)         \
-			SET(path_option, (pem)->path);                                                         \
-	} while (0)
-#else
-#define SET_PEM(blob_option, path_option, pem)                                                     \
-	do                                                                                             \
-	{                                                                                              \
-		if ((pem)->path != NULL)                                                                   \
-			SET(path_option, (pem)->path);                                                         \
-	} while (0)
-#endif
-
-/* A server has to prove that it has the name, or the address, by which it was called.  Nothing turns that off. */
-static bool
-set_tls_options(CURL *easy, const EtcdTls *tls)
-{
-	SET(CURLOPT_SSL_VERIFYPEER, 1L);
-	SET(CURLOPT_SSL_VERIFYHOST, 2L);
-	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	/* A resumed TLS session would not show that a certificate has expired. */
-	SET(CURLOPT_SSL_SESSIONID_CACHE, 0L);
-#if LIBCURL_VERSION_NUM >= 0x075700
-	SET(CURLOPT_CA_CACHE_TIMEOUT, 0L);
-#endif
-	SET_PEM(CURLOPT_CAINFO_BLOB, CURLOPT_CAINFO, &tls->ca);
-	SET_PEM(CURLOPT_SSLCERT_BLOB, CURLOPT_SSLCERT, &tls->cert);
-	SET_PEM(CURLOPT_SSLKEY_BLOB, CURLOPT_SSLKEY, &tls->key);
-	/* Or an encrypted key would make the library ask for its password, on a terminal that we may have. */
-	SET(CURLOPT_KEYPASSWD, "");
-	return true;
-}
-
 /* HTTP/1.1 to just that host: the gateway speaks nothing newer without TLS, and with it we need nothing newer. */
 static bool
 set_connection_options(CURL *easy, const HttpPost *post)
@@ -561,7 +520,7 @@ etcd_http_post(EtcdHttp *http, const HttpPost *post)
 	transfer->easy = curl_easy_init();
 	if (transfer->easy == NULL || !make_headers(transfer) ||
 		!set_connection_options(transfer->easy, post) ||
-		!set_tls_options(transfer->easy, &http->tls) ||
+		!etcd_tls_apply(transfer->easy, &http->tls) ||
 		!set_request_options(transfer->easy, transfer) ||
 		curl_multi_add_handle(http->multi, transfer->easy) != CURLM_OK)
 		fail_transfer(transfer, "could not set up an HTTP request");
@@ -663,28 +622,6 @@ run_curl(EtcdHttp *http, curl_socket_t fd, int mask)
 	pthread_sigmask(SIG_SETMASK, &former, NULL);
 }
 
-/*
- * With TLS 1.3 a server that does not like our certificate says so when we believe to be connected, by an alert that is found
- * while reading.
- */
-static bool
-is_tls_failure(CURLcode result, const char *message)
-{
-	switch (result)
-	{
-		case CURLE_SSL_CONNECT_ERROR:
-		case CURLE_SSL_CERTPROBLEM:
-		case CURLE_SSL_CIPHER:
-		case CURLE_PEER_FAILED_VERIFICATION:
-		case CURLE_SSL_CACERT_BADFILE:
-		case CURLE_SSL_ISSUER_ERROR:
-		case CURLE_SSL_ENGINE_NOTFOUND:
-			return true;
-		default:
-			return strstr(message, "SSL routines") != NULL || strstr(message, "alert") != NULL;
-	}
-}
-
 /* Takes the transfers that libcurl has finished with. */
 static void
 collect_finished(EtcdHttp *http)
@@ -709,7 +646,7 @@ collect_finished(EtcdHttp *http)
 		else
 		{
 			transfer->outcome = HTTP_FAILED;
-			transfer->tls_failed = is_tls_failure(result, transfer->message);
+			transfer->tls_failed = etcd_tls_is_failure(result, transfer->message);
 			if (transfer->refused_rewind)
 				set_message(transfer, "the connection broke after the request was sent");
 			else if (transfer->message[0] == '\0')
@@ -843,24 +780,6 @@ set_multi_options(EtcdHttp *http)
 			   CURLM_OK &&
 		   curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long) MAX_KEPT_CONNECTIONS) ==
 			   CURLM_OK;
-}
-
-static void
-free_pem(EtcdPem *pem)
-{
-	if (pem->text != NULL)
-		explicit_bzero(pem->text, pem->len);
-	free(pem->text);
-	free(pem->path);
-	memset(pem, 0, sizeof(*pem));
-}
-
-void
-etcd_tls_free(EtcdTls *tls)
-{
-	free_pem(&tls->ca);
-	free_pem(&tls->cert);
-	free_pem(&tls->key);
 }
 
 static void

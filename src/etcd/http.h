@@ -58,6 +58,10 @@ typedef struct EtcdTls
 
 extern void etcd_tls_free(EtcdTls *tls);
 
+/* For http.c: sets up a request that is sent over these; was it TLS that it failed for? */
+extern bool etcd_tls_apply(CURL *easy, const EtcdTls *tls);
+extern bool etcd_tls_is_failure(CURLcode result, const char *message);
+
 /* What to send. All is copied but body, which must stay until done() or the cancellation. */
 typedef struct HttpPost
 {

@@ -2,14 +2,15 @@
  * security.c
  *	  Who we are for etcd, and how we know it: the files of certificates, key and password.
  *
- * The files are read when the settings are made or reloaded, like those of the server's own TLS: new ones that cannot be used
- * leave the former ones in use.  Where there are none that were good all calls fail with the reason, and the files are looked at again
- * every few seconds.  Only the password is read for each login, so that a rotated one is found when the old one is refused.
+ * The files are read when the settings are made or reloaded, like those of the server's own TLS: new ones
+ * that cannot be used leave the former ones in use.  Where there are none that were good all calls fail with
+ * the reason, and the files are looked at again every few seconds.  Only the password is read for each login,
+ * so that a rotated one is found when the old one is refused.
  *
  * A key and a password have to be ours (or root's) alone, by the rules for the server's own key.
  *
- * Calls that are under way when certificates change end over the connections that they have.  Watches are ended, as they
- * would stay for ever; their users start them again where they were.
+ * Calls that are under way when certificates change end over the connections that they have.  Watches are
+ * ended, as they would stay for ever; their users start them again where they were.
  */
 #include "postgres.h"
 

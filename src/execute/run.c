@@ -54,7 +54,6 @@
 #include "executor.h"
 #include "guard.h"
 #include "mutant.h"
-#include "places.h"
 #include "plans.h"
 #include "record.h"
 #include "run.h"
@@ -200,7 +199,7 @@ perform(void)
 		record_note(entry, ERRCODE_T_R_SERIALIZATION_FAILURE, "ownership of the partition was lost before the start");
 		return;
 	}
-	if (entry->delivery == DELIVERY_AT_MOST_ONCE && !place_is_local(entry->token.partition) && !claim())
+	if (entry->delivery == DELIVERY_AT_MOST_ONCE && delivery_is_shared(entry->token.partition) && !claim())
 		return;
 	if (!begin())
 		return;
@@ -403,7 +402,7 @@ run_as_block(void)
 		command_run_statement(&run.command, i, &run.result);
 		CommandCounterIncrement();
 	}
-	if (place_is_local(run.entry->token.partition))
+	if (!delivery_is_shared(run.entry->token.partition))
 	{
 		(void) EndTransactionBlock(false);
 		finish_transaction(true);

@@ -136,6 +136,32 @@ add_move(EtcdTxn *txn, const TakenMark *left, const cJSON *states)
 	return true;
 }
 
+/*
+ * One in a partition of ours goes with its run, or went with the take-over.  But an executor that outlived the session before this
+ * one may have committed it just after that: true, then, and it goes with the next account.
+ */
+static bool
+is_done_with(const TakenMark *left)
+{
+	Partition  *partition = &scheduler.partitions[left->name.partition];
+	Lookup		lookup = {{left->name.slot - CODEC_EPOCH_DIFF, left->name.job_id, left->name.trigger_id, left->mark.attempt}};
+	ListCell   *lc;
+
+	foreach(lc, partition->taken_marks)
+	{
+		const TakenMark *taken = lfirst(lc);
+
+		if (taken->create_revision != left->create_revision)
+			continue;
+		if (!scheduler_transaction(look_up, &lookup, "looking up a run") || lookup.status == RUN_STATUS_NONE ||
+			lookup.status == RUN_RUNNING)
+			return false;
+		marks_done_with(partition, &left->name, &left->mark);
+		return true;
+	}
+	return true;
+}
+
 /* ---- looking ------------------------------------------------------------------------------------- */
 
 /* Those of others that are gone meanwhile are known to be committed. */
@@ -194,8 +220,13 @@ looked(void *arg, const EtcdResponse *response)
 		if (!marks_read(item, &left) || !left.mark.decision || strcmp(left.mark.node, dsched_my_node()) != 0)
 			continue;
 		partition = placement_partition(&left.name);
-		if (partition >= 0 && scheduler.partitions[partition].step != STEP_NONE)
+		if (partition < 0)
 			continue;
+		if (scheduler.partitions[partition].step != STEP_NONE)
+		{
+			ours += !is_done_with(&left);
+			continue;
+		}
 		ours++;
 		if (moves < MOVES_PER_REQUEST && add_move(txn, &left, states))
 			moves++;

@@ -182,8 +182,8 @@ record_lost(const Partition *partition, const TakenMark *taken, const RunKey *ke
 	notify_run(key, job->job_name, job->username, RUN_LOST, false);
 }
 
-static void
-done_with(Partition *partition, const RunName *name, const RunMark *mark)
+void
+marks_done_with(Partition *partition, const RunName *name, const RunMark *mark)
 {
 	MemoryContext old;
 	DoneMark   *done;
@@ -242,12 +242,15 @@ marks_open(Partition *partition)
 			partition->taken_marks = foreach_delete_current(partition->taken_marks, lc);
 			continue;
 		}
+		/* an executor of a session before this one is about to commit it: leftovers.c will see */
+		if (taken->mark.decision && is_ours(taken) && delivery_has_executor(scheduler.db, taken->mark.id))
+			continue;
 		if (!recorded && (!taken->mark.decision || is_ours(taken)))
 			record_lost(partition, taken, &key);
 		if (!taken->mark.decision)
-			done_with(partition, &taken->name, NULL);
+			marks_done_with(partition, &taken->name, NULL);
 		else if (is_ours(taken))
-			done_with(partition, &taken->name, &taken->mark);
+			marks_done_with(partition, &taken->name, &taken->mark);
 	}
 	marks_publish();
 }
@@ -310,7 +313,7 @@ marks_publish(void)
 void
 marks_keep(OpenRun *run, const RunEntry *entry)
 {
-	if (place_is_local(entry->token.partition) || entry->delivery == DELIVERY_AT_LEAST_ONCE)
+	if (!delivery_is_shared(run->partition) || entry->delivery == DELIVERY_AT_LEAST_ONCE)
 		return;
 	run->claimed |= entry->claimed;
 	if (entry->delivery != DELIVERY_EXACTLY_ONCE || entry->status != RUN_SUCCEEDED)
@@ -334,11 +337,11 @@ marks_close(OpenRun *run)
 		(run->job != NULL && run->job->policy->delivery == DELIVERY_AT_MOST_ONCE && run->key.attempt > 1);
 	RunName		name;
 
-	if (place_is_local(run->partition) || (!claims && run->mark == NULL))
+	if (!delivery_is_shared(run->partition) || (!claims && run->mark == NULL))
 		return;
 	delivery_run_name(&run->key, scheduler.db, run->partition, &name);
 	name.attempt = 0;
-	done_with(partition, &name, run->mark);
+	marks_done_with(partition, &name, run->mark);
 	if (run->mark != NULL)
 		pfree(run->mark);
 	run->mark = NULL;

@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
@@ -143,6 +144,7 @@ forget(Partition *partition)
 	partition_unplan(partition);
 	drop_runs(partition);
 	codec_state_free(&partition->taken);
+	codec_state_free(&partition->history);
 	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
 	list_free_deep(partition->done_remotes);
@@ -181,6 +183,66 @@ partition_lost(Partition *partition, const char *why)
 		}
 	}
 	forget(partition);
+}
+
+/*
+ * A newer version has written its account.  This one must not own it: what it cannot read it cannot go on from, nor pass on.  The owner
+ * key goes, for those who can; the coordinator claims it no more for a while.
+ */
+void
+partition_decline(Partition *partition, int64 format)
+{
+	PartitionSlot *slot = &scheduler.slot->partitions[partition->number];
+
+	if (!partition->declined)
+		ereport(WARNING,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("dsched: partition %d of database \"%s\" is left to other instances", partition->number, scheduler.dbname),
+				 errdetail("Its account has format " INT64_FORMAT ", which a newer version has written; this one reads format %d.",
+						   format, CODEC_FORMAT),
+				 errhint("Upgrade dsched on this server.")));
+	partition->declined = true;
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	slot->declined = true;
+	LWLockRelease(dsched_shared->control_lock);
+	pg_atomic_write_u64(&slot->epoch, 0);
+	pg_memory_barrier();
+	partition_released(partition);
+}
+
+/* Says it in status() as long as nobody has taken them. */
+static void
+show_declined(void)
+{
+	static bool shown = false;
+	int			n = 0;
+	int			first = -1;
+
+	for (int i = 0; i < dsched_partitions; i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		/* the name is a hint: a torn one is another name */
+		if (partition->declined && scheduler.slot->partitions[i].owner[0] != '\0' &&
+			strcmp(scheduler.slot->partitions[i].owner, dsched_my_node()) != 0)
+			partition->declined = false;
+		if (partition->declined && n++ == 0)
+			first = i;
+	}
+	if (n > 0 && scheduler.slot->problem[0] == '\0')
+	{
+		char	   *text = psprintf("%d partitions, among them number %d, have an account that a newer version has written, and no owner",
+									n, first);
+
+		dsched_set_problem(scheduler.db, text, "Upgrade dsched on this server, or start one that has the newer version; their slots stay open.");
+		pfree(text);
+		shown = true;
+	}
+	else if (n == 0 && shown)
+	{
+		dsched_set_problem(scheduler.db, NULL, NULL);
+		shown = false;
+	}
 }
 
 /* ---- taking over ------------------------------------------------------------------------------ */
@@ -237,8 +299,10 @@ void
 partition_activate(Partition *partition)
 {
 	partition->step = STEP_ACTIVE;
+	partition->declined = false;
 	partition_consider(partition);
 	codec_state_free(&partition->taken);
+	codec_state_free(&partition->history);
 	partition_free_triggers(partition);
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	if (scheduler.slot->partitions[partition->number].phase == PARTITION_OWNED)
@@ -451,6 +515,7 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 				(errmsg("dsched: %d partitions of database \"%s\" are not ours any more", lost, scheduler.dbname)));
 	if (n > 0)
 		take_over(taken, n);
+	show_declined();
 }
 
 void
@@ -593,6 +658,12 @@ partition_describe(Partition *partition, bool clean, PartitionState *out)
 	out->jobrev = partition->jobrev;
 	out->watermark = partition->watermark;
 	out->watermark_job = partition->watermark_job;
+	if (scheduler.etcd != NULL)
+	{
+		out->system_identifier = GetSystemIdentifier();
+		out->timeline = GetWALInsertionTimeLine();
+		out->since = partition->since;
+	}
 	out->clean = clean;
 	out->pending = palloc(sizeof(PendingRun) * Min(partition->nopen + 1, CODEC_MAX_ENTRIES));
 	if (partition->behind)

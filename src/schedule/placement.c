@@ -188,12 +188,14 @@ placement_turn(void)
 		LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
 		room = place_find(scheduler.slot, "") >= 0;
 		LWLockRelease(dsched_shared->control_lock);
-		if (room)
+		/* or one of their selectors has got one by another job */
+		if (room || changed)
 			timetable_each(place_nowhere(), try_again, NULL);
 	}
 	if (!changed && nowhere_seen == nowhere_jobs)
 		return;
 	changed = false;
+	lacking_definitions_changed();
 	nowhere_seen = nowhere_jobs;
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	scheduler.slot->each_jobs = each_jobs;

@@ -18,12 +18,18 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
+
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -76,6 +82,8 @@ static Partition *current;		/* for the callbacks */
 static HTAB *done = NULL;		/* of current->taken.done, by job */
 
 static SlotRows *find_rows(const RunKey *key);
+static const PartitionState *account_of(const Job *job);
+static bool is_of_history(const PendingRun *pending);
 
 /*
  * Pending runs are looked up one by one, so that an old one does not make us read all rows since.  But of a job whose failures are
@@ -91,6 +99,8 @@ look_back(Partition **partitions, int n)
 		PartitionState *state = &partitions[i]->taken;
 
 		from = Min(from, state->watermark);
+		if (partitions[i]->history.node[0] != '\0')
+			from = Min(from, partitions[i]->history.watermark);
 		for (int k = 0; k < state->npending; k++)
 		{
 			PendingRun *pending = &state->pending[k];
@@ -283,6 +293,15 @@ read_everything(void *arg)
 				note_slot(&key, pending->gen);
 			else if (pending->trigger_id == 0)
 				note_closed_range(pending);
+		}
+		state = &reading->partitions[i]->history;
+		for (int k = 0; k < state->npending; k++)
+		{
+			PendingRun *pending = &state->pending[k];
+			RunKey		key = {pending->slot, pending->job_id, pending->trigger_id, pending->attempt};
+
+			if (pending->attempt > 0)
+				note_slot(&key, pending->gen);
 		}
 		marks_open(reading->partitions[i]);
 		note_marks(reading->partitions[i]);
@@ -520,6 +539,9 @@ done_until(const Job *job)
 {
 	JobDone    *known = hash_search(done, &job->job_id, HASH_FIND, NULL);
 
+	/* our rows say it all */
+	if (account_of(job) != &current->taken)
+		return PG_INT64_MIN;
 	return known != NULL && known->gen == job->gen ? known->until : PG_INT64_MIN;
 }
 
@@ -564,7 +586,7 @@ end_started_row(const RunSeen *row)
 static bool
 is_accounted_for(const Job *job, TimestampTz slot)
 {
-	const PartitionState *state = &current->taken;
+	const PartitionState *state = account_of(job);
 
 	return !partition_is_local(current) && job->gen_rev <= state->jobrev &&
 		(slot < state->watermark || (slot == state->watermark && job->job_id <= state->watermark_job) ||
@@ -690,6 +712,36 @@ end_orphaned_rows(void)
 			end_started_row(&started[i]);
 }
 
+/* Has another instance the partition, as the watch says? */
+static bool
+is_elsewhere(int partition)
+{
+	const char *owner = scheduler.slot->partitions[partition].owner;
+	bool		elsewhere;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	elsewhere = owner[0] != '\0' && strcmp(owner, dsched_my_node()) != 0;
+	LWLockRelease(dsched_shared->control_lock);
+	return elsewhere && scheduler.partitions[partition].step == STEP_NONE;
+}
+
+/*
+ * Those of partitions that another instance has taken over meanwhile.  It sees to their slots, but not to rows of ours,
+ * which would say for ever that something runs.  Nothing of these partitions can begin here, and what ended since the
+ * living runs were listed is among these.
+ */
+static void
+end_rows_of_others(void)
+{
+	for (int i = 0; i < nstarted && scheduler.etcd != NULL; i++)
+	{
+		Job		   *job = timetable_find(started[i].key.job_id);
+
+		if (job != NULL && is_elsewhere(job->partition) && !is_being_made(&started[i].key))
+			end_started_row(&started[i]);
+	}
+}
+
 /* A slot that the state did not know yet: nobody was there in time, however short that was (see opening.c on overlap). */
 static void
 continue_run(OpenRun *run)
@@ -704,6 +756,7 @@ continue_run(OpenRun *run)
 static void
 open_later_slots(Job *job, void *arg)
 {
+	const PartitionState *account = account_of(job);
 	SlotRule	rule = job_rule(job);
 	TimestampTz after = PG_INT64_MIN;
 	TimestampTz slot;
@@ -712,15 +765,20 @@ open_later_slots(Job *job, void *arg)
 
 	if (!job->usable || !job->active)
 		return;
-	if (scheduler.etcd == NULL ? !job->one_shot : job->gen_rev <= current->taken.jobrev)
-		after = job->job_id <= current->taken.watermark_job ? current->taken.watermark : current->taken.watermark - 1;
+	if (scheduler.etcd == NULL ? !job->one_shot : job->gen_rev <= account->jobrev)
+		after = job->job_id <= account->watermark_job ? account->watermark : account->watermark - 1;
 	job->opened = 0;
 	/* alone, a one-shot that is still there has to be looked for */
 	if (done_until(job) > after && !(job->one_shot && scheduler.etcd == NULL))
 		job->opened = after = done_until(job);
 	slot = slot_next_due(&rule, after);
 	if (slot == 0)
+	{
+		/* the account has its one slot closed, but whoever wrote that did not live to delete the definition */
+		if (job->one_shot && after != PG_INT64_MIN && job->work->nopen == 0 && dlist_is_empty(&job->work->ranges))
+			sync_retire(job->job_id);
 		return;
+	}
 	due = slot_due(&rule, slot);
 	/* a one-shot older than the rows that were read: look for its own */
 	if (job->one_shot && slot < scheduler.now)
@@ -748,6 +806,99 @@ open_later_slots(Job *job, void *arg)
 		continue_run(dlist_container(OpenRun, in_job, iter.cur));
 }
 
+/* ---- a history that was lost ---------------------------------------------------------------------- */
+
+/*
+ * A standby that is promoted goes on where it had come to.  What its primary has done after that, and reported to etcd, is no part of
+ * any history any more, its effects are gone.  So where the last account is that of our own lower timeline, jobs with at_least_once
+ * go by what our history says instead: the copy of the account in our table, with which the rows agree, as both came in the order of the
+ * log.  If that copy is of an earlier ownership, the last one began after it, at "since": nothing before that was the
+ * primary's to do, but for what it had found open, which the account still lists if it had not ended.
+ *
+ * Of the strict modes the account in etcd is the truth: what was begun is not begun again, what was decided is not repeated.  Requests
+ * go by their keys.  Runs that were handed over, and that another instance makes, are part of no history.
+ *
+ * None of this is for a former primary that lives on beside us, under a name of its own: what it does has its effects there.  It is known by an
+ * account that is younger than our timeline.
+ */
+static const PartitionState *
+account_of(const Job *job)
+{
+	return current->history.node[0] != '\0' && job->policy->delivery == DELIVERY_AT_LEAST_ONCE ?
+		&current->history : &current->taken;
+}
+
+static bool
+is_of_history(const PendingRun *pending)
+{
+	Job		   *job = timetable_find(pending->job_id);
+
+	return job != NULL && pending->trigger_id == 0 && !pending->handed_over && account_of(job) == &current->history &&
+		!current->history_is_since;
+}
+
+/* When our timeline began, by the file that was written then; without it (it was removed) never. */
+static TimestampTz
+promoted_at(TimeLineID timeline)
+{
+	char		path[MAXPGPATH];
+	struct stat st;
+
+	TLHistoryFilePath(path, timeline);
+	if (timeline <= 1 || stat(path, &st) != 0)
+		return PG_INT64_MIN;
+	return time_t_to_timestamptz(st.st_mtime + 1);
+}
+
+static void
+read_histories(void *arg)
+{
+	Reading    *reading = arg;
+	TimeLineID	timeline = GetWALInsertionTimeLine();
+
+	for (int i = 0; i < reading->n; i++)
+	{
+		Partition  *partition = reading->partitions[i];
+		PartitionState *history = &partition->history;
+		char	   *text;
+
+		codec_state_free(history);
+		partition->history_is_since = false;
+		if (partition->taken.system_identifier != GetSystemIdentifier() ||
+			partition->taken.timeline >= (int64) timeline || partition->taken.watermark >= promoted_at(timeline))
+			continue;
+		text = state_read(partition_place(partition->number), place_number(partition->number));
+		if (text == NULL || !codec_state_decode(text, strlen(text), history, NULL, 0) ||
+			history->epoch != partition->taken.epoch)
+		{
+			codec_state_free(history);
+			strlcpy(history->node, dsched_my_node(), sizeof(history->node));
+			history->jobrev = partition->taken.jobrev;
+			history->watermark = Min(partition->taken.since, partition->taken.watermark);
+			history->watermark_job = KEYS_MAX_ID;
+			partition->history_is_since = true;
+		}
+		if (reading->from == 0 || history->watermark < reading->from)
+			reading->from = history->watermark;
+	}
+}
+
+bool
+recovery_compare_histories(Partition **partitions, int n)
+{
+	Reading		reading = {0, partitions, n};
+
+	if (!scheduler_transaction(read_histories, &reading, "reading the accounts of this server's history"))
+		return false;
+	if (reading.from != 0)
+		ereport(LOG,
+				(errmsg("dsched: partitions of database \"%s\" were last owned by the server that this one was a standby of",
+						scheduler.dbname),
+				 errdetail("Times from %s on of which this server has no record are run again.",
+						   timestamptz_to_str(reading.from))));
+	return true;
+}
+
 bool
 recovery_open(Partition **partitions, int n)
 {
@@ -763,8 +914,13 @@ recovery_open(Partition **partitions, int n)
 		note_done();
 		recount_failures();
 		open_running();
+		current->since = current->history.node[0] != '\0' ? current->history.watermark : current->taken.watermark;
 		for (int k = 0; k < current->taken.npending; k++)
-			open_pending(&current->taken.pending[k]);
+			if (!is_of_history(&current->taken.pending[k]))
+				open_pending(&current->taken.pending[k]);
+		for (int k = 0; k < current->history.npending; k++)
+			if (is_of_history(&current->history.pending[k]))
+				open_pending(&current->history.pending[k]);
 		open_started_rows();
 		open_unfinished_rows();
 		timetable_each(current->number, open_later_slots, NULL);
@@ -777,6 +933,7 @@ recovery_open(Partition **partitions, int n)
 		partition_touch(current);
 	}
 	end_orphaned_rows();
+	end_rows_of_others();
 	hash_destroy(rows);
 	rows = NULL;
 	if (done != NULL)

@@ -44,6 +44,10 @@
 #define REFILL_US INT64CONST(20000)
 #define STOP_TIMEOUT_US INT64CONST(4000000)
 #define RESTART_DELAY_US INT64CONST(200000)
+/* Runs wait for so long and no executor is up: others are to make them; and how long until it is tried again. */
+#define STARVED_US INT64CONST(10000000)
+#define STARVED_PAUSE_US INT64CONST(60000000)
+#define STARVED_PAUSE_MAX_US INT64CONST(600000000)
 #define RESTART_MAX_US INT64CONST(30000000)
 /* A scheduler that lived this long did not die of what it found at its start. */
 #define GOOD_LIFE_US INT64CONST(60000000)
@@ -365,6 +369,8 @@ publish_identity(void)
 	scheduler.slot->max_revision = scheduler.identity.max_revision;
 	scheduler.slot->identity_known = true;
 	scheduler.slot->replaced = sync_follow_held();
+	scheduler.slot->beat_revision = strcmp(scheduler.identity.beat_node, dsched_my_node()) == 0 ? scheduler.identity.beat_revision : 0;
+	scheduler.slot->doubts_etcd = scheduler.identity.replaced;
 	LWLockRelease(dsched_shared->control_lock);
 }
 
@@ -549,8 +555,10 @@ turn(void)
 	if (!extension_absent && !scheduler.held)
 		dispatch_due_slots();
 	scheduler.draining = false;
-	settling_turn();
+	if (!extension_absent)
+		settling_turn();
 	placement_turn();
+	lacking_turn();
 	partitions_turn();
 	decisions_turn();
 	leftovers_turn();
@@ -619,11 +627,59 @@ all_quiet(void)
 	return next == NULL || next->time > scheduler.now;
 }
 
+/*
+ * An instance whose server has no worker left for executors would keep its share of the jobs from others that could run them.  After
+ * a while in which runs wait and no executor is up it leaves them to these, and tries again later and later.
+ */
+static bool
+cannot_run(void)
+{
+	static int64 since = 0;
+	static int64 until = 0;
+	static int64 pause = STARVED_PAUSE_US;
+	int			up = 0;
+
+	if (until > scheduler.boot)
+	{
+		scheduler_wake_at(until);
+		return true;
+	}
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+		up += dsched_shared->executors[i].state == EXECUTOR_IDLE || dsched_shared->executors[i].state == EXECUTOR_BUSY;
+	LWLockRelease(dsched_shared->queue_lock);
+	if (up > 0)
+		pause = STARVED_PAUSE_US;
+	if (scheduler.etcd == NULL || up > 0 || scheduler.slot->queued == 0)
+	{
+		since = 0;
+		return false;
+	}
+	if (since == 0)
+		since = scheduler.boot;
+	if (scheduler.boot - since < STARVED_US)
+	{
+		scheduler_wake_at(since + STARVED_US);
+		return false;
+	}
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("dsched: no executor could be started for %d seconds, the jobs of database \"%s\" are left to other instances",
+					(int) (STARVED_US / USECS_PER_SEC), scheduler.dbname),
+			 errdetail("It is tried again in %d seconds.", (int) (pause / USECS_PER_SEC)),
+			 errhint("See dsched.status(); raise max_worker_processes.")));
+	since = 0;
+	until = scheduler.boot + pause;
+	pause = Min(pause * 2, STARVED_PAUSE_MAX_US);
+	scheduler_wake_at(until);
+	return true;
+}
+
 static void
 publish_state(void)
 {
 	DatabaseSlot *slot = scheduler.slot;
-	bool		wanted = scheduler.ready && !scheduler.held && !scheduler.stopping;
+	bool		wanted = scheduler.ready && !scheduler.held && !scheduler.stopping && !cannot_run();
 	bool		local = !scheduler.held && !scheduler.stopping && (scheduler.ready || sync_may_run_locally());
 
 	slot->open_runs = open_runs_of_all();

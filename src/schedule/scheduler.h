@@ -7,6 +7,7 @@
  *
  *	  timetable.c	jobs by id, and a heap of their next slots
  *	  placement.c	which partition a job is in
+ *	  lacking.c		roles that are missing here
  *	  partition.c	a partition's life: take over, account, hand over
  *	  recovery.c	which slots are open when a partition is taken over
  *	  opening.c		due slots to open runs or ranges that wait: the overlap and misfire policies
@@ -158,6 +159,7 @@ struct Job
 extern void common_init(void);
 extern const char *common_role(const char *username);
 extern void common_role_free(const char *username);
+extern bool common_role_known(const char *username);	/* has it any job? */
 extern JobRole *job_role(const Job *job);
 extern const JobPolicy *common_policy(const JobPolicy *policy);
 extern void common_policy_free(const JobPolicy *policy);
@@ -301,6 +303,7 @@ typedef struct Partition
 	int64		jobrev;			/* R: definitions up to this revision are accounted for */
 	TimestampTz watermark;		/* every slot up to (watermark, watermark_job) is closed or in open */
 	int64		watermark_job;
+	TimestampTz since;			/* the watermark at which we have taken it over */
 	TimestampTz local_watermark;	/* as last written to the table */
 	/* for the purge: what the account says that was last written, to etcd or, alone, to the table */
 	TimestampTz written_watermark;	/* its watermark */
@@ -328,11 +331,14 @@ typedef struct Partition
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
+	bool		declined;		/* what was read last of it was of a newer format */
 	bool		cancelling;		/* draining, as the server stops: its runs were told to end */
 	XLogRecPtr	flush_to;		/* what must be on disk before the next state says it is done */
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
 	List	   *done_remotes;	/* RunKey *: command and outcome keys to delete with it */
 	PartitionState taken;		/* what was read at take-over, until it is applied */
+	PartitionState history;		/* the account as our own history has it, if what was read is of one that we have lost; else node is "" */
+	bool		history_is_since;	/* of that only the watermark is known */
 	List	   *taken_triggers; /* TriggerDef * read at take-over */
 	List	   *known_requests;	/* PendingRun *: what the state read knows of requests that are yet to come */
 	List	   *taken_marks;	/* TakenMark * read at take-over: runs that others, or we before, have begun or committed */
@@ -401,7 +407,14 @@ extern const char *partition_place(int partition);
 extern int	placement_partition(const RunName *name);
 extern bool partition_is_local(const Partition *partition); /* its account is in the table alone */
 
-/* Requests: the partition that is in the key of one. */
+/* lacking.c */
+
+/* The role of this run does not exist here: is the run to be held, as another instance may have it? */
+extern bool lacking_role(const OpenRun *run);
+extern void lacking_definitions_changed(void);
+extern void lacking_turn(void);
+
+/* placement.c. Requests: the partition that is in the key of one. */
 extern void placement_note_request(int64 trigger_id, int key_partition);
 extern int	placement_request_key(const Partition *partition, int64 trigger_id);
 extern void placement_forget_request(int64 trigger_id);
@@ -412,6 +425,7 @@ extern void partitions_turn(void);	/* follows the coordinator's phases */
 extern void partitions_checkpoint(bool now);	/* writes what is dirty, if it is time */
 extern bool partitions_idle(void);	/* nothing dirty, being written or in between */
 extern void partition_activate(Partition *partition);	/* take-over is complete: dispatch begins */
+extern void partition_decline(Partition *partition, int64 format);	/* its account is of a newer format: it is for others */
 extern void partition_lost(Partition *partition, const char *why);	/* ownership is over, at once */
 extern bool partition_is_active(int number);
 extern void partition_handed_over(Partition *partition);	/* the state that names its living runs is written */
@@ -436,7 +450,13 @@ extern void state_etcd_write(Partition **partitions, int n, bool final);
 extern void state_etcd_definitions_arrived(void);	/* some in STEP_BEHIND may go on */
 
 /*
- * recovery.c: opens what is open by the state read (partition->taken) and the rows, when partitions are taken over.
+ * recovery.c: was the state that was read written by the server that this one was a standby of?  Then what our own history has of it
+ * counts (Partition.history).  False: cannot be told now.
+ */
+extern bool recovery_compare_histories(Partition **partitions, int n);
+
+/*
+ * Opens what is open by the state read (partition->taken) and the rows, when partitions are taken over.
  * In a transaction of its own; false: try again later.
  */
 extern bool recovery_open(Partition **partitions, int n);
@@ -510,6 +530,7 @@ extern void marks_lease_is_gone(void);	/* a write said so */
 extern bool marks_can_move(void);
 extern void marks_move(EtcdTxn *txn, const DoneMark *done); /* if marks_can_move() */
 extern void marks_publish(void);
+extern void marks_done_with(Partition *partition, const RunName *name, const RunMark *mark);
 
 /* leftovers.c: those that no owner takes away */
 extern void leftovers_turn(void);
@@ -684,6 +705,7 @@ extern bool notify_idle(void);
 
 /* Between the server's encoding and UTF-8; NULL: cannot be. May give back what it was given. */
 extern char *sync_to_utf8(const char *text);
+extern char *sync_from_utf8(const char *text);
 
 /* A hash of a job's names in UTF-8, the same on every instance whatever its encoding is: a number below 'partitions'. */
 extern int	sync_partition(const char *username, const char *job_name, int partitions);

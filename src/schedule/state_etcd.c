@@ -224,8 +224,15 @@ take_state(Partition *partition, const cJSON *nested)
 	{
 		bool		good = codec_state_decode(kv.value, kv.value_len, &partition->taken, problem, sizeof(problem));
 
+		int64		format = good ? CODEC_FORMAT : codec_format(kv.value, kv.value_len);
+
 		partition->state_mod = kv.mod_revision;
 		etcd_kv_free(&kv);
+		if (!good && format > CODEC_FORMAT)
+		{
+			partition_decline(partition, format);
+			return false;
+		}
 		if (!good)
 		{
 			char	   *text = psprintf("the state of partition %d in etcd cannot be read: %s", partition->number,
@@ -272,7 +279,10 @@ taken(void *arg, const EtcdResponse *response)
 		else if (!etcd_txn_succeeded(nested))
 			partition_lost(partition, "its owner key in etcd is another one");
 		else if (!take_state(partition, nested))
-			retry_later(partition, HELD_RETRY_US);
+		{
+			if (partition->step != STEP_NONE)
+				retry_later(partition, HELD_RETRY_US);
+		}
 		else if (partition->jobrev > sync_revision() && !MUTANT(NO_JOBREV_WAIT))
 		{
 			partition->step = STEP_BEHIND;
@@ -310,7 +320,7 @@ claim(Partition **partitions, int n)
 		if (!partitions[i]->taken.clean && strcmp(partitions[i]->taken.node, dsched_my_node()) == 0)
 			scheduler.unclean = true;
 	}
-	if (!recovery_open(partitions, n) || !closing_flush())
+	if (!recovery_compare_histories(partitions, n) || !recovery_open(partitions, n) || !closing_flush())
 	{
 		for (int i = 0; i < n; i++)
 		{

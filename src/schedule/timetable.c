@@ -377,7 +377,9 @@ timetable_put(const JobRow *row, bool applied)
 				until = Min(row->slots_from, dsched_wall_now() + 2 * place_move_margin());
 
 			if (job->next.index >= 0)
-				dispatch_job_until(job, job->next_slot, until, NULL);
+				dispatch_job_until(job, job->next_slot, Min(until, dsched_wall_now()), NULL);
+			if (job->next.index >= 0 && moved && !job->one_shot && job->next_slot <= until)
+				(void) range_open(job, job->next_slot, until, RUN_SCHEDULE, false);
 			set_failures(job, 0);
 			job_not_ahead(job);
 			job->opened = 0;

@@ -32,6 +32,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "delivery.h"
 #include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
@@ -631,7 +632,7 @@ push_run(OpenRun *run)
 	entry.rank = run->rank;
 	entry.delivery = run->job->policy->delivery;
 	/* alone a committed row does what a key in etcd does in a cluster */
-	entry.start_row = run->careful || (entry.delivery == DELIVERY_AT_MOST_ONCE && place_is_local(run->partition));
+	entry.start_row = run->careful || (entry.delivery == DELIVERY_AT_MOST_ONCE && !delivery_is_shared(run->partition));
 	entry.awaited = is_awaited(run);
 	entry.queued_at = scheduler.now;
 	if (!dsched_token_holds(&entry.token))
@@ -671,6 +672,13 @@ start_run(OpenRun *run)
 	if (!look_up_role(run->job))
 	{
 		run->retry_at = scheduler.boot + RETRY_LATER_US;
+		run_consider(run);
+		return PUSH_DONE;
+	}
+	if (!OidIsValid(job_role(run->job)->oid) && lacking_role(run))
+	{
+		run->retry_at = scheduler.boot + RETRY_LATER_US;
+		run_show(run);
 		run_consider(run);
 		return PUSH_DONE;
 	}

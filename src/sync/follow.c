@@ -48,7 +48,7 @@
 #define DEAF_US INT64CONST(3000000)
 #define DEAF_MAX_DOUBLINGS 5
 #define SAVE_INTERVAL_US INT64CONST(5000000)
-/* Rows that somebody has locked, or the next of many, are carried over after a while. */
+/* Rows that somebody has locked are carried over after a while. */
 #define CARRY_AGAIN_US INT64CONST(20000)
 
 /* Pages of a full compare: the number of keys follows their size. */
@@ -88,10 +88,13 @@ static struct
 	ConfigInfo	next;			/* that config */
 	bool		has_former;
 	FormerInfo	former;			/* what is said of this database there */
+	bool		older;			/* HELD: as it went back */
+	bool		refused;		/* HELD: and the coordinator has found the same */
 	char		judged[40];		/* HELD: the incarnation that the coordinator had found */
 	size_t		config_len;
 	int64		highest;		/* revision that etcd has certainly reached */
 	int64		floor;			/* the same, when the request was sent */
+	bool		went_back;		/* an answer was from before that */
 	int64		revision;		/* all definitions up to it have been delivered */
 	int64		trigger_next;	/* triggers are followed from here on */
 	int64		queue_next;		/* queues are followed from here on */
@@ -103,6 +106,7 @@ static struct
 	int64		beat_expected_since;
 	int64		saved_highest;
 	int64		saved_applied;
+	int64		saved_beat;
 	int64		saved_at;		/* revision when save_sometimes() did */
 	Retry		saving;
 	/* a full compare */
@@ -129,6 +133,9 @@ static char outcome_end[KEYS_MAX_LEN];
 static void disconnect(void);
 static void try_again(const char *why);
 static void hold(const char *problem);
+static void hold_older(const char *problem);
+static bool has_joined(void);
+static bool note_doubt(bool doubt);
 static void ask(cJSON *body, EtcdCallback callback);
 static void config_read(void *arg, const EtcdResponse *response);
 static void join(void);
@@ -200,8 +207,13 @@ sync_check_revision(int64 revision, int64 floor)
 {
 	if (revision < floor)
 	{
-		hold(psprintf("etcd was replaced or restored: it is at revision " INT64_FORMAT ", and was at " INT64_FORMAT " before",
-					  revision, floor));
+		/* is it still our cluster's?  Config tells, and that is remembered until then */
+		follow.went_back = true;
+		if (has_joined())
+			sync_follow_again();
+		else
+			hold(psprintf("etcd was replaced or restored: it is at revision " INT64_FORMAT ", and was at " INT64_FORMAT " before",
+						  revision, floor));
 		return false;
 	}
 	follow.highest = Max(follow.highest, revision);
@@ -314,13 +326,65 @@ hold(const char *problem)
 	sync_follow_hold_again();
 }
 
+static void
+note_replaced(void *arg)
+{
+	Identity	identity;
+
+	identity_read(&identity);
+	if (!identity.found || strcmp(identity.incarnation, scheduler.identity.incarnation) != 0)
+		return;
+	identity.replaced = *(bool *) arg;
+	identity_write(&identity);
+}
+
+/* Notes whether the etcd of our incarnation is in doubt, for whoever comes after us. */
+static bool
+note_doubt(bool doubt)
+{
+	if (scheduler.identity.replaced == doubt)
+		return true;
+	if (!scheduler_transaction(note_replaced, &doubt, "noting what etcd is"))
+		return false;
+	scheduler.identity.replaced = doubt;
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	scheduler.slot->doubts_etcd = doubt;
+	LWLockRelease(dsched_shared->control_lock);
+	return true;
+}
+
+/* It has our incarnation, but is older: its revisions grow, so that must not be forgotten with this process. */
+static void
+hold_older(const char *problem)
+{
+	if (follow.step == FOLLOW_HELD)
+		return;
+	hold(problem);
+	follow.older = true;
+	if (!note_doubt(true))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s", follow.problem)));
+}
+
+/*
+ * What the coordinator has found since decides: another incarnation, or that the right etcd is back, which takes a refusal before
+ * (it may not have looked when we did).
+ */
 bool
 sync_follow_judge_again(void)
 {
 	char		incarnation[sizeof(dsched_shared->incarnation)];
 
-	return follow.step == FOLLOW_HELD && coordinator_incarnation(incarnation, sizeof(incarnation)) &&
-		strcmp(incarnation, follow.judged) != 0 && strcmp(incarnation, scheduler.identity.incarnation) != 0;
+	if (follow.step != FOLLOW_HELD)
+		return false;
+	if (dsched_shared->replaced)
+		follow.refused = true;
+	if (!coordinator_incarnation(incarnation, sizeof(incarnation)))
+		return false;
+	if (strcmp(incarnation, scheduler.identity.incarnation) == 0)
+		return follow.refused && !dsched_shared->replaced && pg_atomic_read_u64(&dsched_shared->session) != 0;
+	return strcmp(incarnation, follow.judged) != 0;
 }
 
 void
@@ -393,20 +457,22 @@ has_joined(void)
 	return scheduler.identity.incarnation[0] != '\0';
 }
 
-/* The config's own incarnation decides what its revision has to be compared with, so it is looked at first. */
+/* Is it, by an answer with config, not our cluster any more?  Then its revisions have nothing to do with those that we know. */
 static bool
-is_recovered(const EtcdResponse *response)
+is_other(const EtcdResponse *response)
 {
 	ConfigInfo	config;
 	EtcdKv		kv;
-	bool		recovered;
+	bool		other;
 
-	if (!response->ok || !has_joined() || !etcd_kv_at(response->body, 0, &kv))
+	if (!response->ok || !has_joined())
 		return false;
-	recovered = codec_config_decode(kv.value, kv.value_len, &config, NULL, 0) &&
-		sync_is_former(&config, scheduler.identity.incarnation);
+	if (!etcd_kv_at(response->body, 0, &kv))
+		return true;
+	other = codec_config_decode(kv.value, kv.value_len, &config, NULL, 0) &&
+		strcmp(config.incarnation, scheduler.identity.incarnation) != 0;
 	etcd_kv_free(&kv);
-	return recovered;
+	return other;
 }
 
 /*
@@ -468,10 +534,17 @@ config_is_ours(const EtcdResponse *response)
 static void
 config_read(void *arg, const EtcdResponse *response)
 {
-	if (is_recovered(response))
+	if (is_other(response))
 	{
 		follow.floor = 0;
 		follow.config_revision = response->revision;
+	}
+	else if (response->ok && has_joined() && (follow.went_back || response->revision < follow.floor))
+	{
+		follow.request = NULL;
+		hold_older(psprintf("etcd was replaced or restored: it is at revision " INT64_FORMAT ", and has been at " INT64_FORMAT " before",
+							response->revision, follow.highest));
+		return;
 	}
 	if (!is_answer(response) || !config_is_ours(response))
 		return;
@@ -535,8 +608,15 @@ former_read(void *arg, const EtcdResponse *response)
 static void
 carry_over(void)
 {
-	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision))
+	bool		more;
+
+	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision, &more))
 		scheduler.stopping = true;
+	else if (more)
+	{
+		sync_retry_reset(&follow.retry);
+		scheduler_wake_at(scheduler.boot);
+	}
 	else
 		sync_retry_later(&follow.retry, CARRY_AGAIN_US, RETRY_MAX_US);
 }
@@ -736,7 +816,7 @@ commands_listed(void *arg, const EtcdResponse *response)
 static void
 config_confirmed(void *arg, const EtcdResponse *response)
 {
-	if (is_recovered(response))
+	if (is_other(response))
 	{
 		follow.request = NULL;
 		sync_follow_again();
@@ -1066,6 +1146,13 @@ sync_follow_turn(void)
 {
 	char		incarnation[sizeof(dsched_shared->incarnation)];
 
+	/* the coordinator asks its history, which says more than a revision */
+	if (dsched_shared->replaced && has_joined() && coordinator_incarnation(incarnation, sizeof(incarnation)) &&
+		strcmp(incarnation, scheduler.identity.incarnation) == 0)
+	{
+		hold_older("etcd was replaced or restored: it has not the history that this instance has seen");
+		return;
+	}
 	switch (follow.step)
 	{
 		case FOLLOW_WAITING:
@@ -1091,6 +1178,8 @@ sync_follow_turn(void)
 				sync_follow_again();
 				break;
 			}
+			if (scheduler.identity.replaced && pg_atomic_read_u64(&dsched_shared->session) != 0)
+				(void) note_doubt(false);
 			check_hearing();
 			check_heartbeats();
 			save_sometimes();
@@ -1109,16 +1198,22 @@ sync_save_revisions(void)
 	Identity	identity;
 	int64		applied;
 	char		key_ids[sizeof(identity.key_ids)];
+	int64		beat = 0;
 
 	if (follow.step == FOLLOW_OFF || follow.step == FOLLOW_HELD || !has_joined())
 		return;
 	applied = Min(sync_applied_revision(follow.revision), sync_lowest_broken() - 1);
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	if (strcmp(dsched_shared->incarnation, scheduler.identity.incarnation) == 0)
+		beat = dsched_shared->beat_revision;
+	LWLockRelease(dsched_shared->control_lock);
 	/* a row that could not be verified is in the table all the same, and known here alone */
 	if (applied == follow.revision)
 		sync_verified_ids(key_ids, sizeof(key_ids));
 	else
 		strlcpy(key_ids, sync_sign_required() && sync_verified() ? scheduler.identity.key_ids : "", sizeof(key_ids));
 	if (applied == follow.saved_applied && follow.highest == follow.saved_highest &&
+		beat == follow.saved_beat &&
 		strcmp(key_ids, scheduler.identity.key_ids) == 0)
 		return;
 	identity_read(&identity);
@@ -1126,14 +1221,22 @@ sync_save_revisions(void)
 	if (!identity.found || strcmp(identity.incarnation, scheduler.identity.incarnation) != 0)
 		return;
 	identity.applied_revision = applied;
-	identity.max_revision = follow.highest;
+	identity.max_revision = Max(follow.highest, beat);
+	if (beat != 0)
+	{
+		identity.beat_revision = beat;
+		strlcpy(identity.beat_node, dsched_my_node(), sizeof(identity.beat_node));
+	}
 	strlcpy(identity.key_ids, key_ids, sizeof(identity.key_ids));
 	identity_write(&identity);
 
 	strlcpy(scheduler.identity.key_ids, key_ids, sizeof(scheduler.identity.key_ids));
 	follow.saved_applied = applied;
 	follow.saved_highest = follow.highest;
+	follow.saved_beat = beat;
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	scheduler.slot->max_revision = follow.highest;
+	scheduler.slot->max_revision = identity.max_revision;
+	if (beat != 0)
+		scheduler.slot->beat_revision = beat;
 	LWLockRelease(dsched_shared->control_lock);
 }

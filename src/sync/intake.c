@@ -76,6 +76,7 @@ typedef struct Incoming
 } Incoming;
 
 static HTAB *broken = NULL;
+static int	nunverified = 0;	/* of them, for their signatures */
 static uint64 digest_seeds[2];
 static uint32 compares = 0;		/* full compares so far */
 static MemoryContext scratch = NULL;	/* reset for each key */
@@ -87,6 +88,9 @@ static struct
 	int64		last;
 	int64		before;
 }			heard_jobrevs[DSCHED_MAX_PARTITIONS];
+
+#define MAX_COMPLAINTS 100
+#define COMPLAINT_US INT64CONST(1000000)
 
 /* Triggers that were refused for their signature: they may be verified by other keys later. */
 #define MAX_REFUSED_TRIGGERS 10000
@@ -155,27 +159,50 @@ digest(const EtcdKv *kv, KeyDigest *out)
 static void
 show_broken(void)
 {
-	HASH_SEQ_STATUS status;
-	Broken	   *entry;
-	int			unverified = 0;
-
-	hash_seq_init(&status, broken);
-	while ((entry = hash_seq_search(&status)) != NULL)
-		unverified += entry->unverified ? 1 : 0;
 	scheduler.slot->broken_jobs = (int) hash_get_num_entries(broken);
-	scheduler.slot->unverified_jobs = unverified;
+	scheduler.slot->unverified_jobs = nunverified;
+}
+
+static void
+remove_broken(Broken *entry)
+{
+	nunverified -= entry->unverified ? 1 : 0;
+	(void) hash_search(broken, &entry->key, HASH_REMOVE, NULL);
 }
 
 static void
 not_broken(const EtcdKv *kv)
 {
 	KeyDigest	key;
+	Broken	   *entry;
 
 	if (hash_get_num_entries(broken) == 0)
 		return;
 	digest(kv, &key);
-	(void) hash_search(broken, &key, HASH_REMOVE, NULL);
+	entry = hash_search(broken, &key, HASH_FIND, NULL);
+	if (entry == NULL)
+		return;
+	remove_broken(entry);
 	show_broken();
+}
+
+/*
+ * Whoever fills etcd with what cannot be read is not to fill the log with it: a hundred lines at once, and one a second
+ * from then on.
+ */
+bool
+sync_may_complain(void)
+{
+	static int64 full_at = 0;	/* boot time at which all of them may be written again */
+
+	full_at = Max(full_at, scheduler.boot);
+	if (full_at - scheduler.boot >= MAX_COMPLAINTS * COMPLAINT_US)
+		return false;
+	full_at += COMPLAINT_US;
+	if (full_at - scheduler.boot >= MAX_COMPLAINTS * COMPLAINT_US)
+		ereport(WARNING,
+				(errmsg("dsched: what cannot be read in etcd is not logged for a while, as there is too much of it")));
+	return true;
 }
 
 static void
@@ -190,11 +217,14 @@ note_broken(const Incoming *in)
 	entry = hash_search(broken, &key, HASH_ENTER, &found);
 	entry->compare = compares;
 	entry->duplicate_of = in->duplicate_of;
+	nunverified += (in->unverified ? 1 : 0) - (found && entry->unverified ? 1 : 0);
 	entry->unverified = in->unverified;
 	if (found && entry->revision == in->kv->mod_revision)
 		return;
 	entry->revision = in->kv->mod_revision;
 	show_broken();
+	if (!sync_may_complain())
+		return;
 	etcd_clean_text(shown, sizeof(shown), in->kv->key, in->kv->key_len);
 	ereport(WARNING,
 			(errcode(ERRCODE_DATA_CORRUPTED),
@@ -250,7 +280,7 @@ static bool
 is_job_key(const Incoming *in)
 {
 	return in->username != NULL && strlen(in->username) < NAMEDATALEN &&
-		in->job_name != NULL && strlen(in->job_name) <= DSCHED_MAX_JOB_NAME &&
+		in->job_name != NULL && strlen(in->job_name) <= DSCHED_MAX_JOB_NAME && keys_is_shown(in->parts.name) &&
 		in->parts.partition == keys_partition(in->parts.role, in->parts.name, dsched_partitions);
 }
 
@@ -551,7 +581,7 @@ forget_unseen_broken(void)
 	hash_seq_init(&status, broken);
 	while ((entry = hash_seq_search(&status)) != NULL)
 		if (entry->compare != compares)
-			hash_search(broken, &entry->key, HASH_REMOVE, NULL);
+			remove_broken(entry);
 	show_broken();
 }
 
@@ -604,6 +634,8 @@ sync_trigger_read(const EtcdKv *kv, int *partition, TriggerDef *def)
 	*partition = parts.partition;
 	if (decode_trigger(kv, &parts, def, problem, sizeof(problem)))
 		return true;
+	if (!sync_may_complain())
+		return false;
 	etcd_clean_text(shown, sizeof(shown), kv->key, kv->key_len);
 	ereport(WARNING,
 			(errcode(ERRCODE_DATA_CORRUPTED),
@@ -668,7 +700,7 @@ sync_open_triggers(void)
 		if (trigger->revision > sync_revision())
 			continue;
 		job = timetable_find(trigger->def.job_id);
-		if (job != NULL && trigger->revision > 0)
+		if (job != NULL && (trigger->revision > 0 || scheduler.etcd == NULL))
 			trigger->partition = job->partition;
 		if (!is_not_ours(trigger))
 		{

@@ -72,6 +72,8 @@ enter(Identity *identity, const Joining *joining)
 	strlcpy(identity->incarnation, joining->config->incarnation, sizeof(identity->incarnation));
 	identity->max_revision = joining->highest;
 	identity->applied_revision = 0;
+	identity->beat_revision = 0;
+	identity->replaced = false;
 }
 
 /*
@@ -134,11 +136,18 @@ typedef struct Carrying
 	Joining		joining;
 	const FormerInfo *former;
 	bool		is_latest;		/* our incarnation is the one right before this */
-	int64	   *ids;			/* of rows to be looked at; palloc'd in scheduler.turn */
-	int			nids;
-	int			max_ids;
+	int			done;			/* rows of carried that were looked at */
 	int			paused;
 } Carrying;
+
+/* Ids of the rows that are to be looked at, from one look through the table; palloc'd in scheduler.context. */
+static struct
+{
+	int64	   *ids;
+	int			n;
+	int			max;
+	int			next;			/* the first that was not looked at */
+} carried;
 
 bool
 sync_is_former(const ConfigInfo *config, const char *incarnation)
@@ -146,16 +155,6 @@ sync_is_former(const ConfigInfo *config, const char *incarnation)
 	for (int i = 0; i < config->nprevious; i++)
 		if (strcmp(config->previous[i], incarnation) == 0)
 			return true;
-	return false;
-}
-
-/* Does a run that is repeated break the job's promise? */
-static bool
-is_strict(const JobRow *row)
-{
-	for (int i = 0; i < POLICY_FIELDS; i++)
-		if (strcmp(policy_fields[i].name, "delivery") == 0)
-			return policy_get(&row->policy, (PolicyField) i) != 0;
 	return false;
 }
 
@@ -169,7 +168,12 @@ accounted_until(const Carrying *carrying, const JobRow *row)
 	char	   *name;
 
 	if (former == NULL || former->npartitions == 0)
-		return is_strict(row) ? Max(config->resume_from, config->recovered_at) : config->resume_from;
+	{
+		/* what was made of it under the former incarnation is not known any more, and nothing may be made twice */
+		if (row->policy.delivery != DELIVERY_AT_LEAST_ONCE)
+			return Max(config->resume_from, config->recovered_at);
+		return config->resume_from;
+	}
 	role = sync_to_utf8(row->username);
 	name = sync_to_utf8(row->job_name);
 	if (role == NULL || name == NULL)
@@ -206,10 +210,15 @@ mark_carried(JobRow *row, Carrying *carrying)
 static void
 note_id(const JobRow *row, void *arg)
 {
-	Carrying   *carrying = arg;
-
-	if (row->mod_revision != 0 && carrying->nids < carrying->max_ids)
-		carrying->ids[carrying->nids++] = row->job_id;
+	if (row->mod_revision == 0)
+		return;
+	if (carried.n == carried.max)
+	{
+		carried.max = Max(carried.max * 2, CARRY_BATCH);
+		carried.ids = carried.ids == NULL ? MemoryContextAllocHuge(scheduler.context, sizeof(int64) * carried.max)
+			: repalloc_huge(carried.ids, sizeof(int64) * carried.max);
+	}
+	carried.ids[carried.n++] = row->job_id;
 }
 
 static void
@@ -230,32 +239,37 @@ carry_rows(void *arg)
 {
 	Carrying   *carrying = arg;
 	Identity	identity;
-	bool		locked_out = false;
+	int			end;
 
 	identity_read(&identity);
 	if (strcmp(identity.incarnation, scheduler.identity.incarnation) != 0 || identity.held[0] != '\0')
 		return;					/* adopt() was faster, or the jobs are held */
-	carrying->ids = palloc(sizeof(int64) * carrying->max_ids);
-	job_scan(note_id, carrying);
-	for (int i = 0; i < carrying->nids; i++)
+	if (carried.next == carried.n)
+	{
+		carried.next = carried.n = 0;
+		job_scan(note_id, NULL);
+		if (carried.n == 0 && queue_offer_all())
+		{
+			end_carrying(carrying);
+			carrying->joining.complete = true;
+		}
+		return;
+	}
+	end = Min(carried.next + CARRY_BATCH, carried.n);
+	for (int i = carried.next; i < end; i++)
 	{
 		JobRow		row;
-		int			locked = job_try_lock(carrying->ids[i]);
 
 		CHECK_FOR_INTERRUPTS();
-		if (locked > 0 && job_read(carrying->ids[i], &row) && row.mod_revision != 0)
+		/* one that somebody has locked is found again by the next look through the table */
+		if (job_try_lock(carried.ids[i]) > 0 && job_read(carried.ids[i], &row) && row.mod_revision != 0)
 			mark_carried(&row, carrying);
-		else if (locked < 0)
-			locked_out = true;
 	}
-	if (locked_out || carrying->nids == carrying->max_ids || !queue_offer_all())
-		return;
-	end_carrying(carrying);
-	carrying->joining.complete = true;
+	carrying->done = end;
 }
 
 bool
-sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest)
+sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest, bool *more)
 {
 	Carrying	carrying = {{config, highest}};
 
@@ -263,9 +277,12 @@ sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highes
 	/* what is said there is of the incarnation before this one: older rows are in it as well */
 	if (former != NULL && strcmp(former->incarnation, config->previous[0]) == 0)
 		carrying.former = former;
-	carrying.max_ids = CARRY_BATCH;
+	*more = false;
 	if (!scheduler_transaction(carry_rows, &carrying, "following the recovered cluster"))
 		return false;
+	if (carrying.done > 0)
+		carried.next = carrying.done;
+	*more = carried.next < carried.n;
 	if (carrying.paused > 0)
 		ereport(LOG,
 				(errmsg("dsched: paused %d jobs of database \"%s\" whose only time has passed", carrying.paused, scheduler.dbname),

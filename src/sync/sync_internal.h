@@ -80,7 +80,6 @@ extern bool sync_work_empty(const WorkList *list);
 extern void sync_convert_init(void);
 
 /* Between the server's encoding and UTF-8; NULL: cannot be. May give back what it was given. */
-extern char *sync_from_utf8(const char *text);
 
 /* The value for etcd of a row, malloc'd; NULL: it cannot be published, and why. */
 extern char *sync_encode_row(const JobRow *row, size_t *len, char *problem, size_t size);
@@ -183,9 +182,9 @@ extern bool sync_join(const ConfigInfo *config, int64 highest);
 
 /*
  * The cluster was recovered: carries the rows over into its incarnation, some with each call.  former: what etcd says of this
- * database, or NULL.  True: all are; this process has to end, as what it knows is void.
+ * database, or NULL.  True: all are; this process has to end, as what it knows is void.  *more: else, there is more to do at once.
  */
-extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest);
+extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest, bool *more);
 
 /* Is this incarnation one that the cluster of the config had before? */
 extern bool sync_is_former(const ConfigInfo *config, const char *incarnation);
@@ -217,6 +216,9 @@ extern int64 sync_known_before(const char *key, int64 revision);
 /* A full compare: what is not put between these two is removed. */
 extern void sync_compare_begins(void);
 extern void sync_compare_ends(int64 revision);
+
+/* May one more line about what cannot be read be logged? */
+extern bool sync_may_complain(void);
 
 /* The lowest revision of a definition that could not be read; PG_INT64_MAX: none. */
 extern int64 sync_lowest_broken(void);

@@ -3,6 +3,7 @@
  *	  The JSON values: exact formats, round trips, and texts that nobody should believe.
  */
 #include "core/codec.h"
+#include "core/selector.h"
 #include "random.h"
 #include "tap.h"
 
@@ -181,7 +182,7 @@ static const char *const full[KINDS] = {
 	"\"overlap\":\"queue_one\",\"misfire\":\"all\",\"misfire_grace\":0,\"max_attempts\":100,"
 	"\"retry_delay\":5000000,\"retry_max_delay\":31622400000000,\"timeout\":1,\"priority\":-100,"
 	"\"deadline\":60000000,\"max_failures\":1000000,\"max_lost\":1,\"jitter\":30000000,"
-	"\"queue\":\"b\xc3\xbc \\\"q\\\"\","
+	"\"queue\":\"b\xc3\xbc \\\"q\\\"\",\"run_on\":\"disk!=hdd,region=eu\","
 	"\"active\":true,\"payload\":\"{\\\"n\\\": 12345678901234567890.123}\",\"metadata\":\"null\","
 	"\"anchor\":0,\"gen\":7,\"slots_from\":1,\"gen_rev\":0,\"change_id\":" MAX_INT_TEXT
 	",\"node\":\"pg1\","
@@ -195,7 +196,8 @@ static const char *const full[KINDS] = {
 	"\"n\":7,"
 	"\"l\":\"-9223372036854775808\",\"h\":true,\"r\":\"retry\"},{\"j\":1,\"g\":0,\"s\":-1}],"
 	"\"done\":[{\"j\":2,\"g\":1,\"s\":3}],"
-	"\"failing\":[{\"j\":1,\"n\":3},{\"j\":9007199254740991,\"n\":0}],\"clean\":true}",
+	"\"failing\":[{\"j\":1,\"n\":3},{\"j\":9007199254740991,\"n\":0}],"
+	"\"system_identifier\":\"18446744073709551615\",\"timeline\":4294967295,\"since\":-1,\"clean\":true}",
 
 	"{\"format\":1,\"node\":\"pg1\",\"host\":\"10.0.0.1\",\"port\":5432,\"labels\":{\"zone\":\"a\"}"
 	","
@@ -301,6 +303,7 @@ test_job_values(void)
 	is_int(any.job.policy.max_lost, 1, "max_lost");
 	is_int(any.job.policy.jitter, 30000000, "jitter");
 	is_str(any.job.queue, "b\xc3\xbc \"q\"", "queue");
+	is_str(any.job.run_on, "disk!=hdd,region=eu", "run_on");
 	is_int(any.job.anchor, -CODEC_EPOCH_DIFF, "anchor");
 	is_str(any.job.payload, "{\"n\": 12345678901234567890.123}", "payload");
 	is_str(any.job.metadata, "null", "metadata");
@@ -602,6 +605,28 @@ random_policy(JobPolicy *policy)
 		policy->retry_max_delay = policy->retry_delay;
 }
 
+/* Malloc'd, or NULL. */
+static char *
+random_place(bool recurring)
+{
+	char text[100];
+	char normal[SELECTOR_MAX + 1];
+
+	switch (random_bits() % 3)
+	{
+		case 0:
+			return NULL;
+		case 1:
+			if (recurring)
+				return strdup("each");
+			break;
+		default:
+			break;
+	}
+	snprintf(text, sizeof(text), "rack=%d, disk!=%d", (int) random_between(0, 99), (int) random_between(0, 99));
+	return selector_normalise(text, normal, NULL) ? strdup(normal) : NULL;
+}
+
 static void
 random_job(JobDef *job)
 {
@@ -622,6 +647,7 @@ random_job(JobDef *job)
 	job->max_runs = (int32_t) random_between(0, INT32_MAX);
 	random_policy(&job->policy);
 	job->queue = maybe_text(POLICY_MAX_QUEUE);
+	job->run_on = random_place(job->schedule != NULL);
 	job->active = random_bits() % 2;
 	job->payload = maybe_json();
 	job->metadata = maybe_json();
@@ -651,7 +677,7 @@ same_job(const JobDef *a, const JobDef *b)
 		   a->has_expires_at == b->has_expires_at && a->has_last_slot == b->has_last_slot &&
 		   a->starts_at == b->starts_at && a->expires_at == b->expires_at &&
 		   a->last_slot == b->last_slot && a->max_runs == b->max_runs && a->active == b->active &&
-		   policy_same(&a->policy, &b->policy) && same_text(a->queue, b->queue) &&
+		   policy_same(&a->policy, &b->policy) && same_text(a->queue, b->queue) && same_text(a->run_on, b->run_on) &&
 		   same_text(a->payload, b->payload) && same_text(a->metadata, b->metadata) &&
 		   a->anchor == b->anchor && a->gen == b->gen && a->slots_from == b->slots_from &&
 		   a->gen_rev == b->gen_rev && a->change_id == b->change_id &&
@@ -692,6 +718,12 @@ random_state_of(PartitionState *state, int npending, int ndone, int nfailing)
 	state->watermark = random_time();
 	state->watermark_job = random_num();
 	state->clean = random_bits() % 2;
+	if (random_bits() % 2)
+	{
+		state->system_identifier = random_bits() | 1;
+		state->timeline = random_num();
+		state->since = random_time();
+	}
 	state->npending = npending;
 	state->ndone = ndone;
 	state->pending = npending > 0 ? calloc(npending, sizeof(PendingRun)) : NULL;
@@ -745,6 +777,7 @@ same_state(const PartitionState *a, const PartitionState *b)
 	return a->format == b->format && strcmp(a->node, b->node) == 0 && a->epoch == b->epoch &&
 		   a->seq == b->seq && a->jobrev == b->jobrev && a->watermark == b->watermark &&
 		   a->watermark_job == b->watermark_job && a->clean == b->clean &&
+		   a->system_identifier == b->system_identifier && a->timeline == b->timeline && a->since == b->since &&
 		   a->npending == b->npending && a->ndone == b->ndone &&
 		   a->nfailing == b->nfailing && same_runs(a->pending, b->pending, a->npending) &&
 		   same_runs(a->done, b->done, a->ndone) && same_failing(a->failing, b->failing, a->nfailing);
@@ -957,6 +990,11 @@ test_encode_refuses_job(void)
 	decode(JOB, least[JOB], strlen(least[JOB]), &any);
 
 	refuses_job(any.job.job_id = 0, any.job.job_id = 1, "job_id");
+	refuses_job(any.job.run_on = "any", any.job.run_on = NULL, "run_on");
+	refuses_job(any.job.run_on = "b=1,a=1", any.job.run_on = NULL, "run_on");
+	refuses_job(any.job.run_on = "a=1,", any.job.run_on = NULL, "run_on");
+	refuses_job(any.job.run_on = "", any.job.run_on = NULL, "run_on");
+	refuses_job(any.job.run_on = "each", any.job.run_on = NULL, "run_on");
 	refuses_job(any.job.job_id = CODEC_MAX_INT + 1, any.job.job_id = 1, "job_id");
 	refuses_job(any.job.gen = -1, any.job.gen = 1, "gen");
 	refuses_job(any.job.gen_rev = INT64_MIN, any.job.gen_rev = 1, "gen_rev");

@@ -48,12 +48,14 @@ test_config(void)
 
 	for (i = 0; i < CODEC_MAX_PREVIOUS; i++)
 		sprintf(config.previous[config.nprevious++], "former-%d", i);
+	config.number = CODEC_MAX_NUMBER_OF_INCARNATION;
 	config.resume_from = -5;
 	config.recovered_at = CODEC_MAX_TIME;
 	text = codec_config_encode(&config, &len);
 	ok(text != NULL && codec_config_decode(text, len, &again, NULL, 0), "as many former ones as there may be");
 	is_int(again.nprevious, CODEC_MAX_PREVIOUS, "all of them");
 	is_str(again.previous[CODEC_MAX_PREVIOUS - 1], "former-7", "the last");
+	is_int(again.number, CODEC_MAX_NUMBER_OF_INCARNATION, "its number");
 	is_int(again.resume_from, -5, "resume_from");
 	ok(again.recovered_at == CODEC_MAX_TIME, "recovered_at");
 	free(text);
@@ -63,14 +65,17 @@ test_config(void)
 	config.previous[0][0] = 'f';
 	config.nprevious++;
 	ok(codec_config_encode(&config, &len) == NULL, "nor are too many");
+	config.nprevious--;
+	config.number = 0;
+	ok(codec_config_encode(&config, &len) == NULL, "nor one without a number");
 
 	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[]}", "an empty list");
 	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":\"b\"}", "no list");
-	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[1],\"resume_from\":0,\"recovered_at\":0}", "a number in the list");
-	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[\"b\"],\"resume_from\":0}", "a time missing");
-	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[\"0123456789012345678901234567890123456789\"],\"resume_from\":0,\"recovered_at\":0}",
+	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[1],\"number\":1,\"resume_from\":0,\"recovered_at\":0}", "a number in the list");
+	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[\"b\"],\"number\":1,\"resume_from\":0}", "a time missing");
+	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[\"0123456789012345678901234567890123456789\"],\"number\":1,\"resume_from\":0,\"recovered_at\":0}",
 				   "a name that is too long");
-	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"],\"resume_from\":0,\"recovered_at\":0}",
+	refuses_config("{\"format\":1,\"partitions\":64,\"incarnation\":\"a\",\"previous\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"],\"number\":1,\"resume_from\":0,\"recovered_at\":0}",
 				   "too many names");
 }
 

@@ -38,7 +38,7 @@ ok(wait_for(sub { status_of($twin, 'etcd') =~ /^problem\|.*"node1".*in use.*\|.*
 # A bad list of endpoints
 my ($status, $out, $error) = $second->psql('postgres', q{ALTER SYSTEM SET dsched.etcd_endpoints = 'http://a b:1,nonsense:x'});
 isnt($status, 0, 'a bad list of endpoints is refused');
-like($error, qr/invalid value for parameter "dsched.etcd_endpoints".*DETAIL:.*HINT:.*http:/s, 'with the reason and an example');
+like($error, qr/invalid value for parameter "dsched.etcd_endpoints".*DETAIL:.*HINT:.*https?:/s, 'with the reason and an example');
 $second->append_conf('postgresql.conf', "dsched.etcd_endpoints = 'nonsense:x'");
 $second->reload;
 ok(wait_for(sub { slurp_file($second->logfile) =~ /invalid value for parameter "dsched.etcd_endpoints": "nonsense:x"/ }),

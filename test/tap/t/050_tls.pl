@@ -84,8 +84,8 @@ ok(wait_until($node, q{SELECT state || ': ' || detail FROM dsched.status() WHERE
 	'etcd is not believed, if its certificate is signed by somebody else');
 my $tries = connections();
 my $since = Time::HiRes::time();
-wait_for(sub { Time::HiRes::time() > $since + 6 }, 10);
-cmp_ok(connections() - $tries, '<', 120, 'and is not called without a pause: ' . (connections() - $tries) . ' connections in 6 s');
+wait_for(sub { Time::HiRes::time() > $since + 4 }, 10);
+cmp_ok(connections() - $tries, '<', 80, 'and is not called without a pause: ' . (connections() - $tries) . ' connections in 4 s');
 is(said('WARNING:  dsched: no usable answer from etcd: [^\n]*certificate'), 2, '[certificate-unfit] the log says it once for each problem')
   or diag(join "\n", grep { /no usable answer/ } split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile));
 reload_with(ca_file => "$dir/ca.crt");
@@ -106,6 +106,13 @@ ok(wait_until($node, q{SELECT state || ': ' || detail FROM dsched.status() WHERE
 	'a certificate for another address');
 $etcd->certificate('server', server => 1);
 ok(wait_past('tick', 1, [$node], timestamp(time() + 1)), 'and the right one');
+
+# Members that die are no matter of certificates.
+$etcd->stop('KILL');
+ok(wait_until($node, q{SELECT state || ': ' || hint FROM dsched.status() WHERE component = 'etcd'}, qr/^problem: Check that etcd runs/),
+	'no etcd at all, and no word of certificates');
+$etcd->start;
+ok(wait_past('tick', 1, [$node], timestamp(time() + 1)), 'and again');
 
 # No files at all: seen when they are there, without a reload.
 $node->stop;

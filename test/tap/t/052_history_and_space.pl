@@ -14,7 +14,7 @@ use Time::HiRes qw(time);
 
 my $etcd = start_etcd_cluster(quota => 24 * 1024 * 1024);
 my $way  = $etcd->way;
-my $conf = $etcd->conf . "log_min_messages = 'debug1'\ndsched.etcd_compaction = '6s'\n";
+my $conf = $etcd->conf . "log_min_messages = 'debug1'\ndsched.etcd_compaction = '4s'\n";
 my $a    = new_instance('a', etcd => $etcd, conf => $conf);
 my $b    = new_instance('b', etcd => $way, conf => $conf);
 my @fleet = ($a, $b);
@@ -47,7 +47,7 @@ sub said
 my $revision = revision();
 my $since    = time();
 ok(wait_for(sub { is_compacted($revision) }, 60), 'history is discarded');
-cmp_ok(time() - $since, '>=', 6, 'after the time that it is kept for');
+cmp_ok(time() - $since, '>=', 4, 'after the time that it is kept for');
 is(said($b, 'compacted etcd'), 0, 'by one instance');
 ok(!is_compacted(revision() - 5), 'what is new is kept');
 
@@ -88,7 +88,7 @@ ok(fill(), 'somebody fills etcd');
 ok(wait_until(\@fleet, q{SELECT state || ': ' || detail || ' ' || hint FROM dsched.status() WHERE component = 'etcd'},
 		qr/^problem: etcd takes no more writes: .*space exceeded.*alarm disarm/s), 'all instances say so, and what to do');
 $since = time();
-ok(wait_past('^tick', 16, \@fleet, timestamp($since + 6)), 'jobs go on, for longer than a lease');
+ok(wait_past('^tick', 16, \@fleet, timestamp($since + 4)), 'jobs go on, for longer than a lease');
 is(ownership($a), $owners, '[etcd-full] nothing was lost');
 is(said($_, 'no longer a problem: etcd takes no more writes'), 0, 'nor does ' . $_->name . ' change its mind') foreach @fleet;
 as_worker($a, q{SELECT dsched.schedule('later', '* * * * * *', 'SELECT dsched_test.effect()')});

@@ -50,14 +50,14 @@ sub goes_on
 		. sprintf('%.1f s', time() - $since));
 	ok(wait_until($b, "SELECT count(*) FROM dsched.jobs WHERE job_name = 'from_a$n'", 1, 30), "$what: publishes one, after "
 		. sprintf('%.1f s', time() - $since));
-	ok(wait_past('^j', $jobs, \@fleet, timestamp($since + ($seconds // $ttl + 1))), "$what: runs go on");
+	ok(wait_past('^j', $jobs, \@fleet, timestamp($since + ($seconds // $ttl))), "$what: runs go on");
 	is(session(), $session, "[etcd-slow] $what: in the same session");
 	is(ownership($b), $owners, "$what: with the same partitions");
 	return;
 }
 
 $way->tell('delay', 200);
-goes_on('200 ms for each request', 2 * $ttl);
+goes_on('200 ms for each request', $ttl + 1);
 $way->tell('pass');
 
 my $held = wait_for(sub { my $n = in_use(); defined $n ? "n$n" : '' }) =~ s/n//r;
@@ -81,7 +81,7 @@ my $since = time();
 $way->tell('hold');
 wait_for(sub { time() > $since + 1 }, 5);
 $way->tell('pass');
-goes_on('everything held for a second');
+goes_on('everything held for a second', 1);
 
 # Requests arrive, answers do not: a cannot prove anything, and stops in time; its lease ends, as it has sent nothing that
 # would not have been answered... but the keepalives that do arrive. So b takes over only when those end, too.

@@ -1,5 +1,6 @@
-# Requests arrive at etcd and are done, and their answers are lost: over and over again, at random moments, while definitions change, runs are
-# asked for, accounts are written and partitions are handed over. What was asked has happened once, and both instances and etcd agree on it.
+# Requests arrive at etcd and are done, and their answers are lost; or they arrive late, when those who sent them have given them up: over and over
+# again, at random moments, while definitions change, runs are asked for, accounts are written and partitions are handed over. What was
+# asked has happened once, and both instances and etcd agree on it.
 # timeout: 400
 
 use strict;
@@ -16,8 +17,9 @@ diag("DSCHED_SEED=$seed");
 
 my $etcd  = start_etcd_cluster();
 my @ways  = map { $etcd->way } 1, 2;
-my @fleet = map { new_instance('node' . ($_ + 1), etcd => $ways[$_]) } 0, 1;
-my ($jobs, $rounds) = (16, $ENV{DSCHED_ROUNDS} // 14);
+# Nobody's lease is to end.
+my @fleet = map { new_instance('node' . ($_ + 1), etcd => $ways[$_], conf => "dsched.lease_ttl = '20s'\n") } 0, 1;
+my ($jobs, $rounds) = (16, $ENV{DSCHED_ROUNDS} // 10);
 my %last;
 my ($asked, $lost) = (0, 0);
 
@@ -30,15 +32,16 @@ ok(wait_past('^j', $jobs, \@fleet, timestamp()), 'jobs run');
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.jobs WHERE published}, $jobs + 4), 'all is known everywhere');
 my $since = time();
 
-# Nobody's lease is to end: an instance hears nothing for half a second, and then has a second.
-sub swallow
+# Of each four times once requests are late: by more than the two seconds that accounts have, or the three of the session's requests. Else
+# answers are lost for half a second.
+sub disturb
 {
 	my ($way, $code) = @_;
-	my ($for, $pause) = (0.1 + rand(0.5), 0.6 + rand(0.4));
-	my $before = 0;
+	my $late = $lost++ % 4 == 3;
+	my ($for, $pause) = ($late ? 2.2 + rand(1.3) : 0.1 + rand(0.5), 0.4 + rand(0.4));
 	my $started = time();
 
-	$way->tell('swallow');
+	$way->tell($late ? 'hold_requests' : 'swallow');
 	$code->();
 	wait_for(sub { time() > $started + $for }, 5);
 	$way->tell('pass');
@@ -52,7 +55,7 @@ foreach my $round (1 .. $rounds)
 	my $who  = int(rand(2));
 	my $node = $fleet[$who];
 
-	swallow(
+	disturb(
 		$ways[$who],
 		sub {
 			my $name = 'd' . int(rand(6));
@@ -85,8 +88,8 @@ is(wait_fleet(\@fleet), ownership($fleet[0]), 'the partitions have owners');
 foreach my $round (1 .. 2)
 {
 	$fleet[1]->stop;
-	swallow($ways[0], sub { start_instance($fleet[1]) });
-	swallow($ways[0], sub { });
+	disturb($ways[0], sub { start_instance($fleet[1]) });
+	disturb($ways[0], sub { });
 	ok(wait_fleet(\@fleet), 'all partitions have one owner after a hand-over');
 }
 my %owner = ownership($fleet[0]);

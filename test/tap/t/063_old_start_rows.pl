@@ -53,6 +53,36 @@ $other->start;
 # What the killed one had begun of the request has the number of the attempt that the other made.
 account_ok([ $one, $two ], holes => 1);
 
+# ---- the partition of a start row does not come back ----
+
+my @second = map { new_instance($_, etcd => $etcd, cluster_name => 'second') } 'second1', 'second2';
+create_extension(@second);
+ok(wait_fleet(\@second), 'two others');
+$_->safe_psql('postgres', q{
+CREATE TABLE gate (); GRANT ALL ON gate TO worker;
+CREATE PROCEDURE pass() LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM dsched_test.log('begin');
+	PERFORM FROM gate;
+	PERFORM dsched_test.effect();
+END $$}) foreach @second;
+my %lock = map { ($_->name => $_->background_psql('postgres')) } @second;
+$_->query_safe('BEGIN; LOCK TABLE gate') foreach values %lock;
+$at = $second[0]->safe_psql('postgres', q{SELECT to_char(now() + interval '2 s', 'SS MI HH24 * * *')});
+as_worker($second[0], "SELECT dsched.schedule('held', '$at', 'CALL pass()')");
+ok(wait_for(sub { append_log_lines(job => 'held') }), 'a run is under way');
+($line) = append_log_lines(job => 'held');
+($owner, $other) = $line->{node} eq 'second1' ? @second : reverse @second;
+kill9_everything($owner);
+ok(wait_for(sub { append_log_lines(job => 'held', node => $other->name) }), 'its owner is killed, another makes it, and is not done');
+start_instance($owner);
+ok(wait_until($owner, q{SELECT count(*) FROM dsched.partitions JOIN dsched.nodes ON node = owner_node WHERE this_instance AND state = 'active'}, qr/^[1-9]/), 'it is back, with partitions');
+ok(wait_until($owner, q{SELECT string_agg(attempt || ' ' || status, ', ') FROM dsched.run WHERE job_name = 'held'}, '1 lost', 20), 'its attempt is known to be lost');
+is($owner->safe_psql('postgres', q{SELECT owner_node FROM dsched.jobs WHERE job_name = 'held'}), $other->name, 'though its partition is not among these');
+$lock{ $other->name }->query_safe('COMMIT');
+ok(wait_until($other, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'held'}, 1), 'it is made, once');
+account_ok(\@second, holes => 1);
+
 # ---- jobs that are removed while they run, before a crash ----
 
 my $alone = new_instance('alone');

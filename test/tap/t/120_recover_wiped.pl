@@ -50,9 +50,10 @@ like(psql_try($first, q{DO $$ BEGIN SET LOCAL ROLE worker; PERFORM dsched.recove
 # One is away while a job is deleted and another one defined, and through all that follows.
 $third->stop('immediate');
 ok(wait_fleet([ $first, $second ], timeout => 90), 'one instance is away, the others have its partitions');
-as_worker($first, q{SELECT dsched.unschedule('gone'), dsched.schedule('made', '0 3 1 1 *', 'SELECT 2'), dsched.alter_job('kept', command => 'SELECT 2')});
-ok(wait_until([ $first, $second ], q{SELECT count(*) FILTER (WHERE command = 'SELECT 2') || ' ' || count(*) FROM dsched.job WHERE changed IS NULL}, '2 15'),
-	'a job is deleted, one defined and one changed');
+as_worker($first, q{SELECT dsched.unschedule('gone'), dsched.schedule('made', '0 3 1 1 *', 'SELECT 2'), dsched.alter_job('kept', command => 'SELECT 2'),
+	dsched.schedule_once('missed', now() + interval '8 s', 'SELECT dsched_test.effect()')});
+ok(wait_until([ $first, $second ], q{SELECT count(*) FILTER (WHERE command = 'SELECT 2') || ' ' || count(*) FROM dsched.job WHERE changed IS NULL}, '2 16'),
+	'a job is deleted, two are defined and one is changed');
 ok(wait_until([ $first, $second ], q{SELECT applied_revision >= (SELECT max(mod_revision) FROM dsched.job) FROM dsched.identity}), 'and that is noted');
 
 my $wiped = time();
@@ -64,6 +65,8 @@ foreach my $node ($first, $second)
 }
 as_worker($second, q{SELECT dsched.schedule('late', '* * * * * *', 'SELECT dsched_test.effect()')});
 is_deeply([ $etcd->keys('') ], [], 'nobody writes to the empty etcd');
+
+ok(wait_until($first, q{SELECT now() > run_at FROM dsched.job WHERE job_name = 'missed'}), 'the time of a job that runs once passes');
 
 # Two administrators at once: one wins, and the other hears of it.
 my $asked = timestamp();
@@ -97,19 +100,20 @@ is(scalar @{ $config->{previous} }, 1, 'config names the former incarnation');
 
 my $owners = wait_fleet([ $first, $second ], timeout => 90);
 ok($owners, 'both are back by themselves');
-ok(wait_until([ $first, $second ], 'SELECT count(*) FROM dsched.jobs WHERE published', 16), 'with all definitions, each once');
+ok(wait_until([ $first, $second ], 'SELECT count(*) FROM dsched.jobs WHERE published', 17), 'with all definitions, each once');
 is($_->safe_psql('postgres', q{SELECT count(*) FILTER (WHERE job_name = 'gone') || ' ' || count(*) FILTER (WHERE command = 'SELECT 2') FROM dsched.job}),
 	'0 2', $_->name . ' has them as they were') foreach ($first, $second);
 ok(wait_past('^j', 12, [ $first, $second ], timestamp(time() + 1), 90), 'the jobs run');
 my $from = timestamp();
 ok(wait_for(sub { grep { (psql_try($_, "SELECT count(*) FROM sold WHERE at > '$from'", 'shop') // 0) > 0 } ($first, $second) }), 'in the other database, too');
 cmp_ok($first->safe_psql('postgres', q{SELECT count(*) FROM dsched.runs WHERE job_name = 'once'}), '==', 0, 'a job whose time has not come waits on');
+is($_->safe_psql('postgres', q{SELECT active FROM dsched.job WHERE job_name = 'missed'}), 'f', 'one whose time has passed is paused, ' . $_->name) foreach ($first, $second);
 ok(wait_for(sub { defined $etcd->get('/dsched/test/former/postgres') }), 'what has been carried over is noted for those who come later');
 
 # The third comes back: it knows the deleted job, and not the new ones.
 start_instance($third);
 ok(wait_fleet(\@fleet, timeout => 90), 'the third follows by itself');
-ok(wait_until(\@fleet, 'SELECT count(*) FROM dsched.jobs WHERE published', 16), '[etcd-wiped-recovered] the deleted job does not come back with it');
+ok(wait_until(\@fleet, 'SELECT count(*) FROM dsched.jobs WHERE published', 17), '[etcd-wiped-recovered] the deleted job does not come back with it');
 is($_->safe_psql('postgres', q{SELECT count(*) FILTER (WHERE job_name = 'gone') || ' ' || count(*) FILTER (WHERE command = 'SELECT 2') FROM dsched.job}),
 	'0 2', $_->name . ' has all as it is') foreach @fleet;
 ok(wait_past('^j', 12, \@fleet, timestamp(time() + 1)), 'the jobs run on');
@@ -119,6 +123,8 @@ my $to = timestamp();
 every_slot_of_each_once(\@jobs, \@fleet, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z");
 is($_->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE slot > '" . timestamp($wiped + 3) . "' AND slot <= '$asked'"),
 	0, 'no slot of the time between ran on ' . $_->name) foreach @fleet;
+is($_->safe_psql('postgres', "SELECT max(epoch) FILTER (WHERE started_at < '" . timestamp($wiped) . "Z') < min(epoch) FILTER (WHERE started_at > '${asked}Z') FROM dsched.run WHERE job_name LIKE 'j%'"),
+	't', 'epochs have grown, though revisions began anew, on ' . $_->name) foreach ($first, $second);
 attempts_at_most('j1', 2);
 like(recover($third, ''), qr/ERROR:.*nothing to recover/, 'all is well again');
 account_ok(\@fleet, excused => [ { from => timestamp($wiped - 15) . 'Z', to => "${from}Z" } ], repeats_ok => 1);

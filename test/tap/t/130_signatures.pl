@@ -251,5 +251,5 @@ foreach my $node (@fleet)
 }
 my $dump = $etcd->ctl('get', '--prefix', '/dsched/');
 unlike($dump, qr/\Q$_\E/, 'nor in etcd') foreach @key;
-
+account_ok(\@fleet);
 done_testing();

@@ -195,7 +195,7 @@ foreach my $name (sort keys %attack)
 # As settings of the role, one after the other.
 foreach my $name (sort grep { defined $setting{$_} && $_ ne 'search_path' } keys %setting)
 {
-	$node->safe_psql('postgres', "ALTER ROLE mallory SET $name = $setting{$name}");
+	$node->safe_psql('postgres', "ALTER ROLE mallory SET $name = " . ($name eq 'statement_timeout' ? "'1min'" : $setting{$name}));
 }
 as('mallory', q{SELECT dsched.run_now(j) FROM (SELECT dsched.schedule('all settings', '0 0 1 1 *', 'SELECT 1'), 'all settings' AS j) x});
 ok(wait_until($node, q{SELECT status FROM dsched.run WHERE job_name = 'all settings'}, 'succeeded'), 'a run with all of these as settings of its role is recorded');
