@@ -28,10 +28,73 @@ copy_of(const void *data, size_t size)
 }
 
 /*
- * Values have no equality but that of their encoding: decoded, encoded, decoded, encoded must come to the same text.  Escapes can make a
- * text longer than a value may be, but not one of the few bytes that a fuzzer gives.
+ * Are these two the same?  What they point to is compared and taken out, the rest are plain bytes: the decoders begin with a structure of
+ * zeros, and a pointer that is forgotten here makes the two differ.
  */
-#define ROUND_TRIP(type, name, free_value) \
+static void
+take_text(char **a, char **b)
+{
+	CHECK((*a == NULL) == (*b == NULL) && (*a == NULL || strcmp(*a, *b) == 0));
+	*a = *b = NULL;
+}
+
+#define TAKE_ARRAY(a, b, n) \
+	do \
+	{ \
+		CHECK((n) == 0 || memcmp(a, b, sizeof(*(a)) * (size_t) (n)) == 0); \
+		(a) = (b) = NULL; \
+	} while (0)
+
+static void
+take_job(JobDef *a, JobDef *b)
+{
+	take_text(&a->username, &b->username);
+	take_text(&a->job_name, &b->job_name);
+	take_text(&a->schedule, &b->schedule);
+	take_text(&a->command, &b->command);
+	take_text(&a->time_zone, &b->time_zone);
+	take_text(&a->queue, &b->queue);
+	take_text(&a->run_on, &b->run_on);
+	take_text(&a->payload, &b->payload);
+	take_text(&a->metadata, &b->metadata);
+	take_text(&a->node, &b->node);
+	take_text(&a->closed_reason, &b->closed_reason);
+	take_text(&a->extra, &b->extra);
+}
+
+static void
+take_state(PartitionState *a, PartitionState *b)
+{
+	CHECK(a->npending == b->npending && a->ndone == b->ndone && a->nfailing == b->nfailing);
+	TAKE_ARRAY(a->pending, b->pending, a->npending);
+	TAKE_ARRAY(a->done, b->done, a->ndone);
+	TAKE_ARRAY(a->failing, b->failing, a->nfailing);
+}
+
+static void
+take_node(NodeInfo *a, NodeInfo *b)
+{
+	take_text(&a->labels, &b->labels);
+}
+
+static void
+take_trigger(TriggerDef *a, TriggerDef *b)
+{
+	take_text(&a->username, &b->username);
+	take_text(&a->job_name, &b->job_name);
+	take_text(&a->requested_by, &b->requested_by);
+}
+
+static void
+take_queue(QueueDef *a, QueueDef *b)
+{
+	take_text(&a->extra, &b->extra);
+}
+
+#define take_nothing(a, b) ((void) 0)
+
+/* Escapes can make a text longer than a value may be, but not one of the few bytes that a fuzzer gives. */
+#define ROUND_TRIP(type, name, free_value, take) \
 	do \
 	{ \
 		type value, again; \
@@ -48,6 +111,14 @@ copy_of(const void *data, size_t size)
 			CHECK(codec_##name##_decode(first, first_len, &again, err, sizeof(err))); \
 			second = codec_##name##_encode(&again, &second_len); \
 			CHECK(second != NULL && second_len == first_len && memcmp(first, second, first_len) == 0); \
+			{ \
+				type a, b; \
+ \
+				memcpy(&a, &value, sizeof(type)); /* with what lies between the fields */ \
+				memcpy(&b, &again, sizeof(type)); \
+				take(&a, &b); \
+				CHECK(memcmp(&a, &b, sizeof(type)) == 0); \
+			} \
 			free(first); \
 			free(second); \
 			free_value(&again); \
@@ -69,15 +140,15 @@ copy_of(const void *data, size_t size)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	ROUND_TRIP(JobDef, job, codec_job_free);
-	ROUND_TRIP(PartitionState, state, codec_state_free);
-	ROUND_TRIP(NodeInfo, node, codec_node_free);
-	ROUND_TRIP(ConfigInfo, config, NOTHING);
-	ROUND_TRIP(TriggerDef, trigger, codec_trigger_free);
-	ROUND_TRIP(QueueDef, queue, codec_queue_free);
-	ROUND_TRIP(FormerInfo, former, NOTHING);
-	ROUND_TRIP(CommandDef, command, NOTHING);
-	ROUND_TRIP(OutcomeDef, outcome, NOTHING);
-	ROUND_TRIP(RunMark, mark, NOTHING);
+	ROUND_TRIP(JobDef, job, codec_job_free, take_job);
+	ROUND_TRIP(PartitionState, state, codec_state_free, take_state);
+	ROUND_TRIP(NodeInfo, node, codec_node_free, take_node);
+	ROUND_TRIP(ConfigInfo, config, NOTHING, take_nothing);
+	ROUND_TRIP(TriggerDef, trigger, codec_trigger_free, take_trigger);
+	ROUND_TRIP(QueueDef, queue, codec_queue_free, take_queue);
+	ROUND_TRIP(FormerInfo, former, NOTHING, take_nothing);
+	ROUND_TRIP(CommandDef, command, NOTHING, take_nothing);
+	ROUND_TRIP(OutcomeDef, outcome, NOTHING, take_nothing);
+	ROUND_TRIP(RunMark, mark, NOTHING, take_nothing);
 	return 0;
 }

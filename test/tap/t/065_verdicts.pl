@@ -41,6 +41,6 @@ foreach my $node (@fleet)
 		SELECT job_name || to_char(slot AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')
 		FROM dsched.run, generate_series(scheduled_for, coalesce(last_slot, scheduled_for), '1 s') slot WHERE status IN ('missed', 'skipped')});
 }
-is(join("\n", @wrong), '', 'no slot has two outcomes');
+is(join("\n", @wrong), '', '[owner-late-with-verdicts] no slot has two outcomes');
 account_ok(\@fleet, holes => 1);
 done_testing();

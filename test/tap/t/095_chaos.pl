@@ -36,5 +36,5 @@ if (@{ $result->{violations} })
 	diag($_) foreach @{ $result->{violations} };
 	system('cp', '-r', "$dir/logs", "$dir/history.json", "$dir/client.jsonl", $PostgreSQL::Test::Utils::log_path);
 }
-is(scalar @{ $result->{violations} }, 0, "nothing lost, nothing doubled, nothing left over (seed $seed)");
+is(scalar @{ $result->{violations} }, 0, "[chaos-run] nothing lost, nothing doubled, nothing left over (seed $seed)");
 done_testing();

@@ -87,7 +87,7 @@ sigstop_instance($old);
 ok(wait_until($other, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'suspended'}, 1, 40), 'its successor makes the run');
 sigcont_instance($old);
 settled('suspended');
-is(total_effects('suspended'), 1, 'it has one effect');
+is(total_effects('suspended'), 1, '[prepared-and-suspended] it has one effect');
 
 # ---- the owner is cut off when it asks; its question arrives late or never ----
 
@@ -107,12 +107,12 @@ is(total_effects('cut'), 1, 'cut off: one effect');
 kill9_everything($old);
 ok(wait_owners($other, [ $other->name ]), 'decided: another owns all partitions');
 ok(wait_until($other, q{SELECT state || ' ' || detail FROM dsched.status() WHERE component = 'delivery'}, qr/^waiting 1 run was decided by .*"\Q@{[$old->name]}\E"/), 'decided: it says who has to answer');
-is($other->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE job_name = 'decided'}), 0, 'decided: it does not make the run');
+is($other->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE job_name = 'decided'}), 0, '[decided-and-away] decided: it does not make the run');
 start_instance($old);
 ok(wait_until($old, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'decided'}, 1), 'decided: the owner commits it when it is back');
 is($old->safe_psql('postgres', q{SELECT status FROM dsched.run WHERE job_name = 'decided'}), 'succeeded', 'decided: and has the row');
 settled('decided');
-is(total_effects('decided'), 1, 'decided: one effect');
+is(total_effects('decided'), 1, '[decided-and-away] decided: one effect');
 is(scalar(append_log_lines(job => 'decided')), 1, 'decided: one attempt');
 
 # ---- etcd does not answer when it is asked ----
@@ -122,11 +122,11 @@ $etcd->sigstop;
 kill('CONT', @executors);
 # the lease of both is over before etcd goes on
 ok(wait_until($old, q{SELECT state <> 'ok' FROM dsched.status() WHERE component = 'etcd'}, 't'), 'silent: the session lapses');
-is($old->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job = 'silent'}), 0, 'silent: nothing is committed meanwhile');
+is($old->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job = 'silent'}), 0, '[etcd-silent-at-decision] silent: nothing is committed meanwhile');
 $etcd->sigcont;
 ok(wait_for(sub { total_effects('silent') == 1 }, 40), 'silent: it is committed when etcd is back, by whomever');
 settled('silent');
-is(total_effects('silent'), 1, 'silent: one effect');
+is(total_effects('silent'), 1, '[etcd-silent-at-decision] silent: one effect');
 
 # ---- at most once: the owner is suspended between its claim and the command ----
 
@@ -135,7 +135,7 @@ sigstop_instance($old);
 ok(wait_until($other, q{SELECT status FROM dsched.run WHERE job_name = 'claimed'}, 'lost', 40), 'claimed: its successor records it as lost');
 sigcont_instance($old);
 settled('claimed');
-is(total_effects('claimed'), 0, 'claimed: nobody begins it again');
+is(total_effects('claimed'), 0, '[claimed-and-lost] claimed: nobody begins it again');
 is(scalar(append_log_lines(job => "claimed")), 0, "claimed: nobody begins it at all");
 account_ok(\@fleet);
 

@@ -60,12 +60,12 @@ $node->safe_psql('postgres', "BEGIN; INSERT INTO dsched_test.effects (job) VALUE
 $node->safe_psql('postgres', "CREATE TABLE mine (x int); GRANT ALL ON mine TO worker; SET SESSION AUTHORIZATION worker; BEGIN; INSERT INTO mine VALUES (1); PREPARE TRANSACTION 'dsched:mine'");
 $node->restart;
 ok(wait_until($node, q{SELECT state || ' ' || detail FROM dsched.status() WHERE component = 'delivery'}, qr/^problem 1 prepared transaction waits to be settled: this instance runs without etcd/), 'it is told to a person');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), 2, 'and nothing is done about it');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), 2, '[prepared-of-others] and nothing is done about it');
 as_worker($node, q{SELECT dsched.schedule_in('other', '0 s', 'SELECT 1') FROM generate_series(1, 1)});
 $node->safe_psql('postgres', "ROLLBACK PREPARED '$gid'");
 ok(wait_until($node, q{SELECT state FROM dsched.status() WHERE component = 'delivery'}, 'ok'), 'who has decided is noticed');
 ok(wait_until($node, q{SELECT count(*) FROM dsched.run WHERE job_name = 'other'}, 1), 'and all partitions go on');
-is($node->safe_psql('postgres', 'SELECT string_agg(gid, $$,$$) FROM pg_prepared_xacts'), 'dsched:mine', 'the one of somebody else is untouched');
+is($node->safe_psql('postgres', 'SELECT string_agg(gid, $$,$$) FROM pg_prepared_xacts'), 'dsched:mine', '[prepared-of-others] the one of somebody else is untouched');
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'dsched:mine'");
 account_ok($node);
 $node->stop;

@@ -41,7 +41,7 @@ note('in that partition: ', join ' ', sort keys %there);
 
 start_instance($first);
 ok(wait_past('tick', 12, [$first], timestamp()), 'members that are not known: all jobs run');
-like($etcd->get((grep { m{/tick2$} } $etcd->keys("$db/job/"))[0])->{value}, qr/"future"/, 'a definition has kept them');
+like($etcd->get((grep { m{/tick2$} } $etcd->keys("$db/job/"))[0])->{value}, qr/"future"/, '[newer-formats] a definition has kept them');
 as_worker($first, q{SELECT dsched.alter_job('tick2', priority => 5)});
 ok(wait_until($first, q{SELECT count(*) FROM dsched.job WHERE changed IS NULL}, 12), 'it is changed here');
 like($etcd->get((grep { m{/tick2$} } $etcd->keys("$db/job/"))[0])->{value}, qr/"future".*\}$/, 'and has them still');
@@ -57,8 +57,8 @@ ok(wait_past("^($others_run)\$", $others, [$first], timestamp()), 'an account of
 ok(wait_for(sub { status_of($first, 'scheduler') =~ /account that a newer version has written.*Upgrade dsched/s }), 'status() says so')
 	or diag(status_of($first, 'scheduler'));
 ok(wait_for(sub { slurp_file($first->logfile) =~ /partition \d+ of database "postgres" is left to other instances/ }), 'the log says so');
-ok(wait_for(sub { !grep { /$pp$/ } $etcd->keys("$db/owner/any/") }), 'it has no owner');
-is($etcd->get("$db/state/any/$pp")->{value}, $newer, 'and is as it was');
+ok(wait_for(sub { !grep { /$pp$/ } $etcd->keys("$db/owner/any/") }), '[member-declines] it has no owner');
+is($etcd->get("$db/state/any/$pp")->{value}, $newer, '[member-declines] and is as it was');
 
 # Whoever can read it takes it, also one that it is not meant for; so would be a member of a newer version that we cannot read.
 $etcd->ctl('put', "/dsched/test/node/newer", '{"format":2,"node":"newer","what":[1]}');
@@ -83,7 +83,7 @@ $etcd->ctl('put', "$db/trigger/$pp/77", '{"format":2}');
 $etcd->ctl('put', "$db/cmd/any/$pp/1/1/0/1", '{"format":2}');
 $etcd->ctl('put', "$db/outcome/any/$pp/1/1/0/1", '{"format":2}');
 ok(wait_until(\@fleet, q{SELECT problem FROM dsched.jobs WHERE job_name = 'tick3'}, qr/format 2 is not known/), 'a definition of a newer format: both say so');
-ok(wait_past('^tick([124-9]|1.)$', 11, \@fleet, timestamp()), 'all others run');
+ok(wait_past('^tick([124-9]|1.)$', 11, \@fleet, timestamp()), '[newer-formats] all others run');
 $etcd->ctl('put', $key, $good);
 $etcd->ctl('del', $_) foreach "$db/queue/newer", "$db/trigger/$pp/77", "$db/cmd/any/$pp/1/1/0/1", "$db/outcome/any/$pp/1/1/0/1";
 ok(wait_past('tick', 12, \@fleet, timestamp()), 'with one that can be read again it runs, too');

@@ -48,7 +48,7 @@ sub live
 {
 	my ($what, $pattern, $count) = @_;
 
-	ok(wait_past($pattern, $count, \@fleet, timestamp()), "$what: the jobs run on");
+	ok(wait_past($pattern, $count, \@fleet, timestamp()), "[hostile-values] $what: the jobs run on");
 	is(processes($_), $alive{ $_->name }, $_->name . ' has the same processes') foreach @fleet;
 	return;
 }
@@ -185,7 +185,7 @@ flood(2000, sub { sprintf('/dsched/test/node/junk%d', $_[0]) }, 'x');
 flood(2000, sub { sprintf('%s/member/junk%d', $base, $_[0]) }, 'x');
 ok(wait_until(\@fleet, q{SELECT detail FROM dsched.status() WHERE component = 'definitions'}, qr/^\d{5,} definitions in etcd cannot be/, 90), 'status() counts what cannot be read');
 diag('most memory of a process: ' . memory($n1) . " kB, before $before kB; log " . int((-s $n1->logfile) / 1024) . ' kB');
-cmp_ok(memory($n1), '<', $before + 150000, 'memory is bounded');
+cmp_ok(memory($n1), '<', $before + 150000, '[hostile-values] memory is bounded');
 cmp_ok(-s $n1->logfile, '<', 1_000_000, 'and so is the log');
 $n2->restart;
 ok(wait_until($n2, q{SELECT state FROM dsched.status() WHERE component = 'etcd'}, 'ok', 90), 'an instance starts with all of it');
