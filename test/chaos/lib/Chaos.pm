@@ -71,7 +71,7 @@ sub run
 	foreach my $instance (@instances)
 	{
 		$world->create_instance($instance, "dsched.lease_ttl = '${lease}s'\ndsched.drain_timeout = '2s'\ndsched.max_executors = 8\n"
-			. "dsched.cancel_grace = '3s'\ndsched.executor_idle_timeout = '5s'\ndsched.notify = off\n");
+			. ($instance->{name} =~ /[12]$/ ? "dsched.node_labels = 'half=yes'\n" : '') . "dsched.cancel_grace = '3s'\ndsched.executor_idle_timeout = '5s'\ndsched.notify = off\n");
 	}
 	$world->until("$_->{name} answers", 60, sub { defined $world->ask($_, 'SELECT 1') }) foreach @instances;
 	$workload->install($_, $opt{account} ? "$opt{account}; SELECT account.start()" : 'SELECT 1') foreach @instances;
