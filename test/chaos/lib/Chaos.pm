@@ -240,7 +240,17 @@ sub _set_right
 	{
 		my $off = $effect->{at} - ($start + $effect->{up});
 
-		next if abs($off) < 500_000;
+		if (abs($off) < 500_000)
+		{
+			# set between the command and its commit
+			my ($skew) = grep { $_->{inst} eq $effect->{inst} && abs($_->{ahead}) > 10_000_000
+				&& abs($effect->{commit} - $effect->{at} - $_->{ahead}) < abs($_->{ahead}) / 4 } @{ $history->{skewed} };
+
+			next unless $skew;
+			$off{"$effect->{inst} $effect->{job} $effect->{slot} $effect->{trigger} $effect->{attempt}"} = $skew->{ahead};
+			$effect->{commit} -= $skew->{ahead};
+			next;
+		}
 		$off{"$effect->{inst} $effect->{job} $effect->{slot} $effect->{trigger} $effect->{attempt}"} = $off;
 		$effect->{$_} -= $off foreach qw(at commit);
 	}
