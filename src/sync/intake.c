@@ -494,6 +494,7 @@ take_definition(Incoming *in, TakeMode mode)
 		definition_broken(in);
 		return true;
 	}
+	sync_definition_stood(in->row.change_id);
 	job = timetable_find(in->row.job_id);
 	if (job != NULL && job->mod_revision > in->kv->mod_revision)
 		return true;			/* it has left this key since */

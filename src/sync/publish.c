@@ -30,11 +30,15 @@
  * WHEN THE ANSWER IS LOST
  *
  * The transaction may have been applied, or be applied later.  It is just sent again: each version carries a
- * change id, and a version of ours that stands in etcd already is recognised by it.  Two things need more:
+ * change id, and a version of ours that stands in etcd already is recognised by it.  Three things need more:
  *
  *	- A definition that is new is based on an absent key.  Were it unscheduled while its first put is lost on the way, the
  *	  deletion would find nothing, and the put, arriving later, would bring the job back.  So a new definition also compares
  *	  jobrev/<pp> with its last known revision, and every deletion puts jobrev/<pp>.
+ *	- A definition that is new may have been applied, seen and unscheduled, or run as the one-shot that it was, before we look again: the key is
+ *	  absent as it was at first. Put again it would come back from the dead, and run once more. So it is remembered which new definitions have
+ *	  stood in etcd, by the answer or by the watch; and one in doubt is not put before the watch has shown all that was there when it was
+ *	  last looked for. What has stood there and is gone is gone here, too.
  *	- A trigger's key is deleted when its run is accounted for.  One that was applied and run before it is sent again would run
  *	  twice; so what the watch has shown is not sent again.
  *
@@ -68,6 +72,9 @@
 /* Rows that are read at least, where it is known that fewer than before will do. */
 #define MIN_ROWS 64
 
+/* What no key has. */
+#define NO_REVISION PG_INT64_MAX
+
 /* Changes that are settled in one turn. */
 #define SETTLE_BATCH 200
 
@@ -99,6 +106,14 @@ typedef struct SentTrigger
 	bool		seen;			/* by the watch */
 } SentTrigger;
 
+/* A new definition of which not everything is settled. */
+typedef struct SentDefinition
+{
+	int64		change_id;		/* hash key */
+	bool		stood;			/* it has stood in etcd */
+	int64		absent_at;		/* the revision at which it was not there; 0 */
+} SentDefinition;
+
 static struct
 {
 	bool		wanted;			/* there may be something to publish */
@@ -121,6 +136,7 @@ static struct
 	size_t		max_bytes;
 	HTAB	   *refused;
 	HTAB	   *sent_triggers;
+	HTAB	   *sent_definitions;
 } publish;
 
 /* What a round reads. */
@@ -136,7 +152,7 @@ typedef struct Collected
 
 static void begin_round(void);
 static void round_failed(void);
-static void forget_sent_triggers(void);
+static void forget_what_was_sent(void);
 static void collect(void *arg);
 static void send_changes(void);
 static void answered(void *arg, const EtcdResponse *response);
@@ -160,6 +176,7 @@ sync_publish_init(void)
 	publish.context = AllocSetContextCreate(scheduler.context, "dsched publishing", ALLOCSET_DEFAULT_SIZES);
 	publish.refused = make_id_table("dsched refused changes", sizeof(Refused));
 	publish.sent_triggers = make_id_table("dsched sent triggers", sizeof(SentTrigger));
+	publish.sent_definitions = make_id_table("dsched sent definitions", sizeof(SentDefinition));
 	publish.max_rows = MAX_LEAVES;
 	publish.max_changes = MAX_LEAVES;
 	publish.max_bytes = MAX_BYTES;
@@ -186,6 +203,53 @@ sync_trigger_seen(int64 trigger_id)
 
 	if (sent != NULL)
 		sent->seen = true;
+}
+
+static SentDefinition *
+sent_definition(int64 change_id)
+{
+	bool		known;
+	SentDefinition *sent = hash_search(publish.sent_definitions, &change_id, HASH_ENTER, &known);
+
+	if (!known)
+	{
+		sent->stood = false;
+		sent->absent_at = 0;
+	}
+	return sent;
+}
+
+/* Seen in etcd. Only what was sent from here is of interest. */
+void
+sync_definition_stood(int64 change_id)
+{
+	SentDefinition *sent = hash_search(publish.sent_definitions, &change_id, HASH_FIND, NULL);
+
+	if (sent != NULL)
+		sent->stood = true;
+}
+
+bool
+sync_has_stood(int64 change_id)
+{
+	SentDefinition *sent = hash_search(publish.sent_definitions, &change_id, HASH_FIND, NULL);
+
+	return sent != NULL && sent->stood;
+}
+
+void
+sync_definition_absent(int64 change_id, int64 revision)
+{
+	sent_definition(change_id)->absent_at = revision;
+}
+
+/* May it be put where nothing is?  Else it is only looked for. */
+static bool
+may_be_new(int64 change_id)
+{
+	SentDefinition *sent = hash_search(publish.sent_definitions, &change_id, HASH_FIND, NULL);
+
+	return sent == NULL || (!sent->stood && sent->absent_at <= sync_revision());
 }
 
 /* How many changes wait, and how many of them are rows of dsched.job. */
@@ -229,7 +293,8 @@ sync_publish_turn(void)
 {
 	if (publish.answered)
 	{
-		settle();
+		if (sync_retry_due(&publish.retry))
+			settle();
 		return;
 	}
 	/* a generation begins at the time of its publication, which has to be that of the others, too */
@@ -272,7 +337,7 @@ begin_round(void)
 	publish.changes = collected.changes;
 	nrows = list_length(collected.rows);
 	if (collected.unpublished == 0)
-		forget_sent_triggers();
+		forget_what_was_sent();
 
 	if (nrows >= collected.max_rows || list_length(collected.outbox) >= collected.max_rows ||
 		(publish.deferred && publish.changes != NIL))
@@ -285,14 +350,20 @@ begin_round(void)
 		end_round();
 }
 
-/* With an empty outbox nothing is in doubt. */
+/* When nothing is left to publish nothing is in doubt. */
 static void
-forget_sent_triggers(void)
+forget_what_was_sent(void)
 {
-	if (hash_get_num_entries(publish.sent_triggers) == 0)
-		return;
-	hash_destroy(publish.sent_triggers);
-	publish.sent_triggers = make_id_table("dsched sent triggers", sizeof(SentTrigger));
+	if (hash_get_num_entries(publish.sent_triggers) != 0)
+	{
+		hash_destroy(publish.sent_triggers);
+		publish.sent_triggers = make_id_table("dsched sent triggers", sizeof(SentTrigger));
+	}
+	if (hash_get_num_entries(publish.sent_definitions) != 0)
+	{
+		hash_destroy(publish.sent_definitions);
+		publish.sent_definitions = make_id_table("dsched sent definitions", sizeof(SentDefinition));
+	}
 }
 
 static bool
@@ -761,7 +832,10 @@ definition_txn(const Change *change)
 	keys_jobrev(jobrev, dsched_cluster_name, scheduler.dbname, change->partition);
 	etcd_txn_if_mod(txn, change->key, change->base);
 	if (change->base == 0)
-		etcd_txn_if_mod(txn, jobrev, sync_jobrev(change->partition));
+	{
+		(void) sent_definition(change->row->change_id);
+		etcd_txn_if_mod(txn, jobrev, may_be_new(change->row->change_id) ? sync_jobrev(change->partition) : NO_REVISION);
+	}
 	if (change->moved != NULL)
 	{
 		/* its event comes first, so that nobody sees the job twice */
@@ -1004,7 +1078,11 @@ read_answers(const cJSON *body)
 		const cJSON *nested = etcd_txn_response(etcd_txn_response(body, n / GROUP_SIZE), n % GROUP_SIZE);
 
 		if (etcd_txn_succeeded(nested))
+		{
 			change->answer = ANSWER_DONE;
+			if (change->kind == CHANGE_DEFINITION && change->base == 0)
+				sync_definition_stood(change->row->change_id);
+		}
 		else
 			read_other(change, nested);
 		if (change->kind == CHANGE_TRIGGER)
@@ -1087,11 +1165,12 @@ settle(void)
 
 	if (!scheduler_transaction(settle_slice, &end, "noting what was published"))
 	{
-		/* what is sent again is recognised */
-		round_failed();
+		/* the answer is known, and stays: whatever is in the way (a full disk) may be gone later */
+		sync_retry_later(&publish.retry, RETRY_BASE_US, RETRY_MAX_US);
 		sync_apply_published();
 		return;
 	}
+	sync_retry_reset(&publish.retry);
 	publish.settled = end;
 	sync_apply_published();
 	if (publish.settled < list_length(publish.changes))

@@ -8,7 +8,8 @@
  *	  another version of the job					the row's changed columns are laid over it, and it is sent again
  *	  another job of the name						a whole definition takes its id; a change of the former job is dropped
  *	  nothing, and the row was based on a version	a whole definition begins anew; a change is dropped with its row
- *	  nothing, and it was new						somebody else has touched the partition; it is sent again
+ *	  nothing, and it was new						somebody else has touched the partition; it is sent again. But if it has stood there
+ *													it was unscheduled, or run as the one-shot that it was, and its row goes
  *
  * A row that somebody has locked is left as it is: it is sent again later, and its change id is then
  * recognised.
@@ -342,8 +343,20 @@ settle_definition(const Change *change, Settlement *out)
 		settle_other(change, &row, out);
 	else if (change->moved != NULL)
 		settle_moved(change, &row, out);
+	else if (change->base == 0 && sync_has_stood(change->row->change_id))
+	{
+		delete_outboxes(change);
+		if (row.change_id == change->row->change_id)
+			job_delete(row.job_id);
+		else
+			settle_vanished(&row, out);
+	}
 	else if (change->base == 0)
-		out->again = true;		/* only jobrev has moved */
+	{
+		/* only jobrev has moved, or it was there and the watch has not told yet */
+		sync_definition_absent(change->row->change_id, out->revision);
+		out->again = true;
+	}
 	else if (row.mod_revision == 0)
 	{
 		/* the base was that of a deletion, which somebody else has made */

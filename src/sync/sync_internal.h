@@ -274,6 +274,11 @@ extern bool sync_publish_idle(void);
 /* The watch has shown this trigger's key. */
 extern void sync_trigger_seen(int64 trigger_id);
 
+/* A new definition of ours stands, or stood, in etcd; it was not there at a revision. */
+extern void sync_definition_stood(int64 change_id);
+extern bool sync_has_stood(int64 change_id);
+extern void sync_definition_absent(int64 change_id, int64 revision);
+
 /* What is sent to etcd under one key. */
 typedef enum ChangeKind
 {

@@ -128,6 +128,9 @@ like(broken(sub { $_->{commit} = 3 * $s foreach grep { $_->{job} eq 'at_least_on
 like(broken(sub { push @{ $_[0]{runs} }, { inst => 'a', job => 'at_least_once', slot => 11 * $s, last_slot => 99 * $s, trigger => 0, attempt => 1, status => 'missed', reason => '',
 	epoch => 9, commit => 10 * $s } }), qr/early/, 'slots of the future that are missed');
 
+is(broken(sub { $_[0]{skewed} = [ { inst => 'a', from => 9 * $s, to => 10 * $s } ]; push @{ $_[0]{runs} }, { inst => 'a', job => 'at_least_once', slot => 11 * $s, last_slot => 99 * $s,
+	trigger => 0, attempt => 1, status => 'missed', reason => '', epoch => 9, commit => 10 * $s } }), '', 'but of a row by a clock that was set nothing is known');
+
 # jobs that are changed
 my $changed = sub { $_[0]{jobs}{at_least_once}{sure} = [ [ 0, 5 * $s ] ]; take($_[0], $_, 'at_least_once', 4) foreach qw(runs effects) };
 is(broken($changed), 'accounted', 'a slot before a change of its job');

@@ -449,6 +449,8 @@ sub _early
 	{
 		my $slot = $one->{last_slot} // $one->{slot};
 
+		# of a row alone it cannot be known by which clock its time is
+		next if defined $one->{status} && grep { $_->{inst} eq $one->{inst} } @{ $self->{h}{skewed} // [] };
 		$self->_wrong('early', $one->{job}, $one->{slot}, 'has ' . (defined $one->{status} ? "a row ($one->{status})" : 'an effect') . " on $one->{inst} from " . stamp($one->{commit}))
 		  if $one->{commit} < $slot - 3_500_000;
 	}

@@ -197,6 +197,19 @@ sub make_jobs
 		# to be changed
 		$job->('moody', schedule => $self->_period(2 .. 4), overlap => 'queue_all', misfire => 'all', stable => 0) for 1 .. ($mode eq 'at_least_once' ? 6 : 3);
 	}
+	if ($self->{places})
+	{
+		my @all = map { $_->{name} } $self->{world}->instances;
+
+		$self->_add(sprintf('alo_each_%03d', ++$n), schedule => $self->_period(4 .. 6), overlap => 'queue_all', misfire => 'all', run_on => 'each', each => \@all) for 1 .. 3;
+		foreach my $mode (@{ $self->{modes} })
+		{
+			my $short = { at_least_once => 'alo', at_most_once => 'amo', exactly_once => 'eo' }->{$mode};
+
+			$self->_add(sprintf('%s_half_%03d', $short, ++$n), schedule => $self->_period(3 .. 6), overlap => 'queue_all', misfire => 'all', run_on => 'half=yes', delivery => $mode)
+			  for 1 .. 3;
+		}
+	}
 	$self->_add(sprintf('alo_steps_%03d', ++$n), schedule => { cron => 5 }, overlap => 'queue_all', atomic => 0, effect => 'one', command => 'CALL chaos.steps()');
 	return;
 }
