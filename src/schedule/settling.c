@@ -480,6 +480,9 @@ ask_for(const Doubt *doubt)
 	mark.attempt = doubt->gid.run.attempt;
 	mark.at = scheduler.now;
 	strlcpy(mark.id, doubt->text, sizeof(mark.id));
+	/* a scheduler after us does not know that it was handed over, but has to know that the key can still come */
+	if (doubt->bound)
+		scheduler.slot->bound_session = doubt->gid.session;
 	etcd_txn_nest(txn, decision_txn(&name, &mark, partition));
 	in_flight = etcd_call(scheduler.etcd, ETCD_PATH_TXN, etcd_txn_end(txn), ETCD_IDEMPOTENT, REQUEST_TIMEOUT_MS, asked,
 						  NULL) != NULL;
