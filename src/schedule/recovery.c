@@ -475,6 +475,7 @@ close_pending(const PendingRun *pending, const Job *job)
 	closed.status = RUN_SKIPPED;
 	closed.reason_text = job == NULL ? "unscheduled" : "redefined";
 	closed.epoch = current->epoch;
+	closed.partition = current->number;
 	closing_add(&closed);
 }
 
@@ -573,6 +574,7 @@ end_started_row(const RunSeen *row)
 	closed.reason = row->key.trigger_id != 0 ? RUN_MANUAL : row->key.attempt > 1 ? RUN_RECOVERY : RUN_SCHEDULE;
 	closed.status = RUN_LOST;
 	closed.epoch = current->epoch;
+	closed.partition = current->number;
 	closed.replaces = true;
 	strlcpy(closed.sqlstate, "57P01", sizeof(closed.sqlstate));
 	strlcpy(closed.message, "the process that ran it ended before it committed", sizeof(closed.message));

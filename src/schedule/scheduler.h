@@ -659,6 +659,7 @@ typedef struct ClosedSlot
 	RunStatus	status;
 	TimestampTz started_at;		/* 0 */
 	uint64		epoch;
+	int			partition;		/* whose epoch that is; the job may be in another by now */
 	int			pid;
 	char		sqlstate[6];
 	char		message[256];
