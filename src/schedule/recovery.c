@@ -566,6 +566,9 @@ end_started_row(const RunSeen *row)
 {
 	ClosedSlot	closed = {0};
 
+	/* what has to be settled holds a lock on the row, and says how it ends */
+	if (settling_has(&row->key))
+		return;
 	closed.key = row->key;
 	closed.slots = 1;
 	strlcpy(closed.job_name, row->job_name, sizeof(closed.job_name));
