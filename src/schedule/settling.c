@@ -355,13 +355,32 @@ read_mark(const cJSON *range, Doubt *doubt)
 	return true;
 }
 
+/* Has its partition come back meanwhile, with the run in it?  The account goes on saying that it is bound. */
+static bool
+came_back(const Doubt *doubt, const RunKey *key)
+{
+	int			partition = placement_partition(&doubt->gid.run);
+	dlist_iter	iter;
+
+	if (partition < 0)
+		return false;
+	dlist_foreach(iter, &scheduler.partitions[partition].open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+
+		if (run->in_doubt && run->bound && run_key_same(&run->key, key))
+			return true;
+	}
+	return false;
+}
+
 static bool
 is_bound(const Doubt *doubt)
 {
 	RunKey		key;
 
 	remote_run_key(&doubt->gid.run, &key);
-	return reports_know(&key);
+	return reports_know(&key) || came_back(doubt, &key);
 }
 
 /* Why it has to wait, or NULL.  *for_a_person: nothing that we can expect will end that. */
