@@ -20,7 +20,8 @@
  * for the answer), we ask for the decision in its place; else somebody has copied this server, and the original decides.
  *
  * Nothing is touched whose cluster is not the one that we are in: an instance without etcd, a wiped or replaced one.  Such a
- * transaction waits for a person; status() shows it, and its partition is not taken over here.
+ * transaction waits for a person; status() shows it, and its partition is not taken over here, but left to the other instances
+ * (partition.c).
  */
 #include "postgres.h"
 
@@ -64,6 +65,7 @@ typedef struct Doubt
 static Doubt *doubts = NULL;		/* in scheduler.context */
 static int	ndoubts = 0;
 static bool looked = false;		/* the list is that of the server */
+static bool etcd_spoke = false; /* the last time that it was asked */
 static bool in_flight = false;
 static int64 retry_at = 0;
 static int	failures = 0;
@@ -82,15 +84,26 @@ settling_wanted(void)
 	scheduler_wake_at(scheduler.boot);
 }
 
+/* Is there one of this partition? */
+static bool
+is_concerned(int partition)
+{
+	for (int i = 0; i < ndoubts; i++)
+		if (!doubts[i].readable || placement_partition(&doubts[i].gid.run) == partition)
+			return true;
+	return false;
+}
+
 bool
 settling_allows(int partition)
 {
-	if (!looked)
-		return false;
-	for (int i = 0; i < ndoubts; i++)
-		if (!doubts[i].readable || placement_partition(&doubts[i].gid.run) == partition)
-			return false;
-	return true;
+	return looked && !is_concerned(partition);
+}
+
+bool
+settling_holds(int partition)
+{
+	return looked && etcd_spoke && is_concerned(partition);
 }
 
 bool
@@ -427,6 +440,7 @@ verdicts_answered(void *arg, const EtcdResponse *response)
 
 	scheduler_refresh_time();
 	in_flight = false;
+	etcd_spoke = response->ok;
 	if (!response->ok)
 	{
 		publish(psprintf("etcd does not answer: %s", response->message), SETTLED_BY_THEMSELVES);
