@@ -87,7 +87,7 @@ sigstop_instance($old);
 ok(wait_until($other, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'suspended'}, 1, 40), 'suspended: its successor makes the run');
 sigcont_instance($old);
 settled('suspended');
-is(effects_of('suspended'), 1, 'suspended: one effect');
+is(effects_of('suspended'), 1, '[strict-in-a-place] suspended: one effect');
 
 # ---- the owner is lost after the decision
 
@@ -138,7 +138,7 @@ ok(wait_for(sub {
 	my %done = map { $_ => 1 } map { split /\n/, $_->safe_psql('postgres', "SELECT job_name FROM dsched.run WHERE job_name ~ '^over' AND status = 'succeeded'") } @fleet;
 	return keys %done == 12;
 }), 'handed over: all have succeeded');
-is_deeply([ grep { effects_of($_) != 1 } map { ("overmost$_", "overonce$_") } 1 .. 6 ], [], 'handed over: each had its effect once');
+is_deeply([ grep { effects_of($_) != 1 } map { ("overmost$_", "overonce$_") } 1 .. 6 ], [], '[strict-in-a-place] handed over: each had its effect once');
 is(scalar(my @begun = grep { $_->{job} =~ /^over/ } append_log_lines(phase => 'begin')), 12, 'handed over: none was begun twice');
 ok(wait_for(sub { !grep { m{/(cmd|outcome)/} } keys %{ $etcd->keys('/dsched/test/db/postgres/') } }), 'handed over: nothing is left of the questions');
 no_key_is_left('handed over');

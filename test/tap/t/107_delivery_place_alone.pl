@@ -68,7 +68,7 @@ like($node->safe_psql('postgres', 'SELECT gid FROM pg_prepared_xacts'), qr/^dsch
 as_worker($node, "SELECT dsched.unschedule('removed')");
 ok(wait_until($node, q{SELECT count(*) FROM dsched.job WHERE job_name = 'removed'}, 0), 'removed: the job is gone');
 kill('CONT', @executors);
-ok(wait_for(sub { effects_of('removed') == 1 }, 30), 'removed: its run ends all the same, with its effect');
+ok(wait_for(sub { effects_of('removed') == 1 }, 30), '[place-gone-at-decision] removed: its run ends all the same, with its effect');
 is($node->safe_psql('postgres', $scheduler), $before, 'removed: the scheduler lives');
 is($node->safe_psql('postgres', q{SELECT string_agg(status, ',') FROM dsched.run WHERE job_name = 'removed'}), 'succeeded', 'removed: it has its row');
 settled('removed');
@@ -88,7 +88,7 @@ foreach my $job (sort keys %run_on)
 	kill('CONT', @executors);
 	ok(wait_for(sub { effects_of($job) == 1 }, 30), "$job: it is committed");
 	settled($job);
-	is(effects_of($job), 1, "$job: once");
+	is(effects_of($job), 1, "[lapse-after-decision] $job: once");
 }
 
 # ---- "each": the rows of the instance are all there is, and no key is asked for

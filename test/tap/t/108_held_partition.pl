@@ -20,7 +20,7 @@ my $owner = "SELECT owner_node FROM dsched.partitions WHERE place = 'any' AND pa
 $first->safe_psql('postgres', "BEGIN; CREATE TABLE held (i int); PREPARE TRANSACTION '$gid'");
 $first->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type ~ '^dsched scheduler'});
 ok(wait_until($first, q{SELECT state || ' ' || detail FROM dsched.status() WHERE component = 'delivery'}, qr/^problem 1 prepared transaction waits to be settled: it belongs to another cluster/), 'it waits for a person');
-ok(wait_until(\@fleet, $owner, 'node2', 60), 'the other instance has the partition');
+ok(wait_until(\@fleet, $owner, 'node2', 60), '[prepared-holds-partition] the other instance has the partition');
 is($first->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), 1, 'it is left alone');
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.partitions WHERE place = 'any' AND owner_node = 'node1'}, qr/^(?!0$)\d+$/), 'the first one keeps its others');
 $first->safe_psql('postgres', "ROLLBACK PREPARED '$gid'");
