@@ -161,7 +161,8 @@ read_watermarks(const Reader *reader, FormerInfo *out)
 	{
 		double number = cJSON_IsNumber(item) ? item->valuedouble : 0.5;
 
-		if (number != (double) (int64_t) number || number < -(double) CODEC_MAX_INT || number > (double) CODEC_MAX_INT)
+		/* the range first: a number beyond it cannot be converted */
+		if (!(number >= -(double) CODEC_MAX_INT && number <= (double) CODEC_MAX_INT) || number != (double) (int64_t) number)
 		{
 			json_complain_about(reader, "watermarks", "has something else than times");
 			return;
