@@ -33,6 +33,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 
+#include "core/keys.h"
 #include "core/selector.h"
 
 #define DSCHED_MAX_ANY 256		/* dsched.partitions at most */
@@ -142,6 +143,7 @@ typedef struct RunEntry
 	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
 	DeliveryMode delivery;		/* as its job had it when it was pushed */
+	char		place[KEYS_SHORT_PLACE];	/* of its partition, as in names of runs: another selector may get the partition's index */
 	bool		awaited;		/* something can start when it has ended: wake the scheduler at once. Under queue_lock */
 	bool		session_bound;	/* handed over alive: its right is the session's alone, whoever owns the partition.
 								 * Set under queue_lock, before the epoch is cleared */

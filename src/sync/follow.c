@@ -56,17 +56,6 @@
 #define PAGE_MAX 5000
 #define PAGE_BYTES (4 * 1024 * 1024)
 
-/* What the watch follows, in the order in which it is asked for. */
-enum
-{
-	RANGE_DEFINITIONS,
-	RANGE_TRIGGERS,
-	RANGE_QUEUES,
-	RANGE_COMMANDS,				/* to instances that make runs which were handed over */
-	RANGE_OUTCOMES,				/* of those */
-	RANGE_NODE					/* our own node key: only there to be heard */
-};
-
 typedef enum FollowStep
 {
 	FOLLOW_OFF,					/* standalone, or not started */
@@ -84,6 +73,17 @@ typedef enum FollowStep
 	FOLLOW_WATCHING,
 	FOLLOW_HELD					/* etcd is not the one that we know */
 } FollowStep;
+
+/* What the watch delivers. */
+typedef enum WatchedRange
+{
+	RANGE_DEFINITIONS,
+	RANGE_TRIGGERS,
+	RANGE_QUEUES,
+	RANGE_COMMANDS,
+	RANGE_OUTCOMES,
+	RANGE_NODE					/* only there to be heard */
+} WatchedRange;
 
 static struct
 {
@@ -879,6 +879,14 @@ advance(int64 revision)
 }
 
 static void
+take_triggers(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!events[i].is_delete)
+			sync_trigger_put(&events[i].kv);
+}
+
+static void
 take_commands(const EtcdEvent *events, int n)
 {
 	for (int i = 0; i < n; i++)
@@ -907,24 +915,22 @@ watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 h
 		return;
 	}
 	scheduler_refresh_time();
-	if (range_index != RANGE_TRIGGERS && sync_is_wiped(events, n))
+	if ((range_index == RANGE_DEFINITIONS || range_index == RANGE_QUEUES) && sync_is_wiped(events, n))
 	{
 		sync_compare_again();
 		return;
 	}
 	if (range_index == RANGE_DEFINITIONS)
 		sync_take_definitions(events, n);
+	else if (range_index == RANGE_TRIGGERS)
+		take_triggers(events, n);
 	else if (range_index == RANGE_QUEUES)
 		sync_take_queues(events, n);
 	else if (range_index == RANGE_COMMANDS)
 		take_commands(events, n);
-	else if (range_index == RANGE_OUTCOMES)
-		take_outcomes(events, n);
 	else
-		for (int i = 0; i < n; i++)
-			if (!events[i].is_delete)
-				sync_trigger_put(&events[i].kv);
-	if (range_index == 0 && n > 0)
+		take_outcomes(events, n);
+	if (range_index == RANGE_DEFINITIONS && n > 0)
 		advance(events[n - 1].kv.mod_revision);
 	sync_open_triggers();
 }
