@@ -74,6 +74,17 @@ typedef enum FollowStep
 	FOLLOW_HELD					/* etcd is not the one that we know */
 } FollowStep;
 
+/* What the watch delivers. */
+typedef enum WatchedRange
+{
+	RANGE_DEFINITIONS,
+	RANGE_TRIGGERS,
+	RANGE_QUEUES,
+	RANGE_COMMANDS,
+	RANGE_OUTCOMES,
+	RANGE_NODE					/* only there to be heard */
+} WatchedRange;
+
 static struct
 {
 	FollowStep	step;
@@ -273,7 +284,7 @@ disconnect(void)
 	follow.request = NULL;
 	if (follow.watch == NULL)
 		return;
-	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, 1));
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, RANGE_TRIGGERS));
 	etcd_watch_stop(follow.watch);
 	follow.watch = NULL;
 }
@@ -822,12 +833,12 @@ static void
 connect_watch(void)
 {
 	EtcdWatchRange ranges[] = {
-		{definition_key, definition_end, follow.revision + 1},
-		{trigger_key, trigger_end, follow.trigger_next},
-		{queue_key, queue_end, follow.queue_next},
-		{command_key, command_end, follow.queue_next},
-		{outcome_key, outcome_end, follow.queue_next},
-		{node_key, NULL, 0}		/* only there to be heard */
+		[RANGE_DEFINITIONS] = {definition_key, definition_end, follow.revision + 1},
+		[RANGE_TRIGGERS] = {trigger_key, trigger_end, follow.trigger_next},
+		[RANGE_QUEUES] = {queue_key, queue_end, follow.queue_next},
+		[RANGE_COMMANDS] = {command_key, command_end, follow.queue_next},
+		[RANGE_OUTCOMES] = {outcome_key, outcome_end, follow.queue_next},
+		[RANGE_NODE] = {node_key, NULL, 0}
 	};
 
 	follow.step = FOLLOW_CONNECTING;
@@ -868,6 +879,14 @@ advance(int64 revision)
 }
 
 static void
+take_triggers(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!events[i].is_delete)
+			sync_trigger_put(&events[i].kv);
+}
+
+static void
 take_commands(const EtcdEvent *events, int n)
 {
 	for (int i = 0; i < n; i++)
@@ -890,30 +909,28 @@ take_outcomes(const EtcdEvent *events, int n)
 static void
 watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision)
 {
-	if (range_index == 3)
+	if (range_index == RANGE_NODE)
 	{
 		follow.beat = Max(follow.beat, events[n - 1].kv.mod_revision);
 		return;
 	}
 	scheduler_refresh_time();
-	if (range_index != 1 && sync_is_wiped(events, n))
+	if ((range_index == RANGE_DEFINITIONS || range_index == RANGE_QUEUES) && sync_is_wiped(events, n))
 	{
 		sync_compare_again();
 		return;
 	}
-	if (range_index == 0)
+	if (range_index == RANGE_DEFINITIONS)
 		sync_take_definitions(events, n);
-	else if (range_index == 2)
+	else if (range_index == RANGE_TRIGGERS)
+		take_triggers(events, n);
+	else if (range_index == RANGE_QUEUES)
 		sync_take_queues(events, n);
-	else if (range_index == 3)
+	else if (range_index == RANGE_COMMANDS)
 		take_commands(events, n);
-	else if (range_index == 4)
-		take_outcomes(events, n);
 	else
-		for (int i = 0; i < n; i++)
-			if (!events[i].is_delete)
-				sync_trigger_put(&events[i].kv);
-	if (range_index == 0 && n > 0)
+		take_outcomes(events, n);
+	if (range_index == RANGE_DEFINITIONS && n > 0)
 		advance(events[n - 1].kv.mod_revision);
 	sync_open_triggers();
 }
@@ -930,7 +947,7 @@ static void
 watch_lost(void *arg, EtcdWatchLoss why, const char *message)
 {
 	scheduler_refresh_time();
-	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, 1));
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, RANGE_TRIGGERS));
 	follow.watch = NULL;		/* its handle is void */
 	switch (why)
 	{
@@ -985,7 +1002,7 @@ check_heartbeats(void)
 static void
 give_up_watch(void)
 {
-	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, 1));
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, RANGE_TRIGGERS));
 	etcd_watch_give_up(follow.watch);
 	follow.watch = NULL;
 	sync_follow_again();
