@@ -125,6 +125,7 @@ test_former(void)
 	   "as many as there may be");
 	free(text);
 
+	former.npartitions = 8;
 	former.watermarks[7] = CODEC_MIN_TIME - 1;
 	ok(codec_former_encode(&former, &len) == NULL, "no time that cannot be");
 
