@@ -454,18 +454,48 @@ open_running(void)
 	}
 }
 
+/*
+ * How many of the slots of a pending run or range are before its generation's end; *last is the last of them.  Others there are only below
+ * a watermark that is ahead of our clock: they are those of the generation after it, and a row would say that they have been dealt
+ * with.  (The rule of the former generation is not known any more; it is counted by that of the job.)
+ */
+static int64
+slots_before_end(const PendingRun *pending, const Job *job, TimestampTz *last)
+{
+	TimestampTz end = job != NULL ? job->slots_from : scheduler.now;
+	SlotRule	rule;
+	int64		n = 0;
+
+	*last = pending->slot_to;
+	if (pending->slot > end)
+		return 0;
+	if (pending->slots <= 1 || pending->slot_to <= end)
+		return Max(pending->slots, 1);
+	if (job != NULL && job->usable && !job->one_shot)
+	{
+		rule = job_rule(job);
+		rule.slots_from = CODEC_MIN_TIME;
+		n = slot_count(&rule, pending->slot, end, last, NULL);
+	}
+	return Max(n, 1);
+}
+
 /* The generation of a pending run or range is over. */
 static void
 close_pending(const PendingRun *pending, const Job *job)
 {
 	ClosedSlot	closed = {0};
+	TimestampTz last;
+	int64		n = slots_before_end(pending, job, &last);
 
+	if (n == 0)
+		return;
 	closed.key.scheduled_for = pending->slot;
 	closed.key.job_id = pending->job_id;
 	closed.key.trigger_id = pending->trigger_id;
 	closed.key.attempt = Max(pending->attempt, 1);
-	closed.slots = Max(pending->slots, 1);
-	closed.last_slot = closed.slots > 1 ? pending->slot_to : 0;
+	closed.slots = (int32) Min(n, PG_INT32_MAX);
+	closed.last_slot = n > 1 ? last : 0;
 	if (job != NULL)
 	{
 		strlcpy(closed.job_name, job->job_name, sizeof(closed.job_name));

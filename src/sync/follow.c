@@ -97,6 +97,7 @@ static struct
 	char	   *config;			/* value of the config key; malloc'd */
 	int64		config_revision;	/* of the answer that had the config of a recovered cluster */
 	ConfigInfo	next;			/* that config */
+	bool		carried;		/* all rows are carried over, and this process ends: see keep_local_account() */
 	bool		has_former;
 	FormerInfo	former;			/* what is said of this database there */
 	uint64		held_session;	/* HELD: the session then */
@@ -183,6 +184,8 @@ sync_table_revision(void)
 {
 	if (scheduler.etcd == NULL)
 		return 0;
+	if (follow.carried)
+		return CODEC_MAX_INT;
 	return Min(sync_applied_revision(follow.revision), sync_lowest_broken() - 1);
 }
 
@@ -590,7 +593,7 @@ carry_over(void)
 	bool		more;
 
 	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision, &more))
-		scheduler.stopping = true;
+		scheduler.stopping = follow.carried = true;
 	else if (more)
 	{
 		sync_retry_reset(&follow.retry);

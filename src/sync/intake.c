@@ -122,6 +122,16 @@ sync_jobrev(int partition)
 	return jobrevs[partition];
 }
 
+/* Has the watch brought all that was published here? */
+bool
+sync_publications_heard(void)
+{
+	for (int i = 0; i < dsched_partitions; i++)
+		if (jobrevs[i] > sync_revision())
+			return false;
+	return true;
+}
+
 void
 sync_note_jobrev(int partition, int64 revision)
 {

@@ -238,6 +238,7 @@ extern void sync_trigger_put(const EtcdKv *kv);
 /* The mod_revision of jobrev/<pp> as last heard of; and that it is at least this. */
 extern int64 sync_jobrev(int partition);
 extern void sync_note_jobrev(int partition, int64 revision);
+extern bool sync_publications_heard(void);
 
 /* A request for a run; takes over what def points to (malloc'd). revision: of its key, 0 standalone. */
 extern void sync_add_trigger(int partition, TriggerDef *def, int64 revision);
