@@ -33,7 +33,7 @@ ok(wait_for(sub { status_of($clone, 'etcd') =~ /^problem\|.*"node1".*in use.*dsc
 	or diag(status_of($clone, 'etcd'));
 my $copied = $clone->safe_psql('postgres', 'SELECT max(started_at) FROM dsched.run');
 ok(wait_past('tick', 4, [$original], timestamp(time() + 2)), 'the original goes on');
-is($clone->safe_psql('postgres', 'SELECT max(started_at) FROM dsched.run'), $copied, 'the copy has run nothing');
+is($clone->safe_psql('postgres', 'SELECT max(started_at) FROM dsched.run'), $copied, '[copy-started] the copy has run nothing');
 is($clone->safe_psql('postgres', "SELECT count(*) FROM dsched.run WHERE started_at > to_timestamp($started)"), 0,
 	'nor before it knew, not even what runs on each instance');
 
