@@ -505,6 +505,7 @@ close_pending(const PendingRun *pending, const Job *job)
 	closed.status = RUN_SKIPPED;
 	closed.reason_text = job == NULL ? "unscheduled" : "redefined";
 	closed.epoch = current->epoch;
+	closed.partition = current->number;
 	closing_add(&closed);
 }
 
@@ -595,6 +596,9 @@ end_started_row(const RunSeen *row)
 {
 	ClosedSlot	closed = {0};
 
+	/* what has to be settled holds a lock on the row, and says how it ends */
+	if (settling_has(&row->key))
+		return;
 	closed.key = row->key;
 	closed.slots = 1;
 	strlcpy(closed.job_name, row->job_name, sizeof(closed.job_name));
@@ -603,6 +607,7 @@ end_started_row(const RunSeen *row)
 	closed.reason = row->key.trigger_id != 0 ? RUN_MANUAL : row->key.attempt > 1 ? RUN_RECOVERY : RUN_SCHEDULE;
 	closed.status = RUN_LOST;
 	closed.epoch = current->epoch;
+	closed.partition = current->number;
 	closed.replaces = true;
 	strlcpy(closed.sqlstate, "57P01", sizeof(closed.sqlstate));
 	strlcpy(closed.message, "the process that ran it ended before it committed", sizeof(closed.message));

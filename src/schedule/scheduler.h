@@ -332,6 +332,7 @@ typedef struct Partition
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
 	bool		declined;		/* what was read last of it was of a newer format */
+	int64		held_since;		/* boot time since when a prepared transaction keeps us from taking it over; 0 */
 	bool		cancelling;		/* draining, as the server stops: its runs were told to end */
 	XLogRecPtr	flush_to;		/* what must be on disk before the next state says it is done */
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
@@ -547,6 +548,7 @@ extern void settling_turn(void);
 extern void settling_wanted(void);
 extern bool settling_has(const RunKey *key);	/* or may have */
 extern bool settling_allows(int partition);	/* may it be taken over? */
+extern bool settling_holds(int partition);	/* is it not for what etcd has said, so that only time or a person can end it? */
 extern bool settling_idle(void);
 
 /* purge.c: deletes old rows, between turns */
@@ -659,6 +661,7 @@ typedef struct ClosedSlot
 	RunStatus	status;
 	TimestampTz started_at;		/* 0 */
 	uint64		epoch;
+	int			partition;		/* whose epoch that is; the job may be in another by now */
 	int			pid;
 	char		sqlstate[6];
 	char		message[256];
