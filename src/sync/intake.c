@@ -243,6 +243,22 @@ note_broken(const Incoming *in)
 			 errdetail("Its key is \"%s\".", shown)));
 }
 
+/* Is there a definition of this name that could not be read or verified? */
+bool
+sync_is_broken(const char *username, const char *job_name)
+{
+	char		name[KEYS_MAX_LEN];
+	EtcdKv		kv = {.key = name};
+	KeyDigest	key;
+	int			partition;
+
+	if (hash_get_num_entries(broken) == 0 || !sync_job_key(username, job_name, name, &partition))
+		return false;
+	kv.key_len = strlen(name);
+	digest(&kv, &key);
+	return hash_search(broken, &key, HASH_FIND, NULL) != NULL;
+}
+
 /* The lowest revision of a definition that could not be read. */
 int64
 sync_lowest_broken(void)
