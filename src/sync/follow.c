@@ -823,6 +823,13 @@ config_confirmed(void *arg, const EtcdResponse *response)
 static void
 finish_compare(void)
 {
+	int			lost = sync_compare_lost();
+
+	if (lost > 0)
+	{
+		hold(psprintf("etcd has lost %d definitions of this database, which nobody has unscheduled", lost));
+		return;
+	}
 	sync_compare_ends(follow.listing_at);
 	sync_now_verified();
 	follow.compare = false;

@@ -693,6 +693,30 @@ forget_unseen_broken(void)
 	show_broken();
 }
 
+static void
+count_lost(Job *job, void *arg)
+{
+	char		key[KEYS_MAX_LEN];
+	int			partition;
+
+	if (!job->seen && job->mod_revision > 0 && sync_job_key(job->username, job->job_name, key, &partition) &&
+		heard_jobrevs[partition].last == 0)
+		(*(int *) arg)++;
+}
+
+/*
+ * How many definitions are gone along with the jobrev/<pp> that was put with each of them: somebody has deleted them by hand.  Whoever
+ * unschedules a job leaves that key.
+ */
+int
+sync_compare_lost(void)
+{
+	int			n = 0;
+
+	timetable_each(-1, count_lost, &n);
+	return n;
+}
+
 void
 sync_compare_ends(int64 revision)
 {
