@@ -39,6 +39,13 @@ delivery_run_name(const RunKey *key, int db, int partition, RunName *out)
 	out->attempt = key->attempt;
 }
 
+void
+delivery_entry_name(const RunEntry *entry, RunName *out)
+{
+	delivery_run_name(&entry->key, entry->token.db, entry->token.partition, out);
+	strlcpy(out->place, entry->place, sizeof(out->place));
+}
+
 bool
 delivery_is_shared(int partition)
 {
@@ -55,7 +62,7 @@ delivery_id(const RunEntry *entry, char *id)
 		snprintf(id, GID_MAX, UINT64_FORMAT ":" INT64_FORMAT, entry->token.session, entry->seq);
 		return true;
 	}
-	delivery_run_name(&entry->key, entry->token.db, entry->token.partition, &gid.run);
+	delivery_entry_name(entry, &gid.run);
 	gid.epoch = entry->token.epoch;
 	gid.session = entry->token.session;
 	gid.seq = entry->seq;

@@ -20,6 +20,9 @@
 /* The run as keys name it. */
 extern void delivery_run_name(const RunKey *key, int db, int partition, RunName *out);
 
+/* The run of an entry, in the place that its partition was of when it was queued. */
+extern void delivery_entry_name(const RunEntry *entry, RunName *out);
+
 /* Is it etcd that says whether runs of this partition may begin, or commit? Else the rows of this instance do. */
 extern bool delivery_is_shared(int partition);
 

@@ -18,21 +18,30 @@ place_find(const DatabaseSlot *slot, const char *selector)
 }
 
 void
-place_short_name(int db, int partition, char *out)
+place_name(int db, int partition, char *out)
 {
 	int			place = place_of(partition);
-	char		selector[SELECTOR_MAX + 1];
 
 	if (place < 0 || place >= DSCHED_MAX_PLACES)
 	{
 		/* local ones are in no name */
-		keys_short_place(place == PLACE_IS_ANY ? KEYS_PLACE_ANY : PLACE_EACH, out);
+		strlcpy(out, place == PLACE_IS_ANY ? KEYS_PLACE_ANY : PLACE_EACH, SELECTOR_MAX + 1);
 		return;
 	}
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
-	strlcpy(selector, dsched_shared->databases[db].places[place].selector, sizeof(selector));
+	strlcpy(out, dsched_shared->databases[db].places[place].selector, SELECTOR_MAX + 1);
 	LWLockRelease(dsched_shared->control_lock);
-	keys_short_place(selector, out);
+	if (out[0] == '\0')
+		strlcpy(out, PLACE_NONE, SELECTOR_MAX + 1);
+}
+
+void
+place_short_name(int db, int partition, char *out)
+{
+	char		place[SELECTOR_MAX + 1];
+
+	place_name(db, partition, place);
+	keys_short_place(place, out);
 }
 
 int64

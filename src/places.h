@@ -19,6 +19,8 @@
 #include "shared.h"
 
 #define PLACE_EACH "each"
+/* No selector is without "=". */
+#define PLACE_NONE "none"
 
 /* What place_of() says of an index, beside the number of a selector's place. */
 #define PLACE_IS_ANY (-1)
@@ -88,9 +90,11 @@ place_is_local(int partition)
 extern int	place_find(const DatabaseSlot *slot, const char *selector);
 
 /*
- * The place of a partition as it stands in the names of runs (KEYS_SHORT_PLACE bytes).  Takes control_lock.  A selector's place that
- * has been given to another meanwhile gives that one's name: whatever is asked for under it is refused, as the epoch is none of its.
+ * The place of a partition (SELECTOR_MAX + 1 bytes), and as it stands in the names of runs (KEYS_SHORT_PLACE bytes).  Both take
+ * control_lock.  One that is free is PLACE_NONE; one that has been given to another selector meanwhile gives that one's name.  Either
+ * way what is asked for under an epoch of before is refused, as it is none of the owner key's that goes by this name.
  */
+extern void place_name(int db, int partition, char *out);
 extern void place_short_name(int db, int partition, char *out);
 
 /*

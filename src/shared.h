@@ -33,6 +33,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 
+#include "core/keys.h"
 #include "core/selector.h"
 
 #define DSCHED_MAX_ANY 256		/* dsched.partitions at most */
@@ -142,6 +143,7 @@ typedef struct RunEntry
 	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
 	DeliveryMode delivery;		/* as its job had it when it was pushed */
+	char		place[KEYS_SHORT_PLACE];	/* of its partition, as in names of runs: another selector may get the partition's index */
 	bool		awaited;		/* something can start when it has ended: wake the scheduler at once. Under queue_lock */
 	bool		session_bound;	/* handed over alive: its right is the session's alone, whoever owns the partition.
 								 * Set under queue_lock, before the epoch is cleared */
@@ -297,6 +299,7 @@ typedef struct DatabaseSlot
 	bool		check_again;	/* an extension may have appeared while the last candidate looked */
 	bool		member_wanted;	/* S: loaded and healthy, would take partitions */
 	bool		member;			/* C: its member key is in etcd */
+	int			others;			/* C: other members, as of the last advice */
 	/* S: what to wake it for when a run has ended; see queue_finish_entry() */
 	bool		wake_on_finish; /* any run */
 	bool		wake_on_first;	/* the first since it looked: no alarm of its own will make it look */

@@ -203,6 +203,7 @@ membership_roles_advised(int db, const Group *g)
 	DatabaseSlot *slot = &dsched_shared->databases[db];
 
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	slot->others = g->nothers;
 	slot->lacks_told = g->lacks_written;
 	slot->used_told = slot->used_version == g->used_version && slot->used_for == slot->lacked_version ? g->used_version : 0;
 	LWLockRelease(dsched_shared->control_lock);

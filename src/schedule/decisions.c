@@ -27,6 +27,7 @@
 #include "core/backoff.h"
 #include "delivery.h"
 #include "mutant.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -72,8 +73,12 @@ decisions_init(void)
 
 /* ---- asking -------------------------------------------------------------------------------------- */
 
+/*
+ * partition: whose owner key is compared; -1: none, the right is the session's alone.  It is given, not looked for by the name: the
+ * last job of a selector may be gone while its run is under way, and that is the end of the place, but not of the run.
+ */
 EtcdTxn *
-decision_txn(const RunName *name, const RunMark *mark, bool session_bound)
+decision_txn(const RunName *name, const RunMark *mark, int partition)
 {
 	EtcdTxn    *txn = etcd_txn_begin();
 	char		key[KEYS_MAX_LEN];
@@ -92,13 +97,12 @@ decision_txn(const RunName *name, const RunMark *mark, bool session_bound)
 	etcd_txn_else_get(txn, key, NULL);
 	keys_node(key, dsched_cluster_name, mark->node);
 	etcd_txn_if_create(txn, key, mark->session);
-	if (!session_bound && !MUTANT(NO_EPOCH_COMPARE))
+	if (partition >= 0 && !MUTANT(NO_EPOCH_COMPARE))
 	{
-		int			partition = placement_partition(name);
+		char		place[SELECTOR_MAX + 1];
 
-		if (partition < 0)
-			elog(ERROR, "no place for a run of job " INT64_FORMAT, name->job_id);
-		keys_owner(key, dsched_cluster_name, scheduler.dbname, partition_place(partition), name->partition);
+		place_name(scheduler.db, partition, place);
+		keys_owner(key, dsched_cluster_name, scheduler.dbname, place, name->partition);
 		etcd_txn_if_create(txn, key, mark->epoch);
 	}
 	return txn;
@@ -108,7 +112,7 @@ static void
 describe(const RunEntry *entry, RunName *name, RunMark *mark)
 {
 	memset(mark, 0, sizeof(*mark));
-	delivery_run_name(&entry->key, entry->token.db, entry->token.partition, name);
+	delivery_entry_name(entry, name);
 	mark->decision = entry->delivery == DELIVERY_EXACTLY_ONCE;
 	if (mark->decision)
 		name->attempt = 0;
@@ -162,7 +166,7 @@ send_asks(void)
 		asks[nsent].entry.session_bound = dsched_shared->entries[asks[nsent].index].session_bound;
 		if (asks[nsent].entry.session_bound)
 			scheduler.slot->bound_session = asks[nsent].entry.token.session;
-		etcd_txn_nest(txn, decision_txn(&name, &mark, asks[nsent].entry.session_bound));
+		etcd_txn_nest(txn, decision_txn(&name, &mark, asks[nsent].entry.session_bound ? -1 : asks[nsent].entry.token.partition));
 	}
 	/* as good as idempotent: who finds its own key there has got it */
 	if (etcd_call(scheduler.etcd, ETCD_PATH_TXN, etcd_txn_end(txn), ETCD_IDEMPOTENT, REQUEST_TIMEOUT_MS, answered,

@@ -12,6 +12,10 @@
  * the decision.  Its writer has owned first and read the keys then, so it has read this one, and its account has the slot closed.
  * The revision of the account is compared, too.
  *
+ * Or if it was decided by a run that was handed over alive, and the account of the new owner lists that no more.  It is known by an
+ * epoch of the decision older than the account's, which is older than the decision: that epoch was over when it was made, so the
+ * session alone was compared, and the account began with this run in it.
+ *
  * Something waits as long as there is a reason, and then looks again, later and later up to half a minute; else this costs nothing.
  */
 #include "postgres.h"
@@ -66,12 +70,33 @@ moved(void *arg, const EtcdResponse *response)
 	scheduler_wake_at(retry_at);
 }
 
-/* The epoch of the account of this run's partition in the answer, its key and revision; 0: there is none that can be read. */
-static int64
-account_epoch(const cJSON *states, const RunName *run, char *key, int64 *mod_revision)
+static bool
+is_settled_by(const PartitionState *account, const TakenMark *left)
 {
+	TimestampTz slot = left->name.slot - CODEC_EPOCH_DIFF;
+
+	if (account->epoch > left->create_revision)
+		return true;
+	/* of a full account, or of requests, what is not listed may be open */
+	if (left->mark.epoch >= account->epoch || left->name.trigger_id != 0 || account->npending >= CODEC_MAX_ENTRIES)
+		return false;
+	for (int i = 0; i < account->npending; i++)
+	{
+		const PendingRun *pending = &account->pending[i];
+
+		if (pending->job_id == left->name.job_id && pending->trigger_id == 0 && pending->slot <= slot && slot <= pending->slot_to)
+			return false;
+	}
+	return true;
+}
+
+/* Does the account of this run's partition, in the answer, do without the key?  Then its own key and revision, too. */
+static bool
+find_account(const cJSON *states, const TakenMark *left, char *key, int64 *mod_revision)
+{
+	const RunName *run = &left->name;
 	const cJSON *item;
-	int64		epoch = 0;
+	bool		settled = false;
 
 	cJSON_ArrayForEach(item, etcd_kvs(states))
 	{
@@ -88,14 +113,14 @@ account_epoch(const cJSON *states, const RunName *run, char *key, int64 *mod_rev
 		if (strcmp(place, run->place) == 0 && parts.partition == run->partition &&
 			codec_state_decode(kv.value, kv.value_len, &state, NULL, 0))
 		{
-			epoch = state.epoch;
+			settled = is_settled_by(&state, left);
 			*mod_revision = kv.mod_revision;
 			strlcpy(key, kv.key, KEYS_MAX_LEN);
 			codec_state_free(&state);
 		}
 		etcd_kv_free(&kv);
 	}
-	return epoch;
+	return settled;
 }
 
 typedef struct Lookup
@@ -123,7 +148,7 @@ add_move(EtcdTxn *txn, const TakenMark *left, const cJSON *states)
 	EtcdTxn    *nested;
 	int64		mod_revision = 0;
 
-	if (account_epoch(states, &left->name, state, &mod_revision) <= left->create_revision ||
+	if (!find_account(states, left, state, &mod_revision) ||
 		!scheduler_transaction(look_up, &lookup, "looking up a run") ||
 		lookup.status == RUN_STATUS_NONE || lookup.status == RUN_RUNNING || !marks_can_move())
 		return false;
@@ -141,9 +166,8 @@ add_move(EtcdTxn *txn, const TakenMark *left, const cJSON *states)
  * one may have committed it just after that: true, then, and it goes with the next account.
  */
 static bool
-is_done_with(const TakenMark *left)
+is_done_with(Partition *partition, const TakenMark *left)
 {
-	Partition  *partition = &scheduler.partitions[left->name.partition];
 	Lookup		lookup = {{left->name.slot - CODEC_EPOCH_DIFF, left->name.job_id, left->name.trigger_id, left->mark.attempt}};
 	ListCell   *lc;
 
@@ -219,12 +243,11 @@ looked(void *arg, const EtcdResponse *response)
 
 		if (!marks_read(item, &left) || !left.mark.decision || strcmp(left.mark.node, dsched_my_node()) != 0)
 			continue;
+		/* the place may be none any more: the run was that of its last job */
 		partition = placement_partition(&left.name);
-		if (partition < 0)
-			continue;
-		if (scheduler.partitions[partition].step != STEP_NONE)
+		if (partition >= 0 && scheduler.partitions[partition].step != STEP_NONE)
 		{
-			ours += !is_done_with(&left);
+			ours += !is_done_with(&scheduler.partitions[partition], &left);
 			continue;
 		}
 		ours++;

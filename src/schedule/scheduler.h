@@ -540,7 +540,7 @@ extern void marks_keep(OpenRun *run, const RunEntry *entry);	/* what an executor
 /* decisions.c: what executors ask of etcd */
 extern void decisions_init(void);
 extern void decisions_turn(void);
-extern EtcdTxn *decision_txn(const RunName *name, const RunMark *mark, bool session_bound);
+extern EtcdTxn *decision_txn(const RunName *name, const RunMark *mark, int partition);
 
 /* settling.c: prepared transactions whose executors are gone */
 extern void settling_turn(void);

@@ -463,9 +463,10 @@ ask_for(const Doubt *doubt)
 	EtcdTxn    *txn = etcd_txn_begin();
 	RunName		name = doubt->gid.run;
 	RunMark		mark = {0};
+	int			partition = doubt->bound ? -1 : placement_partition(&name);
 
 	/* its place is being given up: soon its epoch will be over */
-	if (!doubt->bound && placement_partition(&name) < 0)
+	if (!doubt->bound && partition < 0)
 	{
 		etcd_txn_free(txn);
 		try_later();
@@ -479,7 +480,10 @@ ask_for(const Doubt *doubt)
 	mark.attempt = doubt->gid.run.attempt;
 	mark.at = scheduler.now;
 	strlcpy(mark.id, doubt->text, sizeof(mark.id));
-	etcd_txn_nest(txn, decision_txn(&name, &mark, doubt->bound));
+	/* a scheduler after us does not know that it was handed over, but has to know that the key can still come */
+	if (doubt->bound)
+		scheduler.slot->bound_session = doubt->gid.session;
+	etcd_txn_nest(txn, decision_txn(&name, &mark, partition));
 	in_flight = etcd_call(scheduler.etcd, ETCD_PATH_TXN, etcd_txn_end(txn), ETCD_IDEMPOTENT, REQUEST_TIMEOUT_MS, asked,
 						  NULL) != NULL;
 }

@@ -631,6 +631,8 @@ push_run(OpenRun *run)
 	entry.reason = run->reason;
 	entry.rank = run->rank;
 	entry.delivery = run->job->policy->delivery;
+	if (entry.delivery != DELIVERY_AT_LEAST_ONCE)
+		place_short_name(scheduler.db, run->partition, entry.place);
 	/* alone a committed row does what a key in etcd does in a cluster */
 	entry.start_row = run->careful || (entry.delivery == DELIVERY_AT_MOST_ONCE && !delivery_is_shared(run->partition));
 	entry.awaited = is_awaited(run);
