@@ -592,6 +592,12 @@ carry_over(void)
 {
 	bool		more;
 
+	/* they would be signed here, and trusted everywhere, whoever had put them into the former etcd */
+	if (!sync_verified())
+	{
+		hold("the cluster was recovered, but the definitions in this database were not verified by the keys that are in force (dsched.adopt() in it takes them as they are)");
+		return;
+	}
 	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision, &more))
 		scheduler.stopping = follow.carried = true;
 	else if (more)
@@ -817,6 +823,13 @@ config_confirmed(void *arg, const EtcdResponse *response)
 static void
 finish_compare(void)
 {
+	int			lost = sync_compare_lost();
+
+	if (lost > 0)
+	{
+		hold(psprintf("etcd has lost %d definitions of this database, which nobody has unscheduled", lost));
+		return;
+	}
 	sync_compare_ends(follow.listing_at);
 	sync_now_verified();
 	follow.compare = false;
