@@ -94,6 +94,7 @@ typedef struct Group
 	bool advised[DSCHED_MAX_PARTITIONS]; /* to us */
 	uint64 among[DSCHED_MAX_PLACES + 1]; /* hash of the names of those who may have the partitions of each place, "any" last */
 	bool may_adopt[DSCHED_MAX_PARTITIONS]; /* we can run its jobs, if those to whom it is advised do not take it */
+	bool unfit[DSCHED_MAX_PARTITIONS]; /* we lack a role of its jobs, and another member has them all */
 	char places[DSCHED_MAX_PLACES][SELECTOR_MAX + 1]; /* as in the DatabaseSlot; "": free */
 
 	EtcdRequest *request;
