@@ -628,7 +628,24 @@ is_accounted_for(const Job *job, TimestampTz slot)
 		 slot <= done_until(job));
 }
 
-/* Start rows of this instance for which the state has no pending entry. */
+/* Another instance has given this attempt up and come to a later one, which is pending.  It could not write to our row. */
+static bool
+is_overtaken(const RunSeen *row, const Job *job)
+{
+	const PartitionState *state = row->key.trigger_id != 0 ? &current->taken : account_of(job);
+
+	for (int i = 0; i < state->npending; i++)
+	{
+		const PendingRun *pending = &state->pending[i];
+
+		if (pending->job_id == row->key.job_id && pending->trigger_id == row->key.trigger_id &&
+			pending->slot == row->key.scheduled_for && pending->attempt > row->key.attempt)
+			return true;
+	}
+	return false;
+}
+
+/* Start rows of this instance for which the state has no pending entry, or that of a later attempt. */
 static void
 open_started_rows(void)
 {
@@ -638,9 +655,9 @@ open_started_rows(void)
 		Job		   *job = timetable_find(row->key.job_id);
 
 		if (row->key.trigger_id != 0 || job == NULL || job->partition != current->number ||
-			is_open(job, row->key.scheduled_for))
+			(is_open(job, row->key.scheduled_for) && !is_overtaken(row, job)))
 			continue;
-		if (row->gen == job->gen && !is_accounted_for(job, row->key.scheduled_for))
+		if (row->gen == job->gen && !is_overtaken(row, job) && !is_accounted_for(job, row->key.scheduled_for))
 			open_recovered(job, &row->key, NULL, "the process that ran it");
 		else if (!is_being_made(&row->key))
 			end_started_row(row);
@@ -720,7 +737,10 @@ recount_failures(void)
 	}
 }
 
-/* Those of triggers that are gone from etcd: another instance has made them.  (Alone, a request stays until it is accounted for.) */
+/*
+ * Those of triggers that are gone from etcd: another instance has made them, or has come to a later attempt.  (Alone, a request stays until
+ * it is accounted for.)
+ */
 static void
 end_triggered_rows(void)
 {
@@ -733,6 +753,8 @@ end_triggered_rows(void)
 
 		dlist_foreach(iter, &current->open)
 			known |= dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == row->key.trigger_id;
+		if (row->key.trigger_id != 0 && job != NULL && job->partition == current->number && is_overtaken(row, job))
+			known = false;
 		if (!known && !is_being_made(&row->key))
 			end_started_row(row);
 	}
