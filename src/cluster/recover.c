@@ -426,7 +426,7 @@ next_config(void)
 	memset(&work.next, 0, sizeof(work.next));
 	work.next.partitions = dsched_partitions;
 	work.next.number = next_number();
-	work.next.resume_from = work.drained ? CODEC_MIN_TIME : work.asked.resume_from;
+	work.next.resume_from = work.asked.resume_from = work.drained ? CODEC_MIN_TIME : work.asked.resume_from;
 	if (!pg_strong_random(random, sizeof(random)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not generate the incarnation of a cluster")));

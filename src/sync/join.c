@@ -14,7 +14,8 @@
  *
  * The slots stay those of their generation, but none up to a moment is open: resume_from; or, in another number of
  * partitions, what the account of the job's former partition said, so that no slot is lost or made twice.  A job that runs once,
- * at a time not after that moment, is paused: nobody can say if it has run.
+ * at a time not after that moment, is paused: nobody can say if it has run.  Jobs that run on each instance have their account in its
+ * table, which stays; their partition is not taken over before they are all back from etcd.
  *
  * WHAT WAS DELETED
  *
