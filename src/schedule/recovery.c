@@ -590,14 +590,21 @@ is_being_made(const RunKey *key)
 	return false;
 }
 
-/* The attempt died with its process, and there is none after it. */
+/*
+ * The attempt died with its process, and there is none after it.  The row of one whose transaction is still prepared is locked, perhaps for
+ * long: recovery_end_rows() comes to it when that is settled.
+ */
 static void
 end_started_row(const RunSeen *row)
 {
 	ClosedSlot	closed = {0};
 
+<<<<<<< HEAD
 	/* what has to be settled holds a lock on the row, and says how it ends */
 	if (settling_has(&row->key))
+=======
+	if (settling_waits(&row->key))
+>>>>>>> rev4
 		return;
 	closed.key = row->key;
 	closed.slots = 1;
@@ -797,6 +804,25 @@ end_rows_of_others(void)
 		if (job != NULL && is_elsewhere(job->partition) && !is_being_made(&started[i].key))
 			end_started_row(&started[i]);
 	}
+}
+
+static void
+read_started(void *arg)
+{
+	MemoryContextSwitchTo(scheduler.turn);
+	list_running();
+	started = run_read_started(&nstarted);
+}
+
+/* Prepared transactions were settled: start rows that nobody comes to, as their partition is not ours, nor is about to be. */
+void
+recovery_end_rows(void)
+{
+	/* the first partition that is taken over sees to them */
+	if (current == NULL || !scheduler_transaction(read_started, NULL, "reading start rows"))
+		return;
+	end_orphaned_rows();
+	end_rows_of_others();
 }
 
 /* A slot that the state did not know yet: nobody was there in time, however short that was (see opening.c on overlap). */

@@ -64,13 +64,14 @@ sub hand_over
 	return $gate;
 }
 
+# How often each has begun. (Not by its number: one that began after the last account is made again under the same.)
 sub attempts
 {
 	my ($name) = @_;
-	my %attempts;
+	my %begun;
 
-	$attempts{ $_->{job} } = $_->{attempt} > ($attempts{ $_->{job} } // 0) ? $_->{attempt} : $attempts{ $_->{job} } foreach begun($name);
-	return map { $attempts{"$name$_"} // 0 } 1 .. 8;
+	$begun{ $_->{job} }++ foreach begun($name);
+	return map { $begun{"$name$_"} // 0 } 1 .. 8;
 }
 
 sub all_done
