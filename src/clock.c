@@ -46,6 +46,15 @@ dsched_wall_shown(void)
 	return dsched_test_clock ? dsched_test_clock_read() : GetCurrentTimestamp();
 }
 
+/* Is what the clock shows what was confirmed, but for the difference that is allowed?  Not if nothing was confirmed. */
+bool
+dsched_wall_agrees(void)
+{
+	TimestampTz shown = GetCurrentTimestamp();
+
+	return pg_atomic_read_u64(&dsched_shared->wall_offset) != 0 && confirmed(shown) == shown;
+}
+
 /* The clock is right as it is now. */
 void
 dsched_wall_confirm(void)

@@ -17,6 +17,9 @@ extern TimestampTz dsched_wall_now(void);
 /* The same, but of a clock that was set also before anybody has confirmed it. For those who judge it. */
 extern TimestampTz dsched_wall_shown(void);
 
+/* Does the clock show what was confirmed, but for dsched.max_clock_skew?  Not if nothing was confirmed. */
+extern bool dsched_wall_agrees(void);
+
 /* What the clock shows now is the time; from now on it is not known whether it is. */
 extern void dsched_wall_confirm(void);
 extern void dsched_wall_unconfirmed(void);

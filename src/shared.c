@@ -86,7 +86,7 @@ start_shared(void)
 		pg_atomic_init_u32(&dsched_shared->fence_waiters, 0);
 		pg_atomic_init_u64(&dsched_shared->wall_offset, 0);
 		pg_atomic_init_u32(&dsched_shared->clock_suspect, 0);
-	pg_atomic_init_u64(&dsched_shared->incarnation_number, 0);
+		pg_atomic_init_u64(&dsched_shared->incarnation_number, 0);
 		pg_atomic_init_u64(&dsched_shared->test_clock, (uint64) GetCurrentTimestamp());	/* clock-ok: its first value */
 		pg_atomic_init_u64(&dsched_shared->test_serial, 1);
 		pg_atomic_init_u64(&dsched_shared->generation, 0);
@@ -306,6 +306,12 @@ init_database_slot(DatabaseSlot *db, Oid dboid, const char *dbname)
 	db->identity_known = false;
 	db->incarnation[0] = '\0';
 	db->max_revision = 0;
+	db->beat_revision = 0;
+	db->replaced = db->doubts_etcd = false;
+	db->others = 0;
+	db->in_doubt = db->decided_elsewhere = 0;
+	db->in_doubt_why[0] = db->in_doubt_hint[0] = db->decided_by[0] = '\0';
+	db->bound_session = 0;
 	db->problem[0] = db->hint[0] = '\0';
 	db->unpublished = db->broken_jobs = db->unverified_jobs = db->open_runs = 0;
 	db->key_ids[0] = db->key_problem[0] = '\0';

@@ -299,6 +299,7 @@ typedef struct DatabaseSlot
 	bool		check_again;	/* an extension may have appeared while the last candidate looked */
 	bool		member_wanted;	/* S: loaded and healthy, would take partitions */
 	bool		member;			/* C: its member key is in etcd */
+	int			others;			/* C: other members, as of the last advice */
 	/* S: what to wake it for when a run has ended; see queue_finish_entry() */
 	bool		wake_on_finish; /* any run */
 	bool		wake_on_first;	/* the first since it looked: no alarm of its own will make it look */

@@ -161,8 +161,8 @@ extern void check_schedule(const char *schedule, const char **time_zone, bool zo
 
 /* ---- check_place.c ---------------------------------------------------------------------------- */
 
-/* Brings run_on into its one form; ERROR if it has none, or there is no room. */
-extern void check_place(JobRow *row);
+/* Brings run_on into its one form; ERROR if it has none, or it is given and there is no room. */
+extern void check_place(JobRow *row, uint32 given);
 
 /* ERROR if the job can go to another place no more. */
 extern void check_move(const JobRow *row, const JobRow *old);

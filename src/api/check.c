@@ -260,7 +260,7 @@ check_definition(JobRow *row, uint32 given)
 	List	   *statements;
 
 	statements = check_command(row->command);
-	check_place(row);
+	check_place(row, given);
 	check_size(row->payload, "payload");
 	check_size(row->metadata, "metadata");
 	if (row->schedule != NULL)

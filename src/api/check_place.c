@@ -56,8 +56,9 @@ check_room(const char *selector)
 				 errhint("Give the instances a label that several of these can share.")));
 }
 
+/* Room is asked for by whoever says where the job runs: one that waits for room can be changed in other ways. */
 void
-check_place(JobRow *row)
+check_place(JobRow *row, uint32 given)
 {
 	SelectorError error;
 	char	   *normal;
@@ -83,7 +84,8 @@ check_place(JobRow *row)
 	if (!selector_normalise(to_utf8(row->run_on), normal, &error))
 		refuse_selector(row->run_on, &error);
 	row->run_on = pg_any_to_server(normal, strlen(normal), PG_UTF8);
-	check_room(normal);
+	if ((given & FIELD_BIT(FIELD_RUN_ON)) != 0)
+		check_room(normal);
 }
 
 /*

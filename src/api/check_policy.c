@@ -244,11 +244,14 @@ check_policy(const JobRow *row, uint32 given)
 
 /* ---- delivery ----------------------------------------------------------------------------------- */
 
-/* Alone the row commits with the effects, and nothing has to be prepared; the same job in a cluster needs it. */
+/*
+ * Alone the row commits with the effects, and nothing has to be prepared; the same job in a cluster needs it, if not each
+ * instance has its own runs.
+ */
 static void
 check_can_prepare(const JobRow *row)
 {
-	if (max_prepared_xacts > 0)
+	if (max_prepared_xacts > 0 || runs_on_each(row))
 		return;
 	ereport(dsched_clustered() ? ERROR : NOTICE,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -262,7 +265,7 @@ check_can_prepare(const JobRow *row)
 void
 check_delivery(const JobRow *row, List *statements, uint32 given)
 {
-	const uint32 parts = FIELD_BIT(FIELD_OF_POLICY(POLICY_DELIVERY)) | FIELD_BIT(FIELD_COMMAND);
+	const uint32 parts = FIELD_BIT(FIELD_OF_POLICY(POLICY_DELIVERY)) | FIELD_BIT(FIELD_COMMAND) | FIELD_BIT(FIELD_RUN_ON);
 	ListCell   *lc;
 
 	if (row->policy.delivery != DELIVERY_EXACTLY_ONCE || (given & parts) == 0)

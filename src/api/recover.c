@@ -162,7 +162,8 @@ dsched_recover_cluster(PG_FUNCTION_ARGS)
 				(errcode(answer.sqlstate),
 				 errmsg("%s", answer.message),
 				 answer.hint[0] != '\0' ? errhint("%s", answer.hint) : 0));
-	if (request.partitions != 0)
+	/* of an etcd that was wiped nothing says where it was left */
+	if (answer.resume_from == CODEC_MIN_TIME)
 		PG_RETURN_TEXT_P(cstring_to_text(psprintf("cluster \"%s\" begins anew with %d partitions, where it was left",
 												  dsched_cluster_name, request.partitions)));
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("cluster \"%s\" begins anew; slots after %s are open", dsched_cluster_name,

@@ -140,13 +140,18 @@ job_mark_all(const char *what)
 }
 
 void
-forget_states(void)
+forget_states(const char *but)
 {
-	static CatalogQuery query = {"DELETE FROM dsched.partition_state", SPI_OK_DELETE, 0};
+	static CatalogQuery query = {
+		"DELETE FROM dsched.partition_state WHERE place OPERATOR(pg_catalog.<>) $1",
+		SPI_OK_DELETE, 1, {TEXTOID}
+	};
 	CatalogSpi	spi;
+	Datum		value;
 
 	catalog_spi_begin(&spi);
-	catalog_run(&query, NULL, NULL);
+	value = CStringGetTextDatum(but);
+	catalog_run(&query, &value, NULL);
 	catalog_spi_finish(&spi);
 }
 

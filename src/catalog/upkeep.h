@@ -28,8 +28,8 @@ extern void forget_accounts(void);
  */
 extern uint64 job_mark_all(const char *what);
 
-/* Empties dsched.partition_state alone. */
-extern void forget_states(void);
+/* Empties dsched.partition_state alone, but for one place. */
+extern void forget_states(const char *but);
 
 /* Jobs with a problem, by name; only job_id, username, job_name and problem are set. */
 extern List *job_read_broken(void); /* of JobRow * */

@@ -5,7 +5,7 @@
  * Runs in the coordinator.  They are given to the database's scheduler under a token that never expires, as soon as it
  * asks for them, and taken back when it is gone or does not want them any more: fenced, and forgotten when no executor
  * is inside a commit of theirs, so that the next scheduler begins with their ends.  What a coordinator before us has
- * left was fenced by fence_reset().
+ * left was fenced by fence_reset().  Where etcd says that we may be a copy of another instance none is given.
  *
  * Standalone the partitions of a selector are given only while this instance matches it.  When it does not any more
  * (dsched.node_labels has changed) they are drained in order, as for a hand-over.
@@ -37,6 +37,25 @@ static void give_all(int db, pid_t scheduler);
 static void take_all(int db);
 static void follow_places(int db);
 static void follow_place(int db, int place);
+
+/*
+ * In a cluster not before etcd has said who we are, or is away: a copy of a data directory knows the definitions, but must
+ * not run them beside its original, whose name is in use, or beside another etcd.
+ */
+static bool
+may_begin(void)
+{
+	return !dsched_clustered() || session_id() != 0 || cluster_problem_kind(PROBLEM_OF_SESSION) != PROBLEM_NONE;
+}
+
+static bool
+must_end(void)
+{
+	ProblemKind kind = cluster_problem_kind(PROBLEM_OF_SESSION);
+
+	return dsched_clustered() && session_id() == 0 &&
+		(kind == PROBLEM_NAME_HELD || kind == PROBLEM_NAME_IN_USE || kind == PROBLEM_REPLACED);
+}
 
 /* Partitions that a coordinator before us gave have been fenced: begin with their ends. */
 void
@@ -75,7 +94,11 @@ local_database(int db)
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
 	scheduler = slot->scheduler_pid;
 	wanted = slot->state == SCHEDULER_RUNNING && scheduler != 0 && slot->local_wanted;
+	/* the scheduler finds that etcd is another one, too, but perhaps later than we */
+	if (dsched_clustered() && slot->incarnation[0] != '\0' && dsched_shared->incarnation[0] != '\0')
+		wanted = wanted && strcmp(slot->incarnation, dsched_shared->incarnation) == 0;
 	LWLockRelease(dsched_shared->control_lock);
+	wanted = wanted && !must_end() && (mine->given || may_begin());
 
 	if (mine->given && (!wanted || scheduler != mine->scheduler))
 		take_all(db);

@@ -66,7 +66,8 @@ typedef enum RecoverStep
 	RECOVER_NODES,	  /* another number of partitions: has everybody left? */
 	RECOVER_DATABASE, /* find the next database, */
 	RECOVER_STATES,	  /* read its states, */
-	RECOVER_TRIGGERS, /* and see that no request is open */
+	RECOVER_TRIGGERS, /* and see that no request is open, */
+	RECOVER_RUNS,	  /* and no decision that its instance has not carried out */
 	RECOVER_GRANT,	  /* the lease of the key recovery */
 	RECOVER_WRITE,
 	RECOVER_VERIFY, /* was it written? */
@@ -117,6 +118,8 @@ static void read_states(void);
 static void states_read(void *arg, const EtcdResponse *r);
 static void read_triggers(void);
 static void triggers_read(void *arg, const EtcdResponse *r);
+static void read_runs(void);
+static void runs_read(void *arg, const EtcdResponse *r);
 static void grant(void);
 static void granted(void *arg, const EtcdResponse *r);
 static void write_config(void);
@@ -180,6 +183,9 @@ recover_advance(int64 now)
 			break;
 		case RECOVER_TRIGGERS:
 			read_triggers();
+			break;
+		case RECOVER_RUNS:
+			read_runs();
 			break;
 		case RECOVER_GRANT:
 			grant();
@@ -420,7 +426,7 @@ next_config(void)
 	memset(&work.next, 0, sizeof(work.next));
 	work.next.partitions = dsched_partitions;
 	work.next.number = next_number();
-	work.next.resume_from = work.drained ? CODEC_MIN_TIME : work.asked.resume_from;
+	work.next.resume_from = work.asked.resume_from = work.drained ? CODEC_MIN_TIME : work.asked.resume_from;
 	if (!pg_strong_random(random, sizeof(random)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not generate the incarnation of a cluster")));
@@ -559,16 +565,41 @@ read_states(void)
 	ask(ETCD_PATH_RANGE, etcd_range_at(prefix, end, 0, false, work.revision), ETCD_READ, states_read);
 }
 
+/* Where to note the watermark of a partition; NULL: it is none that there can be. */
+static int64_t *
+watermark_of(FormerInfo *info, const KeyParts *parts)
+{
+	FormerPlace *place;
+	int i;
+
+	if (strcmp(parts->place, KEYS_PLACE_ANY) == 0)
+		return parts->partition < info->npartitions ? &info->watermarks[parts->partition] : NULL;
+	if (parts->partition >= CODEC_PLACE_PARTITIONS || strlen(parts->place) > SELECTOR_MAX || strchr(parts->place, '=') == NULL)
+		return NULL;
+	for (i = 0; i < info->nplaces; i++)
+		if (strcmp(info->places[i].place, parts->place) == 0)
+			return &info->places[i].watermarks[parts->partition];
+	if (info->nplaces == CODEC_MAX_FORMER_PLACES)
+		return NULL;
+	place = &info->places[info->nplaces++];
+	strlcpy(place->place, parts->place, sizeof(place->place));
+	for (i = 0; i < CODEC_PLACE_PARTITIONS; i++)
+		place->watermarks[i] = CODEC_MIN_TIME;
+	return &place->watermarks[parts->partition];
+}
+
 /* What of a partition is not accounted for, in words; NULL: nothing, and its watermark is noted. */
 static const char *
 take_state(const EtcdKv *kv, FormerInfo *info, int *open)
 {
 	KeyParts parts;
 	PartitionState state;
+	int64_t *watermark = NULL;
 	const char *problem = NULL;
 
-	if (strlen(kv->key) != kv->key_len || !keys_parse(dsched_cluster_name, kv->key, &parts) || parts.kind != KEY_STATE ||
-		parts.partition >= info->npartitions || !codec_state_decode(kv->value, kv->value_len, &state, NULL, 0))
+	if (strlen(kv->key) == kv->key_len && keys_parse(dsched_cluster_name, kv->key, &parts) && parts.kind == KEY_STATE)
+		watermark = watermark_of(info, &parts);
+	if (watermark == NULL || !codec_state_decode(kv->value, kv->value_len, &state, NULL, 0))
 		return "the account of a partition cannot be read";
 	if (!state.clean)
 		problem = "an instance did not leave in order";
@@ -578,7 +609,7 @@ take_state(const EtcdKv *kv, FormerInfo *info, int *open)
 		problem = "runs are not finished";
 	}
 	else
-		info->watermarks[parts.partition] = state.watermark;
+		*watermark = state.watermark;
 	codec_state_free(&state);
 	return problem;
 }
@@ -644,6 +675,50 @@ triggers_read(void *arg, const EtcdResponse *r)
 		return;
 	if (etcd_kv_count(r->body) > 0)
 		not_drained("requests for runs are open", 0);
+	else
+		work.step = RECOVER_RUNS;
+}
+
+static void
+read_runs(void)
+{
+	char prefix[KEYS_MAX_LEN];
+	char end[KEYS_MAX_LEN];
+
+	keys_run_prefix(prefix, dsched_cluster_name, work.databases[work.ndatabases - 1].name);
+	keys_prefix_end(prefix, end);
+	ask(ETCD_PATH_RANGE, etcd_range_at(prefix, end, 0, false, work.revision), ETCD_READ, runs_read);
+}
+
+/*
+ * A decision stays until the instance that has the prepared transaction says that it is committed.  The account has the slot closed all
+ * the same, and with the decision gone nobody could commit it.
+ */
+static void
+runs_read(void *arg, const EtcdResponse *r)
+{
+	const cJSON *item;
+	RunMark mark;
+	char problem[DSCHED_PROBLEM_LEN];
+	int open = 0;
+
+	if (!answered(r))
+		return;
+	cJSON_ArrayForEach(item, etcd_kvs(r->body))
+	{
+		EtcdKv kv;
+
+		if (!etcd_kv_read(item, &kv))
+			continue;
+		if (codec_mark_decode(kv.value, kv.value_len, &mark, NULL, 0) && mark.decision)
+		{
+			open++;
+			snprintf(problem, sizeof(problem), "instance \"%s\" has not committed prepared transactions", mark.node);
+		}
+		etcd_kv_free(&kv);
+	}
+	if (open > 0)
+		not_drained(problem, open);
 	else
 		work.step = RECOVER_DATABASE;
 }

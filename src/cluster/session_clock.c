@@ -3,7 +3,7 @@
  *	  Is the wall clock of this instance right?
  *
  * Slots are wall time.  Each answer of etcd carries the time of its server in whole seconds.  A clock that
- * was set, or is off by more than dsched.max_clock_skew and that second, in two heartbeats in a row, is suspect:
+ * was set by more than dsched.max_clock_skew, or is off by more than that and that second, in two heartbeats in a row, is suspect:
  * nothing is started until an answer agrees.  If that lasts, the partitions are given away (membership.c).
  *
  * The verdict for other processes is dsched_shared->clock_suspect, an atomic; the skew, for people, is under
@@ -43,7 +43,11 @@ void
 session_clock_start(void)
 {
 	memset(&wall, 0, sizeof(wall));
-	pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
+	/* it may have been set while there was no coordinator */
+	if (!dsched_test_clock && pg_atomic_read_u64(&dsched_shared->wall_offset) != 0 && !dsched_wall_agrees())
+		suspect_clock(PROBLEM_CLOCK_STEP, 0);
+	else
+		pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
 }
 
 /* When session_clock_untrusted() may become true. */
@@ -122,6 +126,15 @@ session_clock_stepped(void)
 {
 	if (dsched_test_clock || own_session.stopped)
 		return;
+	/*
+	 * By no more than it may be off: nothing to wait for, perhaps for an etcd that is away.  Steps do not add up, as they are all
+	 * compared with what was confirmed.
+	 */
+	if (wall.suspect_since == 0 && dsched_wall_agrees())
+	{
+		session_check();
+		return;
+	}
 	suspect_clock(PROBLEM_CLOCK_STEP, 0);
 	session_check();
 }

@@ -27,7 +27,7 @@
  *	 ["closed_reason":"..."],<others>,["after":num,"mac":"..."]}
  *
  * The policy, from overlap to jitter, is left out where it is policy_default; its durations are in
- * microseconds.  An overlap or misfire that this version does not know makes the definition unreadable.
+ * microseconds.  An overlap, misfire or delivery that this version does not know makes the definition unreadable.
  *
  * Either schedule or run_at is there.  payload and metadata are strings that hold JSON text,
  * so that their numbers keep every digit.  <others> are the members that this version does

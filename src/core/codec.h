@@ -28,6 +28,7 @@
 
 #include "core/keys.h"
 #include "core/policy.h"
+#include "core/selector.h"
 
 /* The only format that this version writes and reads. */
 #define CODEC_FORMAT 1
@@ -50,6 +51,8 @@
 #define CODEC_MAX_NUMBER 63	   /* digits and all; what every version of cJSON reads */
 #define CODEC_MAX_QUEUE_EXTRA 16384 /* of a queue: fields that we do not know */
 #define CODEC_MAX_PREVIOUS 8	   /* former incarnations that config remembers */
+#define CODEC_MAX_FORMER_PLACES 64 /* selectors whose accounts are carried over */
+#define CODEC_PLACE_PARTITIONS 4   /* partitions of a selector */
 #define CODEC_MAX_NUMBER_OF_INCARNATION ((1 << 23) - 1)
 #define CODEC_MAX_MEMBERS 128  /* members of an object that we interpret */
 
@@ -172,13 +175,22 @@ typedef struct ConfigInfo
 	int64_t recovered_at;				   /* by any clock, the former incarnation decides nothing any more */
 } ConfigInfo;
 
+/* A selector in the incarnation before this one, and how far each of its partitions was accounted for. */
+typedef struct FormerPlace
+{
+	char place[SELECTOR_MAX + 1];
+	int64_t watermarks[CODEC_PLACE_PARTITIONS];
+} FormerPlace;
+
 /* former/<database>: what is known of a database in the incarnation before this one */
 typedef struct FormerInfo
 {
 	char incarnation[40];
 	int64_t revision; /* whatever was published up to it has been carried over, or was deleted; 0: nobody says so */
 	int npartitions;  /* 0: no watermarks */
-	int64_t watermarks[KEYS_MAX_PARTITIONS]; /* all slots up to these are accounted for */
+	int64_t watermarks[KEYS_MAX_PARTITIONS]; /* of "any": all slots up to these are accounted for */
+	int nplaces;
+	FormerPlace places[CODEC_MAX_FORMER_PLACES];
 } FormerInfo;
 
 /* What is asked of the owner of a job. */

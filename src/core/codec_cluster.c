@@ -140,33 +140,77 @@ codec_former_check(const FormerInfo *former, char *err, size_t errlen)
 	json_check_range(&problem, "watermarks", former->npartitions, 0, KEYS_MAX_PARTITIONS);
 	for (i = 0; !problem.found && i < former->npartitions; i++)
 		json_check_time(&problem, "watermarks", former->watermarks[i]);
+	json_check_range(&problem, "places", former->nplaces, 0, CODEC_MAX_FORMER_PLACES);
+	for (i = 0; !problem.found && i < former->nplaces; i++)
+	{
+		const FormerPlace *place = &former->places[i];
+		int k;
+
+		json_check_text(&problem, "place", place->place, 1, SELECTOR_MAX);
+		for (k = 0; k < CODEC_PLACE_PARTITIONS; k++)
+			json_check_time(&problem, "watermarks", place->watermarks[k]);
+	}
 	return !problem.found;
+}
+
+/* A list of up to max times; their number, 0 if it is anything else. */
+static int
+read_times(const cJSON *list, int64_t *out, int max)
+{
+	const cJSON *item;
+	int n = 0;
+
+	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > max)
+		return 0;
+	cJSON_ArrayForEach(item, list)
+	{
+		double number = cJSON_IsNumber(item) ? item->valuedouble : 0.5;
+
+		if (!(number >= -(double) CODEC_MAX_INT && number <= (double) CODEC_MAX_INT) || number != (double) (int64_t) number)
+			return 0;
+		out[n++] = (int64_t) number - CODEC_EPOCH_DIFF;
+	}
+	return n;
 }
 
 static void
 read_watermarks(const Reader *reader, FormerInfo *out)
 {
 	const cJSON *places = json_find(reader, "watermarks");
-	const cJSON *list = places != NULL ? cJSON_GetObjectItemCaseSensitive(places, "any") : NULL;
-	const cJSON *item;
 
 	if (places == NULL)
 		return;
-	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) < 1 || cJSON_GetArraySize(list) > KEYS_MAX_PARTITIONS)
+	out->npartitions = read_times(cJSON_GetObjectItemCaseSensitive(places, "any"), out->watermarks, KEYS_MAX_PARTITIONS);
+	if (out->npartitions == 0)
+		json_complain_about(reader, "watermarks", "has no list of times");
+}
+
+static void
+read_places(const Reader *reader, FormerInfo *out)
+{
+	const cJSON *list = json_find(reader, "places");
+	const cJSON *item;
+
+	if (list == NULL)
+		return;
+	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > CODEC_MAX_FORMER_PLACES)
 	{
-		json_complain_about(reader, "watermarks", "has no list of them");
+		json_complain_about(reader, "places", "is no list of places, or too long");
 		return;
 	}
 	cJSON_ArrayForEach(item, list)
 	{
-		double number = cJSON_IsNumber(item) ? item->valuedouble : 0.5;
+		FormerPlace *place = &out->places[out->nplaces++];
+		const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "place"));
 
-		if (number != (double) (int64_t) number || number < -(double) CODEC_MAX_INT || number > (double) CODEC_MAX_INT)
+		if (name == NULL || strlen(name) > SELECTOR_MAX ||
+			read_times(cJSON_GetObjectItemCaseSensitive(item, "watermarks"), place->watermarks, CODEC_PLACE_PARTITIONS) !=
+				CODEC_PLACE_PARTITIONS)
 		{
-			json_complain_about(reader, "watermarks", "has something else than times");
+			json_complain_about(reader, "places", "has something else than places");
 			return;
 		}
-		out->watermarks[out->npartitions++] = (int64_t) number - CODEC_EPOCH_DIFF;
+		strcpy(place->place, name);
 	}
 }
 
@@ -187,6 +231,7 @@ codec_former_decode(const char *text, size_t len, FormerInfo *out, char *err, si
 		json_read_array(&reader, "incarnation", out->incarnation, sizeof(out->incarnation));
 		out->revision = json_read_range(&reader, "revision", 0, CODEC_MAX_INT);
 		read_watermarks(&reader, out);
+		read_places(&reader, out);
 		cJSON_Delete(root);
 	}
 	if (!problem.found && codec_former_check(out, err, errlen))
@@ -195,11 +240,45 @@ codec_former_decode(const char *text, size_t len, FormerInfo *out, char *err, si
 	return false;
 }
 
+static void
+put_times(Writer *writer, const int64_t *times, int n)
+{
+	int i;
+
+	json_put(writer, "[");
+	for (i = 0; i < n; i++)
+	{
+		char number[32];
+
+		snprintf(number, sizeof(number), "%s%" PRId64, i > 0 ? "," : "", times[i] + CODEC_EPOCH_DIFF);
+		json_put(writer, number);
+	}
+	json_put(writer, "]");
+}
+
+static void
+put_places(Writer *writer, const FormerInfo *former)
+{
+	int i;
+
+	json_put_name(writer, "places");
+	json_put(writer, "[");
+	for (i = 0; i < former->nplaces; i++)
+	{
+		json_put_separator(writer);
+		json_put(writer, "{");
+		json_put_text(writer, "place", former->places[i].place);
+		json_put_name(writer, "watermarks");
+		put_times(writer, former->places[i].watermarks, CODEC_PLACE_PARTITIONS);
+		json_put(writer, "}");
+	}
+	json_put(writer, "]");
+}
+
 char *
 codec_former_encode(const FormerInfo *former, size_t *len)
 {
 	Writer writer = json_writer_begin();
-	int i;
 
 	if (!codec_former_check(former, NULL, 0))
 		return json_refuse(len);
@@ -209,15 +288,11 @@ codec_former_encode(const FormerInfo *former, size_t *len)
 	if (former->npartitions > 0)
 	{
 		json_put_name(&writer, "watermarks");
-		json_put(&writer, "{\"any\":[");
-		for (i = 0; i < former->npartitions; i++)
-		{
-			char number[32];
-
-			snprintf(number, sizeof(number), "%s%" PRId64, i > 0 ? "," : "", former->watermarks[i] + CODEC_EPOCH_DIFF);
-			json_put(&writer, number);
-		}
-		json_put(&writer, "]}");
+		json_put(&writer, "{\"any\":");
+		put_times(&writer, former->watermarks, former->npartitions);
+		json_put(&writer, "}");
 	}
+	if (former->nplaces > 0)
+		put_places(&writer, former);
 	return json_put_tail(&writer, len);
 }

@@ -498,8 +498,10 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 		bool		ours = phases[i] == PARTITION_OWNED || phases[i] == PARTITION_ACTIVE;
 		/* standalone nobody else gets it: whoever stops keeps the account until it is written */
 		bool		keep = scheduler.stopping && partition_is_local(partition);
-		bool		ready = scheduler.ready ||
-			(partition->number == place_each() && !partition->stateless && sync_may_run_locally());
+		bool		ready = scheduler.ready;
+
+		if (partition->number == place_each())
+			ready = (ready || !partition->stateless) && sync_may_run_locally();
 
 		if (partition->step != STEP_NONE && partition->step != STEP_FINAL && partition->step != STEP_DRAINING &&
 			partition->step != STEP_HANDING && !keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))

@@ -454,18 +454,48 @@ open_running(void)
 	}
 }
 
+/*
+ * How many of the slots of a pending run or range are before its generation's end; *last is the last of them.  Others there are only below
+ * a watermark that is ahead of our clock: they are those of the generation after it, and a row would say that they have been dealt
+ * with.  (The rule of the former generation is not known any more; it is counted by that of the job.)
+ */
+static int64
+slots_before_end(const PendingRun *pending, const Job *job, TimestampTz *last)
+{
+	TimestampTz end = job != NULL ? job->slots_from : scheduler.now;
+	SlotRule	rule;
+	int64		n = 0;
+
+	*last = pending->slot_to;
+	if (pending->slot > end)
+		return 0;
+	if (pending->slots <= 1 || pending->slot_to <= end)
+		return Max(pending->slots, 1);
+	if (job != NULL && job->usable && !job->one_shot)
+	{
+		rule = job_rule(job);
+		rule.slots_from = CODEC_MIN_TIME;
+		n = slot_count(&rule, pending->slot, end, last, NULL);
+	}
+	return Max(n, 1);
+}
+
 /* The generation of a pending run or range is over. */
 static void
 close_pending(const PendingRun *pending, const Job *job)
 {
 	ClosedSlot	closed = {0};
+	TimestampTz last;
+	int64		n = slots_before_end(pending, job, &last);
 
+	if (n == 0)
+		return;
 	closed.key.scheduled_for = pending->slot;
 	closed.key.job_id = pending->job_id;
 	closed.key.trigger_id = pending->trigger_id;
 	closed.key.attempt = Max(pending->attempt, 1);
-	closed.slots = Max(pending->slots, 1);
-	closed.last_slot = closed.slots > 1 ? pending->slot_to : 0;
+	closed.slots = (int32) Min(n, PG_INT32_MAX);
+	closed.last_slot = n > 1 ? last : 0;
 	if (job != NULL)
 	{
 		strlcpy(closed.job_name, job->job_name, sizeof(closed.job_name));
@@ -560,14 +590,21 @@ is_being_made(const RunKey *key)
 	return false;
 }
 
-/* The attempt died with its process, and there is none after it. */
+/*
+ * The attempt died with its process, and there is none after it.  The row of one whose transaction is still prepared is locked, perhaps for
+ * long: recovery_end_rows() comes to it when that is settled.
+ */
 static void
 end_started_row(const RunSeen *row)
 {
 	ClosedSlot	closed = {0};
 
+<<<<<<< HEAD
 	/* what has to be settled holds a lock on the row, and says how it ends */
 	if (settling_has(&row->key))
+=======
+	if (settling_waits(&row->key))
+>>>>>>> rev4
 		return;
 	closed.key = row->key;
 	closed.slots = 1;
@@ -598,7 +635,24 @@ is_accounted_for(const Job *job, TimestampTz slot)
 		 slot <= done_until(job));
 }
 
-/* Start rows of this instance for which the state has no pending entry. */
+/* Another instance has given this attempt up and come to a later one, which is pending.  It could not write to our row. */
+static bool
+is_overtaken(const RunSeen *row, const Job *job)
+{
+	const PartitionState *state = row->key.trigger_id != 0 ? &current->taken : account_of(job);
+
+	for (int i = 0; i < state->npending; i++)
+	{
+		const PendingRun *pending = &state->pending[i];
+
+		if (pending->job_id == row->key.job_id && pending->trigger_id == row->key.trigger_id &&
+			pending->slot == row->key.scheduled_for && pending->attempt > row->key.attempt)
+			return true;
+	}
+	return false;
+}
+
+/* Start rows of this instance for which the state has no pending entry, or that of a later attempt. */
 static void
 open_started_rows(void)
 {
@@ -608,9 +662,9 @@ open_started_rows(void)
 		Job		   *job = timetable_find(row->key.job_id);
 
 		if (row->key.trigger_id != 0 || job == NULL || job->partition != current->number ||
-			is_open(job, row->key.scheduled_for))
+			(is_open(job, row->key.scheduled_for) && !is_overtaken(row, job)))
 			continue;
-		if (row->gen == job->gen && !is_accounted_for(job, row->key.scheduled_for))
+		if (row->gen == job->gen && !is_overtaken(row, job) && !is_accounted_for(job, row->key.scheduled_for))
 			open_recovered(job, &row->key, NULL, "the process that ran it");
 		else if (!is_being_made(&row->key))
 			end_started_row(row);
@@ -690,7 +744,10 @@ recount_failures(void)
 	}
 }
 
-/* Those of triggers that are gone from etcd: another instance has made them.  (Alone, a request stays until it is accounted for.) */
+/*
+ * Those of triggers that are gone from etcd: another instance has made them, or has come to a later attempt.  (Alone, a request stays until
+ * it is accounted for.)
+ */
 static void
 end_triggered_rows(void)
 {
@@ -703,6 +760,8 @@ end_triggered_rows(void)
 
 		dlist_foreach(iter, &current->open)
 			known |= dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == row->key.trigger_id;
+		if (row->key.trigger_id != 0 && job != NULL && job->partition == current->number && is_overtaken(row, job))
+			known = false;
 		if (!known && !is_being_made(&row->key))
 			end_started_row(row);
 	}
@@ -745,6 +804,25 @@ end_rows_of_others(void)
 		if (job != NULL && is_elsewhere(job->partition) && !is_being_made(&started[i].key))
 			end_started_row(&started[i]);
 	}
+}
+
+static void
+read_started(void *arg)
+{
+	MemoryContextSwitchTo(scheduler.turn);
+	list_running();
+	started = run_read_started(&nstarted);
+}
+
+/* Prepared transactions were settled: start rows that nobody comes to, as their partition is not ours, nor is about to be. */
+void
+recovery_end_rows(void)
+{
+	/* the first partition that is taken over sees to them */
+	if (current == NULL || !scheduler_transaction(read_started, NULL, "reading start rows"))
+		return;
+	end_orphaned_rows();
+	end_rows_of_others();
 }
 
 /* A slot that the state did not know yet: nobody was there in time, however short that was (see opening.c on overlap). */

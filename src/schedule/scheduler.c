@@ -652,7 +652,8 @@ all_quiet(void)
 
 /*
  * An instance whose server has no worker left for executors would keep its share of the jobs from others that could run them.  After
- * a while in which runs wait and no executor is up it leaves them to these, and tries again later and later.
+ * a while in which runs wait and no executor is up it leaves them to these, and tries again later and later.  Alone it keeps them:
+ * they would run nowhere until then, whatever becomes free meanwhile.
  */
 static bool
 cannot_run(void)
@@ -661,7 +662,13 @@ cannot_run(void)
 	static int64 until = 0;
 	static int64 pause = STARVED_PAUSE_US;
 	int			up = 0;
+	bool		alone;
 
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	alone = scheduler.slot->others == 0;
+	LWLockRelease(dsched_shared->control_lock);
+	if (alone)
+		until = 0;
 	if (until > scheduler.boot)
 	{
 		scheduler_wake_at(until);
@@ -673,7 +680,7 @@ cannot_run(void)
 	LWLockRelease(dsched_shared->queue_lock);
 	if (up > 0)
 		pause = STARVED_PAUSE_US;
-	if (scheduler.etcd == NULL || up > 0 || scheduler.slot->queued == 0)
+	if (scheduler.etcd == NULL || alone || up > 0 || scheduler.slot->queued == 0)
 	{
 		since = 0;
 		return false;

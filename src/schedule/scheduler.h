@@ -461,6 +461,7 @@ extern bool recovery_compare_histories(Partition **partitions, int n);
  * In a transaction of its own; false: try again later.
  */
 extern bool recovery_open(Partition **partitions, int n);
+extern void recovery_end_rows(void);
 
 /* runs.c */
 extern OpenRun *open_run(Job *job, const RunKey *key, RunReason reason);
@@ -547,6 +548,7 @@ extern EtcdTxn *decision_txn(const RunName *name, const RunMark *mark, int parti
 extern void settling_turn(void);
 extern void settling_wanted(void);
 extern bool settling_has(const RunKey *key);	/* or may have */
+extern bool settling_waits(const RunKey *key);	/* a prepared transaction that was found, and is still there */
 extern bool settling_allows(int partition);	/* may it be taken over? */
 extern bool settling_holds(int partition);	/* is it not for what etcd has said, so that only time or a person can end it? */
 extern bool settling_idle(void);

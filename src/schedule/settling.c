@@ -183,6 +183,12 @@ settling_has(const RunKey *key)
 	return !looked || is_listed(key);
 }
 
+bool
+settling_waits(const RunKey *key)
+{
+	return is_listed(key);
+}
+
 static bool
 is_listed(const RunKey *key)
 {
@@ -216,6 +222,7 @@ static void
 look(void)
 {
 	bool		before = looked;
+	int			had = ndoubts;
 
 	looked = scheduler_transaction(read_list, NULL, "looking for prepared transactions");
 	if (!looked)
@@ -224,6 +231,8 @@ look(void)
 		return;
 	}
 	close_settled();
+	if (ndoubts < had)
+		recovery_end_rows();
 	if (ndoubts == 0)
 	{
 		failures = 0;

@@ -97,6 +97,7 @@ static struct
 	char	   *config;			/* value of the config key; malloc'd */
 	int64		config_revision;	/* of the answer that had the config of a recovered cluster */
 	ConfigInfo	next;			/* that config */
+	bool		carried;		/* all rows are carried over, and this process ends: see keep_local_account() */
 	bool		has_former;
 	FormerInfo	former;			/* what is said of this database there */
 	uint64		held_session;	/* HELD: the session then */
@@ -183,6 +184,8 @@ sync_table_revision(void)
 {
 	if (scheduler.etcd == NULL)
 		return 0;
+	if (follow.carried)
+		return CODEC_MAX_INT;
 	return Min(sync_applied_revision(follow.revision), sync_lowest_broken() - 1);
 }
 
@@ -589,8 +592,14 @@ carry_over(void)
 {
 	bool		more;
 
+	/* they would be signed here, and trusted everywhere, whoever had put them into the former etcd */
+	if (!sync_verified())
+	{
+		hold("the cluster was recovered, but the definitions in this database were not verified by the keys that are in force (dsched.adopt() in it takes them as they are)");
+		return;
+	}
 	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision, &more))
-		scheduler.stopping = true;
+		scheduler.stopping = follow.carried = true;
 	else if (more)
 	{
 		sync_retry_reset(&follow.retry);
@@ -814,6 +823,13 @@ config_confirmed(void *arg, const EtcdResponse *response)
 static void
 finish_compare(void)
 {
+	int			lost = sync_compare_lost();
+
+	if (lost > 0)
+	{
+		hold(psprintf("etcd has lost %d definitions of this database, which nobody has unscheduled", lost));
+		return;
+	}
 	sync_compare_ends(follow.listing_at);
 	sync_now_verified();
 	follow.compare = false;

@@ -122,6 +122,16 @@ sync_jobrev(int partition)
 	return jobrevs[partition];
 }
 
+/* Has the watch brought all that was published here? */
+bool
+sync_publications_heard(void)
+{
+	for (int i = 0; i < dsched_partitions; i++)
+		if (jobrevs[i] > sync_revision())
+			return false;
+	return true;
+}
+
 void
 sync_note_jobrev(int partition, int64 revision)
 {
@@ -231,6 +241,22 @@ note_broken(const Incoming *in)
 			 errmsg("dsched: a definition in etcd cannot be %s and its job is held: %s",
 					in->unverified ? "verified" : "read", in->problem),
 			 errdetail("Its key is \"%s\".", shown)));
+}
+
+/* Is there a definition of this name that could not be read or verified? */
+bool
+sync_is_broken(const char *username, const char *job_name)
+{
+	char		name[KEYS_MAX_LEN];
+	EtcdKv		kv = {.key = name};
+	KeyDigest	key;
+	int			partition;
+
+	if (hash_get_num_entries(broken) == 0 || !sync_job_key(username, job_name, name, &partition))
+		return false;
+	kv.key_len = strlen(name);
+	digest(&kv, &key);
+	return hash_search(broken, &key, HASH_FIND, NULL) != NULL;
 }
 
 /* The lowest revision of a definition that could not be read. */
@@ -665,6 +691,30 @@ forget_unseen_broken(void)
 		if (entry->compare != compares)
 			remove_broken(entry);
 	show_broken();
+}
+
+static void
+count_lost(Job *job, void *arg)
+{
+	char		key[KEYS_MAX_LEN];
+	int			partition;
+
+	if (!job->seen && job->mod_revision > 0 && sync_job_key(job->username, job->job_name, key, &partition) &&
+		heard_jobrevs[partition].last == 0)
+		(*(int *) arg)++;
+}
+
+/*
+ * How many definitions are gone along with the jobrev/<pp> that was put with each of them: somebody has deleted them by hand.  Whoever
+ * unschedules a job leaves that key.
+ */
+int
+sync_compare_lost(void)
+{
+	int			n = 0;
+
+	timetable_each(-1, count_lost, &n);
+	return n;
 }
 
 void

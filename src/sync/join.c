@@ -14,7 +14,8 @@
  *
  * The slots stay those of their generation, but none up to a moment is open: resume_from; or, in another number of
  * partitions, what the account of the job's former partition said, so that no slot is lost or made twice.  A job that runs once,
- * at a time not after that moment, is paused: nobody can say if it has run.
+ * at a time not after that moment, is paused: nobody can say if it has run.  Jobs that run on each instance have their account in its
+ * table, which stays; their partition is not taken over before they are all back from etcd.
  *
  * WHAT WAS DELETED
  *
@@ -34,6 +35,7 @@
 #include "clock.h"
 #include "catalog/upkeep.h"
 #include "compat.h"
+#include "places.h"
 #include "settings.h"
 #include "sync/sync_internal.h"
 
@@ -178,14 +180,21 @@ accounted_until(const Carrying *carrying, const JobRow *row)
 	name = sync_to_utf8(row->job_name);
 	if (role == NULL || name == NULL)
 		return CODEC_MIN_TIME;
-	return former->watermarks[keys_partition(role, name, former->npartitions)];
+	if (row->run_on == NULL)
+		return former->watermarks[keys_partition(role, name, former->npartitions)];
+	for (int i = 0; i < former->nplaces; i++)
+		if (strcmp(former->places[i].place, sync_to_utf8(row->run_on)) == 0)
+			return former->places[i].watermarks[keys_partition(role, name, CODEC_PLACE_PARTITIONS)];
+	return CODEC_MIN_TIME;		/* nobody has had it */
 }
 
 /* A row that was published in a former incarnation. */
 static void
 mark_carried(JobRow *row, Carrying *carrying)
 {
-	TimestampTz until = accounted_until(carrying, row);
+	/* of a job of "each" every instance has its own account, in its table, and goes on from that */
+	bool		each = row->run_on != NULL && strcmp(row->run_on, PLACE_EACH) == 0;
+	TimestampTz until = each ? CODEC_MIN_TIME : accounted_until(carrying, row);
 	int64		version = carrying->is_latest ? row->mod_revision : 1;
 	bool		begins = row->gen_rev == 0; /* its generation is not published */
 
@@ -221,12 +230,35 @@ note_id(const JobRow *row, void *arg)
 	carried.ids[carried.n++] = row->job_id;
 }
 
+/*
+ * The account of "each" goes on.  All generations that are carried over are among those that it knows, though their revisions are of the
+ * new incarnation: until they are there the partition is not taken over (sync_may_run_locally()).
+ */
+static void
+keep_local_account(void)
+{
+	char	   *text = state_read(PLACE_EACH, 0);
+	PartitionState state;
+	size_t		len;
+
+	if (text == NULL || !codec_state_decode(text, strlen(text), &state, NULL, 0))
+		return;
+	state.jobrev = CODEC_MAX_INT;
+	text = codec_state_encode(&state, &len);
+	codec_state_free(&state);
+	if (text == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not encode a partition's state")));
+	state_write(PLACE_EACH, 0, text);
+	free(text);
+}
+
 static void
 end_carrying(const Carrying *carrying)
 {
 	Identity	identity;
 
-	forget_states();
+	forget_states(PLACE_EACH);
+	keep_local_account();
 	identity_read(&identity);
 	identity.former_revision = carrying->is_latest ? identity.applied_revision : 0;
 	enter(&identity, &carrying->joining);

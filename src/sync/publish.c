@@ -439,12 +439,13 @@ nothing_to_sign(JobRow *row)
 
 /*
  * Of a former incarnation's definition that somebody else must have carried over, if it was still there: etcd has none, so it was
- * deleted while this instance was away.
+ * deleted while this instance was away.  One that is there and cannot be read, or not be trusted, is no reason.
  */
 static bool
 is_gone(const JobRow *row)
 {
-	if (!sync_is_changed(row, KNOWN_BEFORE) || timetable_find_name(row->username, row->job_name) != NULL)
+	if (!sync_is_changed(row, KNOWN_BEFORE) || timetable_find_name(row->username, row->job_name) != NULL ||
+		sync_is_broken(row->username, row->job_name))
 		return false;
 	ereport(LOG,
 			(errmsg("dsched: job \"%s\" of role \"%s\" is dropped: it was unscheduled by another instance before the cluster was recovered",

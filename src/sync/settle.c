@@ -279,6 +279,14 @@ settle_other(const Change *change, JobRow *row, Settlement *out)
 		rebase_deletion(change, &base);
 		out->again = true;
 	}
+	else if (!readable && sync_is_changed(row, CARRIED_OVER))
+	{
+		/* nobody's change: it gives way to what a newer version may have put, or somebody whom we have no key of; here as one before that */
+		row->changed = NIL;
+		row->mod_revision = change->old_revision - 1;
+		row->problem = pstrdup("definition in etcd cannot be read or is not to be trusted");
+		job_update(row);
+	}
 	else if (!readable)
 	{
 		/* to be replaced as a whole */

@@ -91,6 +91,7 @@ static HTAB *queued_problems = NULL;
 
 static bool started = false;
 static bool loaded = false;
+static bool carrying = false;	/* definitions of the former incarnation are not published yet, or have not come back */
 static Retry load_retry;
 
 /* standalone */
@@ -151,6 +152,7 @@ typedef struct Loading
 	MemoryContext context;
 	List	   *queues;
 	bool		unknown;		/* of some definitions it cannot be said whether etcd has them */
+	bool		carried;		/* some were carried over, and are not published yet */
 	bool		putting;		/* a definition is on its way into the timetable */
 } Loading;
 
@@ -168,6 +170,8 @@ load_row(const JobRow *row, void *arg)
 		alone.gen_rev = alone.mod_revision = 0;
 		timetable_put(&alone, true);
 	}
+	else if (row->mod_revision == 0 && row->gen_rev < 0)
+		loading->carried = true;
 	else if (row->mod_revision != 0 && scheduler.identity.incarnation[0] != '\0')
 	{
 		if (row->changed == NIL)
@@ -187,6 +191,7 @@ read_rows(void *arg)
 
 	sync_convert_init();
 	loading->unknown = scheduler.etcd != NULL && scheduler.identity.incarnation[0] == '\0';
+	loading->carried = false;
 	loading->queues = queue_read_all();
 	job_scan(load_row, loading);
 	sync_refuse_if_held();
@@ -224,6 +229,7 @@ load(void)
 	{
 		bool		verified = sync_sign_start();
 
+		carrying = loading.carried;
 		sync_follow_start(loading.unknown || scheduler.identity.applied_revision == 0 || !verified);
 	}
 	MemoryContextDelete(loading.context);
@@ -292,13 +298,19 @@ sync_loaded(void)
 	return loaded;
 }
 
-/* A database that has joined its cluster knows the definitions by its table, and that they are its own. */
+/*
+ * A database that has joined its cluster knows the definitions by its table, and that they are its own.  After a recovery of the cluster
+ * it does not, before the rows that were carried over have come back from etcd: whoever came later would find the slots of
+ * the time before accounted for, or open all of them.
+ */
 bool
 sync_may_run_locally(void)
 {
 	if (scheduler.etcd == NULL)
 		return scheduler.ready;
-	return loaded && scheduler.identity.incarnation[0] != '\0' && !sync_follow_held();
+	if (carrying && loaded && sync_following() && sync_publish_idle() && sync_publications_heard())
+		carrying = false;
+	return !carrying && loaded && scheduler.identity.incarnation[0] != '\0' && !sync_follow_held();
 }
 
 bool

@@ -224,6 +224,7 @@ extern bool sync_is_wiped(const EtcdEvent *events, int n);
 
 /* A full compare: what is not put between these two is removed. */
 extern void sync_compare_begins(void);
+extern int	sync_compare_lost(void);
 extern void sync_compare_ends(int64 revision);
 
 /* May one more line about what cannot be read be logged? */
@@ -238,6 +239,8 @@ extern void sync_trigger_put(const EtcdKv *kv);
 /* The mod_revision of jobrev/<pp> as last heard of; and that it is at least this. */
 extern int64 sync_jobrev(int partition);
 extern void sync_note_jobrev(int partition, int64 revision);
+extern bool sync_publications_heard(void);
+extern bool sync_is_broken(const char *username, const char *job_name);
 
 /* A request for a run; takes over what def points to (malloc'd). revision: of its key, 0 standalone. */
 extern void sync_add_trigger(int partition, TriggerDef *def, int64 revision);

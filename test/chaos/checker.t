@@ -179,4 +179,31 @@ is(broken($each), '', 'each: two instances, two effects');
 is(broken(sub { $each->($_[0]); take($_[0], $_, 'at_least_once', 4) foreach qw(runs effects) }), 'accounted', 'each: none');
 like(broken(sub { $_[0]{jobs}{at_least_once}{each} = [ 'a', 'b' ] }), qr/accounted/, 'each: only one of them');
 
+# a standby of b was promoted: b~ is what was b, up to 9 s
+my $promoted = sub {
+	my ($h, $job, $slot, $commit) = @_;
+	my %run = (inst => 'b~', job => $job, slot => $slot * $s, trigger => 0, attempt => 1, at => $commit * $s, commit => $commit * $s);
+
+	$h->{replaced} = [ { inst => 'b~', ended => 9 * $s } ];
+	$h->{windows} = [ map { { inst => $_, from => 6.5 * $s, to => 9 * $s } } 'b', 'b~' ];
+	push @{ $h->{runs} }, { %run, status => 'succeeded', reason => 'schedule', epoch => 9 };
+	push @{ $h->{effects} }, {%run};
+};
+is(broken(sub { $promoted->($_[0], 'at_least_once', 7, 7.001) }), '', 'what a former primary did and its standby did not hear of may be done again');
+is(broken(sub { $promoted->($_[0], 'at_most_once', 7, 7.001) }), 'doubled', 'not with at_most_once');
+is(broken(sub { $promoted->($_[0], 'exactly_once', 7, 7.001) }), 'doubled outcome', 'nor with exactly_once');
+is(broken(sub { $promoted->($_[0], 'at_least_once', 9, 9.001) }), 'second', 'it does nothing any more when its lease has ended');
+is(broken(sub { $promoted->($_[0], 'at_least_once', 9, 9.001); $_[0]{jobs}{at_least_once}{each} = ['b'] }) =~ /second/ ? 'second' : '', '', 'but what each instance does for itself');
+is(broken(sub { take($_[0], $_, 'at_least_once', 7) foreach qw(runs effects); $promoted->($_[0], 'at_least_once', 7, 7.001) }), 'accounted',
+	'what it alone knows of is not accounted for');
+is(broken(sub { $promoted->($_[0], 'at_least_once', 7, 7.001); push @{ $_[0]{requests} }, { job => 'at_least_once', trigger => 5 };
+	push @{ $_[0]{runs} }, { %{ $_[0]{runs}[-1] }, status => 'failed', trigger => 5 } }), 'request', 'nor a request');
+my @both = ({ inst => 'b', job => 'j', slot => 1, trigger => 0, attempt => 1, at => 5, commit => 6 }, { inst => 'b', job => 'j', slot => 1, trigger => 0, attempt => 1, status => 'succeeded', started => 4 });
+my @former = map { { %$_, inst => 'b~', commit => 7 } } @both;
+is(scalar Chaos::Checker::beyond('b', \@former, \@both), 0, 'what is on both is the same commit');
+$_->{inst} = 'c' foreach @both;
+is(scalar(my @beyond = Chaos::Checker::beyond('b', \@former, \@both)), 2, 'unless it is on yet another one');
+@both = map { { %$_, inst => 'b', at => 8, started => 8 } } @both;
+is(scalar(@beyond = Chaos::Checker::beyond('b', \@former, \@both)), 2, 'or is made again');
+
 done_testing();

@@ -37,7 +37,7 @@ my @faults = split /; */, $ENV{CHAOS_FAULTS} // '';
 my $result = Chaos::run(
 	dir => $dir, mode => $mode, bindir => $bindir, account => $account, port => \&port, say => sub { print "$_[0]\n" },
 	seed => $ENV{CHAOS_SEED}, seconds => $ENV{CHAOS_SECONDS}, instances => $ENV{CHAOS_INSTANCES}, members => 3, size => $ENV{CHAOS_SIZE} // 2,
-	gap => $ENV{CHAOS_GAP} // 2, clock => -e "$dir/../clock.so" ? "$dir/../clock.so" : undef, @faults ? (faults => \@faults) : ());
+	gap => $ENV{CHAOS_GAP} // 2, standby => $ENV{CHAOS_STANDBY} // 1, clock => -e "$dir/../clock.so" ? "$dir/../clock.so" : undef, @faults ? (faults => \@faults) : ());
 
 # all of it is in the file
 my @lines = split /\n/, $result->{report};

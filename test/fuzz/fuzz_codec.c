@@ -5,7 +5,7 @@
  *
  * An entry for libFuzzer, and for test/fuzz/driver.c where there is no clang.
  */
-/* links: src/core/codec*.c src/core/json*.c src/core/keys.c src/core/policy.c src/core/cron*.c src/core/calendar*.c */
+/* links: src/core/codec*.c src/core/json*.c src/core/keys.c src/core/policy.c src/core/selector.c src/core/cron*.c src/core/calendar*.c */
 /* libs: -lcjson */
 #include <stdbool.h>
 #include <string.h>

@@ -101,6 +101,31 @@ test_former(void)
 	ok(memcmp(&former, &former_again, sizeof(former)) == 0, "they are the same");
 	free(text);
 
+	former.npartitions = 1;
+	former.nplaces = 1;
+	strcpy(former.places[0].place, "dc=\"a");
+	for (i = 0; i < CODEC_PLACE_PARTITIONS; i++)
+		former.places[0].watermarks[i] = i - CODEC_EPOCH_DIFF;
+	former.watermarks[0] = -CODEC_EPOCH_DIFF;
+	text = codec_former_encode(&former, &len);
+	is_str(text, "{\"format\":1,\"incarnation\":\"ab\",\"revision\":9007199254740991,\"watermarks\":{\"any\":[0]},"
+		   "\"places\":[{\"place\":\"dc=\\\"a\",\"watermarks\":[0,1,2,3]}]}", "with those of a selector");
+	ok(codec_former_decode(text, len, &former_again, NULL, 0) && former_again.nplaces == 1 &&
+		   strcmp(former_again.places[0].place, "dc=\"a") == 0 && former_again.places[0].watermarks[3] == 3 - CODEC_EPOCH_DIFF,
+	   "they are read");
+	free(text);
+	former.nplaces = CODEC_MAX_FORMER_PLACES;
+	for (i = 0; i < former.nplaces; i++)
+	{
+		memset(former.places[i].place, 'a' + i % 26, SELECTOR_MAX);
+		former.places[i].place[SELECTOR_MAX] = '\0';
+	}
+	text = codec_former_encode(&former, &len);
+	ok(text != NULL && codec_former_decode(text, len, &former_again, NULL, 0) && former_again.nplaces == former.nplaces,
+	   "as many as there may be");
+	free(text);
+
+	former.npartitions = 8;
 	former.watermarks[7] = CODEC_MIN_TIME - 1;
 	ok(codec_former_encode(&former, &len) == NULL, "no time that cannot be");
 
@@ -111,6 +136,10 @@ test_former(void)
 	refuses_former("{\"format\":1,\"incarnation\":\"ab\",\"revision\":1,\"watermarks\":{\"any\":[1,\"2\"]}}", "a text in the list");
 	refuses_former("{\"format\":1,\"incarnation\":\"ab\",\"revision\":1,\"watermarks\":{\"any\":[1.5]}}", "half a microsecond");
 	refuses_former("{\"format\":1,\"incarnation\":\"ab\",\"revision\":1,\"watermarks\":{\"any\":[1e300]}}", "a time beyond all");
+	refuses_former("{\"format\":1,\"incarnation\":\"ab\",\"revision\":1,\"places\":{}}", "no list of places");
+	refuses_former("{\"format\":1,\"incarnation\":\"ab\",\"revision\":1,\"places\":[1]}", "a place that is none");
+	refuses_former("{\"format\":1,\"incarnation\":\"ab\",\"revision\":1,\"places\":[{\"place\":\"a=b\",\"watermarks\":[1,2,3]}]}", "too few times");
+	refuses_former("{\"format\":1,\"incarnation\":\"ab\",\"revision\":1,\"places\":[{\"watermarks\":[1,2,3,4]}]}", "a place without a name");
 	refuses_former("{\"format\":2,\"incarnation\":\"ab\",\"revision\":1}", "another format");
 }
 

@@ -1,7 +1,7 @@
 # A chaos run: servers, jobs, faults, the judges, and a report. "run" and test/tap/t/095_chaos.pl start it.
 #
 #	my $result = Chaos::run(dir => ..., mode => 'netns' or 'loopback', bindir => ..., seed => 1, seconds => 60, instances => 3, members => 3,
-#		port => sub { ... }, account => text of account.psql, faults => [ kinds ] (all), size => 1, say => sub { ... });
+#		port => sub { ... }, account => text of account.psql, standby => 1 (one of the instances has a streaming standby), faults => [ kinds ] (all), size => 1, say => sub { ... });
 #	$result: { violations => [ text ], report => text }
 #
 # It leaves no process behind, if it is left by the end, by die or by exit; more than that is for who started it (test/reap.c, namespaces).
@@ -61,7 +61,7 @@ sub run
 	};
 
 	$world = Chaos::World->new(dir => $opt{dir}, mode => $opt{mode}, bindir => $opt{bindir}, instances => $opt{instances}, members => $opt{members},
-		port => $opt{port}, clock => $opt{clock}, log => $say);
+		port => $opt{port}, clock => $opt{clock}, standby => $opt{standby}, log => $say);
 	my $workload = $client = Chaos::Workload->new($world, $opt{seed}, size => $opt{size} // 1);
 	my $nemesis = Chaos::Nemesis->new($world, $opt{seed}, lease => $lease);
 	my @instances = $world->instances;
@@ -76,6 +76,7 @@ sub run
 	$world->until("$_->{name} answers", 60, sub { defined $world->ask($_, 'SELECT 1') }) foreach @instances;
 	$workload->install($_, $opt{account} ? "$opt{account}; SELECT account.start()" : 'SELECT 1') foreach @instances;
 	_settled($world, 60) or die "the fleet does not come up\n";
+	$world->create_standby if $opt{standby};
 	$workload->learn($instances[0]);
 	$workload->make_jobs;
 	my $jobs = $workload->define;
@@ -103,6 +104,7 @@ sub run
 	# ---- the account ----
 	my @wrong;
 	push @wrong, 'the client failed' unless $workload->stop_client;
+	push @wrong, @{ $nemesis->{wrong} };
 	my $settled = _settled($world, $opt{patience} // 90);
 	push @wrong, 'the fleet has not recovered: ' . _seen($world) unless $settled;
 	$say->(sprintf('the fleet has recovered after %.1f s', time() - $faults_to)) if $settled;
@@ -112,6 +114,7 @@ sub run
 	while (1)
 	{
 		$history = _history($workload, $nemesis, $until, "$opt{dir}/stalls");
+		$workload->{judged} = $history;
 		$verdict = Chaos::Checker::judge($history);
 		last if !grep { $_->{rule} =~ /accounted|lost|request|prepared|open/ } @{ $verdict->{violations} } or time() > $deadline;
 		$world->until('the last runs have ended', 1, sub { 0 }, 1);
@@ -211,6 +214,7 @@ sub _history
 
 		push @{ $history{ (qw(effects runs open prepared))[$_] } }, @{ $gathered[$_] } foreach 0 .. 3;
 	}
+	_add_replaced(\%history, $workload, $nemesis);
 	$history{skewed} = $nemesis->{skewed};
 	_set_right(\%history);
 	# In versions before 3.4.42, 3.5.28 and 3.6.9 a leader that stood still ends leases when it goes on that were renewed meanwhile
@@ -226,6 +230,31 @@ sub _history
 		push @{ $history{windows} }, { inst => '*', from => $1, to => $2, kind => 'the machine had no time' } if /^(\d+) (\d+)/;
 	}
 	return \%history;
+}
+
+# What a former primary had committed and its standby had not, when that was promoted: it is gone with it, but was done. The rest is the same commits.
+sub _add_replaced
+{
+	my ($history, $workload, $nemesis) = @_;
+
+	foreach my $former (grep { $nemesis->{replaced}{ $_->{name} } } $workload->{world}->others)
+	{
+		my $replaced = $nemesis->{replaced}{ $former->{name} };
+
+		if (!$replaced->{effects})
+		{
+			$workload->{world}->start_plain($former);
+			@$replaced{qw(effects runs)} = $workload->gather($former, 1);
+		}
+		push @{ $history->{replaced} }, { inst => $former->{name}, ended => $replaced->{ended} };
+		push @{ $history->{windows} }, map { { %$_, inst => $former->{name}, to => $replaced->{ended} } }
+			grep { $_->{inst} eq $replaced->{name} && $_->{kind} eq 'standby promoted' } @{ $nemesis->{windows} };
+		foreach my $what (qw(effects runs))
+		{
+			push @{ $history->{$what} }, Chaos::Checker::beyond($replaced->{name}, $replaced->{$what}, $history->{$what});
+		}
+	}
+	return;
 }
 
 # Times that an instance noted while its clock was wrong: by how much, the time since the start of the machine says.
@@ -330,8 +359,10 @@ sub _report
 		$text .= "$title\n" . join('', map { sprintf("  %6d  %s\n", $of->{$_}, $_) } sort keys %$of) if %$of;
 	};
 
-	$faults += $_ foreach values %{ $nemesis->{counts} };
+	# what is in brackets came of one
+	$faults += $nemesis->{counts}{$_} foreach grep { !/^\(/ } keys %{ $nemesis->{counts} };
 	$list->("faults injected: $faults", $nemesis->{counts});
+	$text .= 'of a former primary alone: ' . (grep { $_->{inst} =~ /~/ } @{ $workload->{judged}{effects} }) . " effects\n" if %{ $nemesis->{replaced} };
 	$list->('faults left out as nothing to hit was whole', $nemesis->{skipped});
 	$text .= 'faults not to be had here: ' . join('; ', @$impossible) . "\n" if @$impossible;
 	$list->('what the client asked for', $workload->{said});

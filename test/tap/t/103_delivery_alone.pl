@@ -38,13 +38,10 @@ ok(wait_until($node, q{SELECT count(*) FROM dsched.jobs}, 0), 'all is done');
 attempts_at_most('once_at_most_once', 1);
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job LIKE 'once%'}), 1, 'with one effect');
 
-# an orderly stop within a run of at_most_once
-$gate = $node->background_psql('postgres');
-$gate->query_safe('BEGIN; LOCK TABLE gate');
-as_worker($node, q{SELECT dsched.schedule_in('stopped', '0 s', 'SELECT dsched_test.log(''begin''); TABLE gate', delivery => 'at_most_once', max_attempts => 3)});
+# an orderly stop within a run of at_most_once; a lock of another session would be gone before the run is
+as_worker($node, q{SELECT dsched.schedule_in('stopped', '0 s', 'SELECT dsched_test.log(''begin''); SELECT pg_sleep(600)', delivery => 'at_most_once', max_attempts => 3)});    # sleep-ok: to be ended
 ok(wait_for(sub { append_log_lines(job => 'stopped') }), 'a run has begun');
 $node->stop('fast');
-eval { $gate->quit };
 start_instance($node);
 ok(wait_until($node, q{SELECT count(*) FROM dsched.jobs}, 0), 'it is done with');
 is($node->safe_psql('postgres', q{SELECT status FROM dsched.run WHERE job_name = 'stopped'}), 'lost', 'and lost');
@@ -80,5 +77,30 @@ ok(wait_fleet([$member]), 'an instance in a cluster');
 ($rc, undef, $stderr) = $member->psql('postgres', q{SET SESSION AUTHORIZATION worker; SELECT dsched.schedule('exact', '@daily', 'SELECT 1', delivery => 'exactly_once')});
 isnt($rc, 0, 'it needs prepared transactions');
 like($stderr, qr/ERROR:  delivery "exactly_once" needs prepared transactions.*HINT:  Set max_prepared_transactions/s, 'and says so');
+as_worker($member, q{SELECT dsched.schedule('own', '* * * * * *', 'SELECT dsched_test.effect()', run_on => 'each', delivery => 'exactly_once')});
+ok(wait_past('own', 1, [$member], timestamp()), 'but not if it runs on each instance');
+($rc, undef, $stderr) = $member->psql('postgres', q{SET SESSION AUTHORIZATION worker; SELECT dsched.alter_job('own', run_on => 'any')});
+isnt($rc, 0, 'so it cannot run on one of them');
+like($stderr, qr/ERROR:  delivery "exactly_once" needs prepared transactions/, 'and says so');
+
+# ---- one of another cluster that holds a start row ----
+
+my $former = new_instance('former', etcd => $etcd, cluster_name => 'former', conf => "max_prepared_transactions = 5\n");
+
+create_extension($former);
+ok(wait_fleet([$former]), 'an instance in another cluster');
+# of a job that is gone by now
+$former->safe_psql('postgres', q{INSERT INTO dsched.run (scheduled_for, job_id, trigger_id, attempt, job_name, username, gen, reason, status, slots, node, epoch)
+	VALUES (timestamptz 'epoch' + interval '1 us' * 1795241309000000, 5, 0, 1, 'old', 'worker', 1, 'schedule', 'running', 1, 'former', 3)});
+$former->safe_psql('postgres', "BEGIN; UPDATE dsched.run SET status = 'succeeded' WHERE job_id = 5; PREPARE TRANSACTION '$gid'");
+kill9_everything($former);
+start_instance($former);
+ok(wait_until($former, q{SELECT state || ' ' || detail FROM dsched.status() WHERE component = 'delivery'}, qr/^problem 1 prepared transaction.*another cluster/), 'it is told to a person');
+as_worker($former, q{SELECT count(dsched.schedule_in('meanwhile' || i, '0 s', 'SELECT 1')) FROM generate_series(1, 9) i});
+# all but the partition that it names
+ok(wait_until($former, q{SELECT count(*) > 3 FROM dsched.run WHERE job_name ~ 'meanwhile'}, 't', 20), '[prepared-of-others] other partitions do not wait for it');
+$former->safe_psql('postgres', "ROLLBACK PREPARED '$gid'");
+ok(wait_until($former, q{SELECT count(*) FROM dsched.run WHERE job_name ~ 'meanwhile'}, 9), 'nor that, when somebody has decided');
+ok(wait_until($former, q{SELECT status FROM dsched.run WHERE job_name = 'old'}, 'lost'), 'and the start row has its end');
 
 done_testing();

@@ -53,6 +53,8 @@ as_worker($node, q{SELECT dsched.schedule('two' || i, '* * * * * *', 'SELECT dsc
 ok(wait_until($node, q{SELECT count(*) FROM dsched.jobs WHERE job_name ~ 'two' AND problem ~ '16 other selectors'}, 1), 'of two that came together one waits, and says so');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.status() WHERE component = 'places' AND detail ~ '1 jobs are not run, as there are jobs with 16 other selectors'}), 1, 'as does status()');
 # one that waits so and is dropped, with another that gets its place
+as_worker($node, q{SELECT dsched.alter_job(job_name, command => 'SELECT 2') FROM dsched.jobs WHERE job_name ~ 'two' AND problem ~ '16 other selectors'});
+ok(wait_until($node, q{SELECT count(*) FROM dsched.jobs WHERE job_name ~ 'two' AND problem ~ '16 other selectors' AND command = 'SELECT 2'}, 1), 'it can be changed');
 as_worker($node, q{SELECT dsched.unschedule(job_name) FROM dsched.jobs WHERE job_name ~ 'two' AND problem ~ '16 other selectors'});
 ok(wait_until($node, q{SELECT count(*) FROM dsched.status() WHERE detail ~ '1 jobs are not run'}, 0), 'it is dropped');
 my $dropped = timestamp();

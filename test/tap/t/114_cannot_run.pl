@@ -1,7 +1,7 @@
 # A role that owns jobs is missing on one instance: the others run its jobs, and none of them fails; the instance has its share of the
 # rest. When the role is created there it takes part. When nobody has the role the runs fail, and say why. An instance that can start no
 # executor at all leaves its share to others.
-# timeout: 120
+# timeout: 150
 
 use strict;
 use warnings;
@@ -55,5 +55,9 @@ ok(wait_until($fleet[0], q{SELECT count(*) FROM dsched.partitions WHERE owner_no
 ok(wait_past('^w', 60, \@fleet, timestamp()), 'to those that can run the jobs');
 is($poor->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status = 'succeeded'}), 0, 'it has run nothing');
 account_ok(\@fleet);
+
+# They are gone: nobody but the poor one could be given a worker, and it does not let a minute pass before it tries
+$_->stop('fast') foreach grep { $_ != $poor } @fleet;
+ok(wait_until($poor, q{SELECT count(*) FROM dsched.partitions WHERE place = 'any' AND owner_node = 'poor'}, 64, 30), 'alone it has all partitions at once');
 
 done_testing();

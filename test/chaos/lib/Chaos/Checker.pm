@@ -21,6 +21,8 @@
 #				shortly before, or while it was cut off, may not have been known to the others
 #	etcd_fault	[ { from, to } ]: when etcd itself ended leases that were alive
 #	skewed		[ { inst, from, to } ]: when its clock was not that of the others
+#	replaced	[ { inst, ended } ]: servers whose standby was promoted and took their place: what they had alone is in effects and runs under "inst",
+#				and is not there any more. "ended": when they had to have stopped, by their own clock
 #	until		slots up to here are judged
 #
 # What it proves:
@@ -35,6 +37,7 @@
 #	token		in the order of the commits of a job its fencing tokens never shrink
 #	early		nothing is done before its time, beyond the skew of clocks that dsched allows
 #	policy		nothing is missed with misfire "all", nothing skipped with overlap "queue_all" and "allow"
+#	second		no job is done by a server whose standby has taken its place, but those of each instance
 #	phantom		no effect of a time that is no slot
 #	request		an acknowledged run_now() was carried out
 #	prepared, open	nothing is left over
@@ -93,6 +96,18 @@ sub stamp
 	return sprintf('%02d:%02d:%02d.%03d', @t[ 2, 1, 0 ], int($time % 1_000_000 / 1000));
 }
 
+# Of what a former primary has, what its promoted standby (inst) has not. A commit that is on both is the same row; a run that was prepared is committed
+# by each when it can be.
+sub beyond
+{
+	my ($inst, $former, $all) = @_;
+	my $same = sub { join(' ', map { $_ // '' } @{ $_[0] }{qw(job slot trigger attempt at status epoch started)}) };
+	my %there = map { ($same->($_) => 1) } grep { $_->{inst} eq $inst } @$all;
+
+	# what was under way there is of no interest
+	return grep { !$there{ $same->($_) } && (!defined $_->{status} || $final{ $_->{status} }) } map { { %$_ } } @$former;
+}
+
 # Judges; returns { violations => [ { rule, job, slot, what } ], counts => { ... } }.
 sub judge
 {
@@ -107,6 +122,7 @@ sub judge
 	$self->_repeated;
 	$self->_tokens;
 	$self->_phantoms;
+	$self->_second;
 	$self->_early;
 	$self->_requests;
 	$self->_wrong('prepared', '', undef, "a prepared transaction is left: $_") foreach @{ $history->{prepared} // [] };
@@ -211,7 +227,7 @@ sub _owner_may_be_away
 sub _one_slot
 {
 	my ($self, $name, $job, $slot, $inst) = @_;
-	my @rows = $self->_about($name, $slot, $inst);
+	my @rows = grep { !$self->_is_replaced($_->{inst}) } $self->_about($name, $slot, $inst);
 	my $where = defined $inst ? " on $inst" : '';
 	my ($end) = grep { $final{ $_->{status} } } @rows;
 	my $policy = join('/', $job->{overlap} // '-', $job->{misfire} // '-');
@@ -440,6 +456,29 @@ sub _phantoms
 	return;
 }
 
+sub _is_replaced
+{
+	my ($self, $inst) = @_;
+	my ($replaced) = grep { $_->{inst} eq $inst } @{ $self->{h}{replaced} // [] };
+
+	return $replaced;
+}
+
+# second: a server whose standby has its place. Jobs of each instance go on also without etcd.
+sub _second
+{
+	my ($self) = @_;
+
+	foreach my $effect (@{ $self->{h}{effects} })
+	{
+		my $replaced = $self->_is_replaced($effect->{inst}) // next;
+
+		next if $effect->{commit} <= $replaced->{ended} || ($self->{h}{jobs}{ $effect->{job} } // { each => 1 })->{each};
+		$self->_wrong('second', $effect->{job}, $effect->{slot}, "was committed on $effect->{inst} at " . stamp($effect->{commit}) . ', when another had its place');
+	}
+	return;
+}
+
 # early: as clocks may differ by two seconds, of which one side is known to the second.
 sub _early
 {
@@ -473,6 +512,7 @@ sub _requests
 			my @rows = defined $slot ? @{ $by_slot->{$slot} // [] } : map { @$_ } values %$by_slot;
 
 			push @rows, grep { $_->{slot} < $slot && $slot <= ($_->{last_slot} // 0) } map { @$_ } values %$by_slot if defined $slot;
+			@rows = grep { !$self->_is_replaced($_->{inst}) } @rows;
 			$self->_wrong('request', $request->{job}, $slot, "request $request->{trigger} was acknowledged and not carried out: " . _said(@rows))
 			  if !grep { $final{ $_->{status} } || ($_->{status} eq 'lost' && !$repeats) } @rows;
 		}

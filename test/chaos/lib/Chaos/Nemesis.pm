@@ -14,7 +14,7 @@ use JSON::PP;
 use Time::HiRes qw(time);
 
 # For each kind: what it hits (instance, member, fleet); where it can be had (netns; any); how long it lasts, in seconds, least and most, where
-# "lease" stands for the lease; whether the instance loses sight of the others (cut), or all do (all); begin and mend.
+# "lease" stands for the lease; whether the instance loses sight of the others (cut), or all do (all); whether it can be had once only (once); begin and mend.
 my %kinds = (
 	'kill -9 of the postmaster' => {
 		hits => 'instance', lasts => [ 0.2, 4 ], cut => 1,
@@ -59,6 +59,9 @@ my %kinds = (
 	'clock steps' => {
 		hits => 'instance', lasts => [ 2, 'lease + 6' ], cut => 1, only => sub { $_[1]{preload} },
 		begin => sub { $_[0]->_step($_[1], $_[0]{random}->one_of(-3600, -30, -1.2, 0.9, 1.4, 6, 40, 3600)) }, mend => sub { $_[0]->_step($_[1], 0) } },
+	'standby promoted' => {
+		hits => 'instance', lasts => [ 0, 'lease + 2' ], cut => 1, once => 1, only => sub { $_[1]{standby} },
+		begin => sub { $_[0]->_lose_primary($_[1], $_[2]) }, mend => sub { $_[0]->_promotion($_[2]) } },
 
 	'etcd member killed' => { hits => 'member', lasts => [ 1, 5 ], begin => sub { $_[0]{world}->stop($_[1], 'KILL') }, mend => sub { $_[0]{world}->start($_[1]) } },
 	'etcd leader killed' => { hits => 'leader', lasts => [ 1, 5 ], all => 1, begin => sub { $_[0]{world}->stop($_[1], 'KILL') }, mend => sub { $_[0]{world}->start($_[1]) } },
@@ -84,7 +87,7 @@ sub new
 {
 	my ($class, $world, $seed, %opt) = @_;
 
-	return bless { world => $world, random => Chaos::Random->new($seed + 2), lease => 3, log => [], windows => [], skewed => [], counts => {}, skipped => {}, active => [], %opt },
+	return bless { world => $world, random => Chaos::Random->new($seed + 2), lease => 3, log => [], windows => [], skewed => [], counts => {}, skipped => {}, active => [], replaced => {}, wrong => [], %opt },
 	  $class;
 }
 
@@ -117,7 +120,16 @@ sub plan
 		if (!@deck)
 		{
 			last if @given;
-			@deck = $self->{random}->shuffled(@$possible);
+			@deck = $self->{random}->shuffled(grep { !$self->{planned}{$_} } @$possible);
+			# soon enough that much happens afterwards
+			foreach my $once (grep { $kinds{$_}{once} } @deck)
+			{
+				my $soon = int(@deck < $seconds / $gap ? @deck / 2 : $seconds / $gap / 2);
+
+				@deck = grep { $_ ne $once } @deck;
+				splice(@deck, $self->{random}->below($soon + 1), 0, $once);
+				$self->{planned}{$once} = 1;
+			}
 		}
 		my $kind = shift @deck;
 		my ($least, $most) = map { $_ =~ /lease(?: \+ (\d+))?/ ? $self->{lease} + ($1 // 0) : $_ } @{ $kinds{$kind}{lasts} };
@@ -200,6 +212,12 @@ sub _begin
 	my $kind = $kinds{ $planned->{kind} };
 	my $targets = $self->_targets($kind, $planned->{target});
 
+	if (!$targets && $kind->{once} && $planned->{tries}++ < 20)
+	{
+		$planned->{at} = time() - $self->{begun} + 1;
+		$self->{plan} = [ sort { $a->{at} <=> $b->{at} } $planned, @{ $self->{plan} } ];
+		return;
+	}
 	if (!$targets)
 	{
 		$self->{skipped}{ $planned->{kind} }++;
@@ -229,9 +247,9 @@ sub _mend
 
 	if ($kind->{mend})
 	{
-		my $done = $kind->{mend}->($self, $kind->{hits} eq 'quorum' ? $fault->{targets} : $fault->{targets}[0]);
+		my $done = $kind->{mend}->($self, $kind->{hits} eq 'quorum' ? $fault->{targets} : $fault->{targets}[0], $fault);
 
-		# a server that is told to stop takes its time
+		# a server that is told to stop, or promoted, takes its time
 		return $fault->{until} = time() + 0.3 if defined $done && $done eq 'later';
 		$self->_note("mended: $fault->{kind}");
 	}
@@ -298,14 +316,16 @@ sub _restart
 	return;
 }
 
-# What gets through between an instance and etcd: cut (nothing), in, out (what is blocked), both (with a percentage lost), open.
+# What gets through between an instance and etcd: cut (nothing), in, out (what is blocked), both (with a percentage lost), open; alone: as cut,
+# and nothing between it and its standby.
 sub _cut
 {
 	my ($self, $machine, $what, $percent) = @_;
 
-	return $machine->{proxy}->set($what) if $machine->{proxy};
+	return $machine->{proxy}->set($what eq 'alone' ? 'cut' : $what) if $machine->{proxy};
 	my @ways = $what eq 'open' ? () : $what =~ /^(in|out)$/ ? $what : qw(in out);
-	$self->{world}->filter($machine, map { my $way = $_; map { { way => $way, peer => $_, percent => $percent // 100 } } $self->{world}->members } @ways);
+	my @peers = ($self->{world}->members, $what eq 'alone' ? $self->{world}->others : ());
+	$self->{world}->filter($machine, map { my $way = $_; map { { way => $way, peer => $_, percent => $percent // 100 } } @peers } @ways);
 	return;
 }
 
@@ -362,6 +382,87 @@ sub _step
 	$self->_note("$machine->{name}: its clock is $ahead s ahead");
 	$self->{world}->set_clock($machine, $ahead * 1_000_000);
 	return;
+}
+
+# The primary is lost to the others: dead, or alive and cut off.
+sub _lose_primary
+{
+	my ($self, $primary, $fault) = @_;
+
+	$fault->{primary} = $primary;
+	$fault->{standby} = $primary->{standby};
+	$fault->{how} = $self->{random}->one_of('killed', 'cut off', 'cut off');
+	$fault->{returns} = $self->{random}->below(3) > 0;
+	$self->_note("$primary->{name}: $fault->{how}, and " . ($fault->{returns} ? 'comes back later' : 'does not come back'));
+	$fault->{how} eq 'killed' ? $self->{world}->kill_all($primary) : $self->_cut($primary, 'alone');
+	return;
+}
+
+# Its standby is promoted and has its name; then the former primary comes back and has to stay out; in the end it is stopped for good. One step
+# at a time, as each takes a while.
+sub _promotion
+{
+	my ($self, $fault) = @_;
+	my $world = $self->{world};
+	my ($primary, $standby) = @$fault{qw(primary standby)};
+	my $step = $fault->{step} // 'promote';
+	my $next = sub { $fault->{step} = $_[0]; $fault->{since} = time(); return 'later' };
+
+	if ($step eq 'promote')
+	{
+		$self->_note("$standby->{name}: is promoted");
+		$world->promote($standby);
+		return $next->('wait');
+	}
+	if ($step eq 'wait')
+	{
+		return $self->_gone_wrong($fault, 'the standby was not promoted') if time() > $fault->{since} + 60;
+		return 'later' if ($world->ask($standby, 'SELECT pg_is_in_recovery()', 2) // '') ne 'f';
+		$standby->{faults} = $primary->{faults};
+		$world->replace($primary);
+		# by its own clock it stopped within the lease
+		$self->{replaced}{ $primary->{name} } = { name => $standby->{name}, ended => $fault->{windows}[0]{from} + 1_000_000 * ($self->{lease} + 1) };
+		$self->_note("$standby->{name}: is the one that was promoted");
+		return $next->('back');
+	}
+	# not before the name is the other's
+	if ($step eq 'back')
+	{
+		my $taken = $world->ask($standby, "SELECT state FROM dsched.status() WHERE component = 'etcd'", 2) // '';
+
+		return $self->_gone_wrong($fault, 'the promoted standby does not become a member') if time() > $fault->{since} + 60;
+		return 'later' if $taken ne 'ok';
+		return $next->('end') if !$fault->{returns};
+		$self->_note("$primary->{name}: is back");
+		$fault->{how} eq 'killed' ? $world->start($primary) : $self->_cut($primary, 'open');
+		return $next->('refused');
+	}
+	if ($step eq 'refused')
+	{
+		my $says = $world->ask($primary, "SELECT state || ' ' || detail FROM dsched.status() WHERE component = 'etcd'", 2) // '';
+
+		return $self->_gone_wrong($fault, "the former primary was not refused: $says") if time() > $fault->{since} + 60;
+		return 'later' if $says !~ /^problem.*in use/s;
+		$self->_note("$primary->{name}: $says");
+		$self->{counts}{'(former primaries that came back and were refused)'}++;
+		return $next->('end');
+	}
+	$world->kill_all($primary);
+	$self->_cut($primary, 'open');
+	$fault->{windows}[0]{to} = int(time() * 1_000_000);
+	$self->_note("$primary->{name}: is stopped for good");
+	return;
+}
+
+# Ends a promotion at any rate.
+sub _gone_wrong
+{
+	my ($self, $fault, $what) = @_;
+
+	$self->_note($what);
+	push @{ $self->{wrong} }, $what;
+	$fault->{step} = 'end';
+	return 'later';
 }
 
 sub _sound_members

@@ -454,21 +454,22 @@ sub read_client
 }
 
 # What is committed on an instance, for the judge: effects, rows, what is open, prepared transactions that are not just being made. All of one snapshot.
+# Of a server without dsched: effects and rows alone.
 sub gather
 {
-	my ($self, $instance) = @_;
+	my ($self, $instance, $plain) = @_;
 	my $commit = '(extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint';
 	my $micro = sub { "(extract(epoch FROM $_[0]) * 1000000)::bigint" };
 	my %columns = (
 		effect => [qw(made_on job slot trigger attempt at up commit)],
-		run    => [qw(job slot last_slot trigger attempt status reason epoch commit node)],
+		run    => [qw(job slot last_slot trigger attempt status reason epoch commit node started)],
 		open   => [qw(job slot)]);
 	my %found = map { ($_ => []) } keys %columns, 'prepared';
 
 	foreach my $line (split /\n/, $self->{world}->must($instance, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 'effect', inst, job, slot, trigger_id, attempt, at, up, $commit FROM chaos.effects;"
-		. "SELECT 'run', job_name, " . $micro->('scheduled_for') . ', ' . $micro->('last_slot') . ", trigger_id, attempt, status, reason, epoch, $commit, node FROM dsched.run;"
-		. "SELECT 'open', job_name, " . $micro->('scheduled_for') . " FROM dsched.runs WHERE status IN ('queued', 'waiting', 'running');"
-		. "SELECT 'prepared', gid FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - interval '15 s'; COMMIT"))
+		. "SELECT 'run', job_name, " . $micro->('scheduled_for') . ', ' . $micro->('last_slot') . ", trigger_id, attempt, status, reason, epoch, $commit, node, " . $micro->('started_at') . " FROM dsched.run;"
+		. ($plain ? 'COMMIT' : "SELECT 'open', job_name, " . $micro->('scheduled_for') . " FROM dsched.runs WHERE status IN ('queued', 'waiting', 'running');"
+		. "SELECT 'prepared', gid FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - interval '15 s'; COMMIT")))
 	{
 		my ($kind, @fields) = split /\|/, $line, -1;
 
@@ -480,6 +481,8 @@ sub gather
 		my %one = (inst => $instance->{name});
 		@one{ @{ $columns{$kind} } } = @fields;
 		delete @one{ grep { $one{$_} eq '' } keys %one };
+		# of a slot whose job was gone before anybody came to it
+		$one{job} //= '';
 		push @{ $found{$kind} }, \%one;
 	}
 	return @found{qw(effect run open prepared)};

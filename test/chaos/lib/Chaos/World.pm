@@ -19,11 +19,11 @@ use JSON::PP;
 use POSIX qw(:sys_wait_h);
 use Time::HiRes qw(time);
 
-# new(dir, mode, bindir, log => code, instances => 3, members => 3, port => code that gives a free one, standby => 0)
+# new(dir, mode, bindir, log => code, instances => 3, members => 3, port => code that gives a free one, standby => 0: the second instance has one)
 sub new
 {
 	my ($class, %opt) = @_;
-	my $self = bless { %opt, instances => [], members => [], pids => {} }, $class;
+	my $self = bless { %opt, instances => [], members => [], others => [], pids => {} }, $class;
 
 	$self->{is_root} = $> == 0;
 	mkdir "$self->{dir}/$_" foreach qw(sockets logs);
@@ -46,6 +46,12 @@ sub new
 		$self->{instances}[0]{preload} = $opt{clock};
 		$self->set_clock($self->{instances}[0], 0);
 	}
+	# one that has a streaming standby, from create_standby() on
+	if ($opt{standby})
+	{
+		$self->{instances}[1]{replicated} = 1;
+		push @{ $self->{others} }, $self->_machine('node2s', 30);
+	}
 	# one that can be filled; its mount is in the namespace of this run
 	$self->{instances}[-1]{small_disk} = 1 if $self->{mode} eq 'netns';
 	return $self;
@@ -53,6 +59,9 @@ sub new
 
 sub instances { return @{ $_[0]{instances} } }
 sub members   { return @{ $_[0]{members} } }
+
+# Servers beside the fleet: a standby, or a former primary.
+sub others { return @{ $_[0]{others} } }
 
 sub say_log
 {
@@ -99,7 +108,7 @@ sub _bridge
 sub _machine
 {
 	my ($self, $name, $number) = @_;
-	my $machine = { name => $name, dir => "$self->{dir}/$name", log => "$self->{dir}/logs/$name.log", want => 'down', faults => {} };
+	my $machine = { name => $name, net => $name, dir => "$self->{dir}/$name", log => "$self->{dir}/logs/$name.log", want => 'down', faults => {} };
 
 	mkdir $machine->{dir};
 	$self->_own($machine->{dir});
@@ -147,7 +156,7 @@ sub filter
 		}
 		$text .= "}\n";
 	}
-	open(my $nft, '|-', 'ip', 'netns', 'exec', $machine->{name}, 'nft', '-f', '-') or die "nft: $!";
+	open(my $nft, '|-', 'ip', 'netns', 'exec', $machine->{net}, 'nft', '-f', '-') or die "nft: $!";
 	print $nft $text;
 	close($nft) or die "nft refuses:\n$text";
 	return;
@@ -158,8 +167,8 @@ sub throttle
 {
 	my ($self, $machine, $kbit) = @_;
 
-	$self->command('tc', '-n', $machine->{name}, 'qdisc', 'del', 'dev', 'eth0', 'root') if $machine->{slow};
-	$self->command('tc', '-n', $machine->{name}, 'qdisc', 'add', 'dev', 'eth0', 'root', 'tbf', 'rate', "${kbit}kbit", 'burst', '3000', 'latency', '5s')
+	$self->command('tc', '-n', $machine->{net}, 'qdisc', 'del', 'dev', 'eth0', 'root') if $machine->{slow};
+	$self->command('tc', '-n', $machine->{net}, 'qdisc', 'add', 'dev', 'eth0', 'root', 'tbf', 'rate', "${kbit}kbit", 'burst', '3000', 'latency', '5s')
 	  if $kbit;
 	$machine->{slow} = $kbit;
 	return;
@@ -169,7 +178,7 @@ sub link_state
 {
 	my ($self, $machine, $state) = @_;
 
-	$self->command('ip', '-n', $machine->{name}, 'link', 'set', 'eth0', $state);
+	$self->command('ip', '-n', $machine->{net}, 'link', 'set', 'eth0', $state);
 	return;
 }
 
@@ -193,7 +202,7 @@ sub _spawn
 		$ENV{LD_PRELOAD} = $machine->{preload} if $machine->{preload};
 		$ENV{CHAOS_CLOCK} = "$self->{dir}/clock.$machine->{name}";
 		unshift @command, qw(setpriv --reuid=postgres --regid=postgres --init-groups) if $self->{is_root};
-		unshift @command, 'ip', 'netns', 'exec', $machine->{name} if $self->{mode} eq 'netns';
+		unshift @command, 'ip', 'netns', 'exec', $machine->{net} if $self->{mode} eq 'netns';
 		{ exec @command; }
 		POSIX::_exit(127);
 	}
@@ -207,7 +216,7 @@ sub tend
 {
 	my ($self) = @_;
 
-	foreach my $machine ($self->instances, $self->members)
+	foreach my $machine ($self->instances, $self->members, $self->others)
 	{
 		if ($machine->{pid} && waitpid($machine->{pid}, WNOHANG) == $machine->{pid})
 		{
@@ -428,11 +437,8 @@ sub create_instance
 		$self->command(qw(mount -t tmpfs -o size=500m tmpfs), $instance->{dir});
 		$self->_own($instance->{dir});
 	}
-	if ($self->{mode} eq 'loopback')
-	{
-		$instance->{proxy} = Chaos::Proxy->new(map { [ $_->{ip}, $_->{port} ] } $self->members);
-	}
-	my $endpoints = join(',', $instance->{proxy} ? $instance->{proxy}->endpoints : map { $_->{url} } $self->members);
+	my $endpoints = $self->_endpoints($instance);
+	my $sockets = $self->_sockets($instance);
 
 	$self->command('sh', '-c', join(' ', @as, "$self->{bindir}/initdb", '-D', $data, '-A', 'trust', '-U', 'postgres', '--no-locale', '-E', 'UTF8', '-N', '-k',
 		"> $instance->{log} 2>&1"));
@@ -440,7 +446,7 @@ sub create_instance
 	print $conf <<"END";
 cluster_name = '$instance->{name}'
 listen_addresses = ''
-unix_socket_directories = '$self->{dir}/sockets'
+unix_socket_directories = '$sockets'
 port = $instance->{port}
 shared_buffers = 16MB
 min_wal_size = 32MB
@@ -460,11 +466,130 @@ dsched.cluster_name = 'chaos'
 dsched.etcd_endpoints = '$endpoints'
 $settings
 END
-	# Namespaces of their own have the same ports, and their sockets lie in one directory.
-	print $conf "port = 54" . ($instance->{name} =~ /(\d+)/)[0] . "\n" if $self->{mode} eq 'netns';
+	print $conf "wal_keep_size = 256MB\nwal_sender_timeout = '4s'\n" if $instance->{replicated};
+	if ($instance->{replicated} && $self->{mode} eq 'netns')
+	{
+		print $conf "listen_addresses = '$instance->{ip}'\n";
+		open(my $hba, '>>', "$data/pg_hba.conf") or die "pg_hba.conf: $!";
+		print $hba "host replication all 10.231.0.0/24 trust\n";
+		close($hba);
+	}
 	close($conf);
-	$instance->{port} = '54' . ($instance->{name} =~ /(\d+)/)[0] if $self->{mode} eq 'netns';
 	$self->start($instance);
+	return;
+}
+
+# What an instance takes for etcd.
+sub _endpoints
+{
+	my ($self, $instance) = @_;
+
+	$instance->{proxy} = Chaos::Proxy->new(map { [ $_->{ip}, $_->{port} ] } $self->members) if $self->{mode} eq 'loopback';
+	return join(',', $instance->{proxy} ? $instance->{proxy}->endpoints : map { $_->{url} } $self->members);
+}
+
+# The directory of a server's socket. Clients come by a link, sockets/NAME, which leads to whichever server has the name: other processes
+# know of no promotion.
+sub _sockets
+{
+	my ($self, $machine) = @_;
+
+	$machine->{sockets} = "$self->{dir}/sockets/at.$machine->{net}";
+	mkdir $machine->{sockets} or die "$machine->{sockets}: $!";
+	$self->_own($machine->{sockets});
+	$self->_lead_to($machine);
+	return $machine->{sockets};
+}
+
+sub _lead_to
+{
+	my ($self, $machine) = @_;
+	my $link = "$self->{dir}/sockets/$machine->{name}";
+
+	symlink("at.$machine->{net}", "$link.new") && rename("$link.new", $link) or die "$link: $!";
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A standby
+# ---------------------------------------------------------------------------------------------------------------------
+
+# A synchronous streaming standby of the instance that is to have one: what it has acknowledged is on both.
+sub create_standby
+{
+	my ($self) = @_;
+	my ($primary) = grep { $_->{replicated} } $self->instances;
+	my ($standby) = $self->others;
+	my @as = $self->{is_root} ? qw(setpriv --reuid=postgres --regid=postgres --init-groups) : ();
+	my $data = "$standby->{dir}/data";
+
+	$self->command('sh', '-c', join(' ', @as, "$self->{bindir}/pg_basebackup", '-h', $primary->{sockets}, '-p', $primary->{port}, '-U', 'postgres',
+		'-D', $data, '-X', 'stream', '-c', 'fast', '-N', ">> $standby->{log} 2>&1"));
+	$standby->{port} = $primary->{port};
+	my $sockets = $self->_sockets($standby);
+	my $endpoints = $self->_endpoints($standby);
+	my $listen = $self->{mode} eq 'netns' ? $standby->{ip} : '';
+	my $host = $self->{mode} eq 'netns' ? $primary->{ip} : $primary->{sockets};
+	open(my $conf, '>>', "$data/postgresql.conf") or die "postgresql.conf: $!";
+	print $conf <<"END";
+listen_addresses = '$listen'
+unix_socket_directories = '$sockets'
+dsched.etcd_endpoints = '$endpoints'
+primary_conninfo = 'host=$host port=$primary->{port} user=postgres application_name=standby connect_timeout=2'
+wal_receiver_timeout = '4s'
+wal_retrieve_retry_interval = '300ms'
+END
+	close($conf);
+	open(my $signal, '>', "$data/standby.signal") or die "standby.signal: $!";
+	close($signal);
+	$self->_own("$data/standby.signal");
+	$self->start($standby);
+	my $streams = sub { ($self->ask($primary, "SELECT state || ' ' || sync_state FROM pg_stat_replication") // '') };
+	$self->until('the standby streams', 60, sub { $streams->() =~ /^streaming/ });
+	$self->must($primary, "ALTER SYSTEM SET synchronous_standby_names = 'standby'");
+	$self->must($primary, 'SELECT pg_reload_conf()');
+	$self->until('the standby is synchronous', 60, sub { $streams->() eq 'streaming sync' });
+	$primary->{standby} = $standby;
+	return;
+}
+
+# Begins a promotion.
+sub promote
+{
+	my ($self, $standby) = @_;
+
+	open(my $signal, '>', "$standby->{dir}/data/promote") or die "promote: $!";
+	close($signal);
+	$self->_own("$standby->{dir}/data/promote");
+	kill('USR1', $standby->{pid}) if $standby->{pid};
+	return;
+}
+
+# From now on the standby of an instance is the instance. The other one becomes NAME~.
+sub replace
+{
+	my ($self, $primary) = @_;
+	my $standby = delete $primary->{standby};
+	my $name = $primary->{name};
+
+	@{ $self->{instances} } = map { $_ == $primary ? $standby : $_ } $self->instances;
+	@{ $self->{others} } = map { $_ == $standby ? $primary : $_ } $self->others;
+	$primary->{name} = "$name~";
+	$standby->{name} = $name;
+	$self->_lead_to($_) foreach $primary, $standby;
+	return $standby;
+}
+
+# Starts a former primary as a plain server, to be asked what it has.
+sub start_plain
+{
+	my ($self, $machine) = @_;
+
+	open(my $conf, '>>', "$machine->{dir}/data/postgresql.auto.conf") or die "postgresql.auto.conf: $!";
+	print $conf "shared_preload_libraries = ''\nsynchronous_standby_names = ''\nlisten_addresses = ''\n";
+	close($conf);
+	$self->start($machine);
+	$self->until("$machine->{name} answers", 60, sub { defined $self->ask($machine, 'SELECT 1') });
 	return;
 }
 
@@ -484,7 +609,7 @@ sub sql
 		POSIX::dup2(fileno($complain), 2);
 		$SIG{$_} = 'DEFAULT' foreach qw(INT TERM HUP PIPE);
 		delete $ENV{$_} foreach grep { /^PG/ } keys %ENV;
-		{ exec "$self->{bindir}/psql", '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', '-h', "$self->{dir}/sockets", '-p', $instance->{port}, '-U', 'postgres',
+		{ exec "$self->{bindir}/psql", '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', '-h', "$self->{dir}/sockets/$instance->{name}", '-p', $instance->{port}, '-U', 'postgres',
 			'-d', 'postgres', '-c', $sql; }
 		POSIX::_exit(127);
 	}
@@ -550,18 +675,18 @@ sub end
 {
 	my ($self) = @_;
 
-	foreach my $machine ($self->instances, $self->members)
+	foreach my $machine ($self->instances, $self->members, $self->others)
 	{
 		next unless $machine->{pid};
 		$self->kill_all($machine);
 	}
-	foreach my $machine (grep { $_->{pid} } $self->instances, $self->members)
+	foreach my $machine (grep { $_->{pid} } $self->instances, $self->members, $self->others)
 	{
 		local $?;
 		waitpid($machine->{pid}, 0);
 		delete $machine->{pid};
 	}
-	$_->{proxy}->end foreach grep { $_->{proxy} } $self->instances;
+	$_->{proxy}->end foreach grep { $_->{proxy} } $self->instances, $self->others;
 	return;
 }
 
