@@ -599,12 +599,7 @@ end_started_row(const RunSeen *row)
 {
 	ClosedSlot	closed = {0};
 
-<<<<<<< HEAD
-	/* what has to be settled holds a lock on the row, and says how it ends */
-	if (settling_has(&row->key))
-=======
 	if (settling_waits(&row->key))
->>>>>>> rev4
 		return;
 	closed.key = row->key;
 	closed.slots = 1;
