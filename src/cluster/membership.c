@@ -566,7 +566,7 @@ advise_place(int db, Group *g, int place)
 
 		g->advised[p] = wanted && own >= 0 && owner[i] == own;
 		g->may_adopt[p] = wanted && own >= 0;
-		g->holds[p].adopted = false;
+		g->holds[p].adopted = g->holds[p].adopting = false;
 	}
 }
 
@@ -590,7 +590,7 @@ take_advice(int db, Group *g)
 		g->advised[p] = g->member != 0 && owner[p] == n - 1;
 		g->may_adopt[p] = g->member != 0;
 		/* whoever should have it may be another now, or able to take it */
-		g->holds[p].adopted = false;
+		g->holds[p].adopted = g->holds[p].adopting = false;
 	}
 	for (p = 0; p < DSCHED_MAX_PLACES; p++)
 		if (g->places[p][0] != '\0')
