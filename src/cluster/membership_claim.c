@@ -168,7 +168,8 @@ gained(int db, int partition, int64 epoch)
 	hold->asked = hold->doubted = false;
 	hold->ask_again = 0;
 	hold->vacant_since = 0;
-	hold->adopted = !g->advised[partition];
+	/* one that was claimed as its owner, before another member was known of, is handed over to that */
+	hold->adopted = hold->adopting && !g->advised[partition];
 	publish_owner(db, partition, dsched_my_node(), epoch);
 	if (g->state == GROUP_IN || g->state == GROUP_JOINING)
 	{
@@ -479,6 +480,7 @@ claim(int db)
 	{
 		add_claim(txn, g, g->batch[p], node, member, value);
 		g->holds[g->batch[p]].state = HOLD_CLAIMING;
+		g->holds[g->batch[p]].adopting = !g->advised[g->batch[p]];
 	}
 	free(value);
 	send_request(db, REQUEST_CLAIM, txn, claim_answered);
