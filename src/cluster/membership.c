@@ -571,7 +571,7 @@ note_advice(Hold *hold, const char *name, bool changed)
 	uint64 to = name != NULL ? name_hash(name) : 0;
 
 	if (changed || to != hold->advised_to)
-		hold->adopted = false;
+		hold->adopted = hold->adopting = false;
 	hold->advised_to = to;
 }
 
@@ -599,13 +599,8 @@ advise_place(int db, Group *g, int place)
 		int p = place_first(place) + i;
 
 		g->advised[p] = wanted && own >= 0 && owner[i] == own;
-<<<<<<< HEAD
 		g->may_adopt[p] = wanted && own >= 0 && !g->unfit[p];
 		note_advice(&g->holds[p], owner[i] >= 0 ? names[owner[i]] : NULL, changed || g->unfit[p]);
-=======
-		g->may_adopt[p] = wanted && own >= 0;
-		g->holds[p].adopted = g->holds[p].adopting = false;
->>>>>>> rev2
 	}
 }
 
@@ -629,14 +624,8 @@ take_advice(int db, Group *g)
 	for (p = 0; p < dsched_partitions; p++)
 	{
 		g->advised[p] = g->member != 0 && owner[p] == n - 1;
-<<<<<<< HEAD
 		g->may_adopt[p] = g->member != 0 && !g->unfit[p];
 		note_advice(&g->holds[p], owner[p] >= 0 ? names[owner[p]] : NULL, changed || g->unfit[p]);
-=======
-		g->may_adopt[p] = g->member != 0;
-		/* whoever should have it may be another now, or able to take it */
-		g->holds[p].adopted = g->holds[p].adopting = false;
->>>>>>> rev2
 	}
 	for (p = 0; p < DSCHED_MAX_PLACES; p++)
 		if (g->places[p][0] != '\0')

@@ -42,11 +42,8 @@ typedef struct Hold
 	int64 declined_until; /* boot time before which it is not claimed: our scheduler cannot read its account */
 	int64 vacant_since;	  /* boot time since which it has no owner; 0: it has one */
 	bool adopted;		  /* ours although others should have it, who do not take it */
-<<<<<<< HEAD
-	uint64 advised_to;	  /* hash of the name of who should have it; 0: nobody */
-=======
 	bool adopting;		  /* the last claim was sent for that; what is known of members has not changed since */
->>>>>>> rev2
+	uint64 advised_to;	  /* hash of the name of who should have it; 0: nobody */
 } Hold;
 
 typedef enum GroupState
