@@ -35,7 +35,7 @@ ok(wait_until($owner, q{SELECT count(*) FROM dsched.run WHERE status = 'running'
 as_worker($owner, q{SELECT dsched.run_now(job_id) FROM (SELECT dsched.schedule('asked', '0 0 1 1 *', 'CALL pass()') AS job_id) j});
 ok(wait_for(sub { append_log_lines(job => 'asked') }), 'another was asked for');
 # when the account in etcd says that it was started
-ok(wait_for(sub { grep { /"session":[1-9]|"s":[1-9]/ } values %{ $etcd->keys('/dsched/test/db/postgres/state/') } }), 'and an account that says so');
+ok(wait_for(sub { grep { /"l":"?[1-9]/ } values %{ $etcd->keys('/dsched/test/db/postgres/state/') } }), 'and an account that says so');
 kill9_everything($owner);
 $_->query('COMMIT') foreach grep { defined } map { $owner == ($one, $two)[$_] ? undef : $locks[$_] } 0, 1;
 ok(wait_until($other, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'daily'}, 1), 'its owner is killed, another makes it');
