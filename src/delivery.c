@@ -221,18 +221,30 @@ delivery_answer(int index, const RunKey *key, Decision decision)
 	LWLockRelease(dsched_shared->queue_lock);
 }
 
+/* The session is gone from the token of a run that is told to end as the server stops (dsched_unbind_runs()). */
+static bool
+is_named(const RunEntry *entry, const RunGid *gid)
+{
+	return gid->seq == (uint64) entry->seq && gid->epoch == entry->token.epoch &&
+		(gid->session == entry->token.session || entry->token.session == 0) &&
+		gid->run.job_id == entry->key.job_id && gid->run.trigger_id == entry->key.trigger_id &&
+		gid->run.slot == entry->key.scheduled_for + CODEC_EPOCH_DIFF && gid->run.attempt == entry->key.attempt;
+}
+
 bool
 delivery_has_executor(int db, const char *gid)
 {
+	RunGid		named;
 	bool		found = false;
 
+	if (!gid_read(gid, &named))
+		return false;
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	for (int i = 0; i < dsched_shared->max_executors && !found; i++)
 	{
 		const RunEntry *entry = entry_of(i, db);
-		char		id[GID_MAX];
 
-		found = entry != NULL && entry->delivery == DELIVERY_EXACTLY_ONCE && delivery_id(entry, id) && strcmp(id, gid) == 0;
+		found = entry != NULL && entry->delivery == DELIVERY_EXACTLY_ONCE && is_named(entry, &named);
 	}
 	LWLockRelease(dsched_shared->queue_lock);
 	return found;

@@ -94,6 +94,9 @@ local_database(int db)
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
 	scheduler = slot->scheduler_pid;
 	wanted = slot->state == SCHEDULER_RUNNING && scheduler != 0 && slot->local_wanted;
+	/* the scheduler finds that etcd is another one, too, but perhaps later than we */
+	if (dsched_clustered() && slot->incarnation[0] != '\0' && dsched_shared->incarnation[0] != '\0')
+		wanted = wanted && strcmp(slot->incarnation, dsched_shared->incarnation) == 0;
 	LWLockRelease(dsched_shared->control_lock);
 	wanted = wanted && !must_end() && (mine->given || may_begin());
 

@@ -542,6 +542,39 @@ matching_members(const Group *g, const char *selector, const char **names, int *
 	return n;
 }
 
+static uint64
+name_hash(const char *name)
+{
+	return keys_hash(name, strlen(name), 0);
+}
+
+/* Are those who may have the partitions of a place (DSCHED_MAX_PLACES: "any") others than before? */
+static bool
+members_changed(Group *g, int place, const char *const *names, int n)
+{
+	uint64 former = g->among[place];
+	int i;
+
+	g->among[place] = 0;
+	for (i = 0; i < n; i++)
+		g->among[place] ^= name_hash(names[i]);
+	return g->among[place] != former;
+}
+
+/*
+ * Notes to whom a partition is advised.  What was adopted is given back only for a reason: whoever should have it may be another
+ * now, or able to take it.  If it was given back whenever advice is looked at it would lie idle for some leases each time.
+ */
+static void
+note_advice(Hold *hold, const char *name, bool changed)
+{
+	uint64 to = name != NULL ? name_hash(name) : 0;
+
+	if (changed || to != hold->advised_to)
+		hold->adopted = hold->adopting = false;
+	hold->advised_to = to;
+}
+
 static void
 advise_place(int db, Group *g, int place)
 {
@@ -550,6 +583,7 @@ advise_place(int db, Group *g, int place)
 	int owner[DSCHED_PLACE_PARTITIONS];
 	int own;
 	int n = matching_members(g, g->places[place], names, &own);
+	bool changed = members_changed(g, place, names, n);
 	bool wanted;
 	int i;
 
@@ -565,8 +599,8 @@ advise_place(int db, Group *g, int place)
 		int p = place_first(place) + i;
 
 		g->advised[p] = wanted && own >= 0 && owner[i] == own;
-		g->may_adopt[p] = wanted && own >= 0;
-		g->holds[p].adopted = g->holds[p].adopting = false;
+		g->may_adopt[p] = wanted && own >= 0 && !g->unfit[p];
+		note_advice(&g->holds[p], owner[i] >= 0 ? names[owner[i]] : NULL, changed || g->unfit[p]);
 	}
 }
 
@@ -576,6 +610,7 @@ take_advice(int db, Group *g)
 	const char *names[DSCHED_MAX_NODES];
 	int owner[DSCHED_MAX_ANY];
 	int n = 0;
+	bool changed;
 	int p;
 
 	g->advice_due = false;
@@ -583,14 +618,14 @@ take_advice(int db, Group *g)
 		names[n] = g->others[n];
 	if (g->member != 0)
 		names[n++] = dsched_my_node();
+	changed = members_changed(g, DSCHED_MAX_PLACES, names, n);
 	ownership_assign(names, n, dsched_partitions, owner);
 	membership_pass_over(db, g, KEYS_PLACE_ANY, names, n, 0, dsched_partitions, owner);
 	for (p = 0; p < dsched_partitions; p++)
 	{
 		g->advised[p] = g->member != 0 && owner[p] == n - 1;
-		g->may_adopt[p] = g->member != 0;
-		/* whoever should have it may be another now, or able to take it */
-		g->holds[p].adopted = g->holds[p].adopting = false;
+		g->may_adopt[p] = g->member != 0 && !g->unfit[p];
+		note_advice(&g->holds[p], owner[p] >= 0 ? names[owner[p]] : NULL, changed || g->unfit[p]);
 	}
 	for (p = 0; p < DSCHED_MAX_PLACES; p++)
 		if (g->places[p][0] != '\0')

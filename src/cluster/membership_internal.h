@@ -43,6 +43,7 @@ typedef struct Hold
 	int64 vacant_since;	  /* boot time since which it has no owner; 0: it has one */
 	bool adopted;		  /* ours although others should have it, who do not take it */
 	bool adopting;		  /* the last claim was sent for that; what is known of members has not changed since */
+	uint64 advised_to;	  /* hash of the name of who should have it; 0: nobody */
 } Hold;
 
 typedef enum GroupState
@@ -92,7 +93,9 @@ typedef struct Group
 	uint64 used_version;   /* of the partitions that have jobs of such roles */
 	bool advice_due;
 	bool advised[DSCHED_MAX_PARTITIONS]; /* to us */
+	uint64 among[DSCHED_MAX_PLACES + 1]; /* hash of the names of those who may have the partitions of each place, "any" last */
 	bool may_adopt[DSCHED_MAX_PARTITIONS]; /* we can run its jobs, if those to whom it is advised do not take it */
+	bool unfit[DSCHED_MAX_PARTITIONS]; /* we lack a role of its jobs, and another member has them all */
 	char places[DSCHED_MAX_PLACES][SELECTOR_MAX + 1]; /* as in the DatabaseSlot; "": free */
 
 	EtcdRequest *request;

@@ -178,7 +178,7 @@ membership_pass_over(int db, Group *g, const char *place, const char *const *nam
 		int nfitting = 0;
 		int m;
 
-		slot->partitions[first + p].role_elsewhere = false;
+		slot->partitions[first + p].role_elsewhere = g->unfit[first + p] = false;
 		if (slot->nlacked == 0)
 			continue;
 		for (m = 0; m < nnames; m++)
@@ -188,6 +188,8 @@ membership_pass_over(int db, Group *g, const char *place, const char *const *nam
 				index[nfitting] = m;
 				fitting[nfitting++] = names[m];
 			}
+		g->unfit[first + p] =
+			slot->partitions[first + p].role_elsewhere && !fits(g, slot, dsched_my_node(), first + p);
 		if (nfitting == 0 || owner[p] < 0 || fits(g, slot, names[owner[p]], first + p))
 			continue;
 		ownership_assign_place(place, fitting, nfitting, n, among);

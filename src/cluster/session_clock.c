@@ -43,7 +43,11 @@ void
 session_clock_start(void)
 {
 	memset(&wall, 0, sizeof(wall));
-	pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
+	/* it may have been set while there was no coordinator */
+	if (!dsched_test_clock && pg_atomic_read_u64(&dsched_shared->wall_offset) != 0 && !dsched_wall_agrees())
+		suspect_clock(PROBLEM_CLOCK_STEP, 0);
+	else
+		pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
 }
 
 /* When session_clock_untrusted() may become true. */

@@ -59,7 +59,7 @@ extend_last(const ClosedSlot *slot)
 
 	if (last == NULL || slot->status != last->status || slot->status != RUN_SKIPPED ||
 		last->key.job_id != slot->key.job_id || last->gen != slot->gen || last->reason_text != slot->reason_text ||
-		last->reason != slot->reason || last->key.trigger_id != slot->key.trigger_id ||
+		last->reason != slot->reason || last->epoch != slot->epoch || last->key.trigger_id != slot->key.trigger_id ||
 		last->key.attempt != 1 || slot->key.attempt != 1 || !goes_on(last, slot))
 		return false;
 	last->last_slot = slot->last_slot != 0 ? slot->last_slot : slot->key.scheduled_for;
@@ -118,9 +118,9 @@ drop_void_verdicts(void)
 	foreach(lc, closed_slots)
 	{
 		ClosedSlot *slot = lfirst(lc);
-		Job		   *job = is_verdict(slot) && slot->epoch != 0 ? timetable_find(slot->key.job_id) : NULL;
 
-		if (job == NULL || scheduler.partitions[job->partition].epoch == slot->epoch)
+		if (!is_verdict(slot) || slot->epoch == 0 || timetable_find(slot->key.job_id) == NULL ||
+			scheduler.partitions[slot->partition].epoch == slot->epoch)
 			continue;
 		closed_slots = foreach_delete_current(closed_slots, lc);
 		pfree(slot);

@@ -195,7 +195,7 @@ marks_done_with(Partition *partition, const RunName *name, const RunMark *mark)
 	{
 		done = lfirst(lc);
 		if (done->name.job_id == name->job_id && done->name.slot == name->slot && done->name.trigger_id == name->trigger_id &&
-			(done->mark == NULL) == (mark == NULL))
+			done->name.attempt == name->attempt && (done->mark == NULL) == (mark == NULL))
 			return;
 	}
 	old = MemoryContextSwitchTo(scheduler.context);
@@ -432,6 +432,14 @@ marks_write(Partition *partition, EtcdTxn *txn)
 			break;
 		if (done->mark != NULL)
 			marks_move(txn, done);
+		else if (done->name.attempt > 0)
+		{
+			char		key[KEYS_MAX_LEN];
+
+			/* found at the take-over: the slot may be open, and its next attempt have a claim by now */
+			keys_run(key, dsched_cluster_name, scheduler.dbname, &done->name);
+			etcd_txn_delete(txn, key);
+		}
 		else
 		{
 			char		prefix[KEYS_MAX_LEN];

@@ -36,6 +36,8 @@
  * it over reads all of its own rows since then, which an instance that is busy with others has made by the thousand each second.
  */
 #define QUIET_WATERMARK_US INT64CONST(20000000)
+/* Settling a prepared transaction takes less, unless it cannot be done now. */
+#define LEAVE_HELD_US INT64CONST(10000000)
 
 static int64 local_state_at = 0;
 
@@ -185,6 +187,20 @@ partition_lost(Partition *partition, const char *why)
 	forget(partition);
 }
 
+/* The owner key goes, and the coordinator claims it no more for a while. */
+static void
+leave_to_others(Partition *partition)
+{
+	PartitionSlot *slot = &scheduler.slot->partitions[partition->number];
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	slot->declined = true;
+	LWLockRelease(dsched_shared->control_lock);
+	pg_atomic_write_u64(&slot->epoch, 0);
+	pg_memory_barrier();
+	partition_released(partition);
+}
+
 /*
  * A newer version has written its account.  This one must not own it: what it cannot read it cannot go on from, nor pass on.  The owner
  * key goes, for those who can; the coordinator claims it no more for a while.
@@ -192,8 +208,6 @@ partition_lost(Partition *partition, const char *why)
 void
 partition_decline(Partition *partition, int64 format)
 {
-	PartitionSlot *slot = &scheduler.slot->partitions[partition->number];
-
 	if (!partition->declined)
 		ereport(WARNING,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -202,12 +216,39 @@ partition_decline(Partition *partition, int64 format)
 						   format, CODEC_FORMAT),
 				 errhint("Upgrade dsched on this server.")));
 	partition->declined = true;
-	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	slot->declined = true;
+	leave_to_others(partition);
+}
+
+static bool
+is_alone(void)
+{
+	bool		alone;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	alone = dsched_shared->nmembers < 2;
 	LWLockRelease(dsched_shared->control_lock);
-	pg_atomic_write_u64(&slot->epoch, 0);
-	pg_memory_barrier();
-	partition_released(partition);
+	return alone;
+}
+
+/*
+ * A prepared transaction that cannot be settled holds the partition up here, and only here: whoever else has it needs nothing of
+ * ours, as what is not decided by a key in etcd when it is taken over never will be.
+ */
+static void
+leave_held(Partition *partition)
+{
+	if (partition->held_since == 0 || is_alone())
+		partition->held_since = scheduler.boot;
+	if (scheduler.boot < partition->held_since + LEAVE_HELD_US)
+	{
+		scheduler_wake_at(partition->held_since + LEAVE_HELD_US);
+		return;
+	}
+	partition->held_since = 0;
+	ereport(LOG,
+			(errmsg("dsched: partition %d of database \"%s\" is left to other instances", partition->number, scheduler.dbname),
+			 errdetail("A prepared transaction of one of its runs waits to be settled here.")));
+	leave_to_others(partition);
 }
 
 /* Says it in status() as long as nobody has taken them. */
@@ -218,7 +259,7 @@ show_declined(void)
 	int			n = 0;
 	int			first = -1;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
@@ -479,9 +520,14 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 				 !keep && phases[i] == PARTITION_NONE)
 			forget(partition);
 
+		if (partition->step != STEP_NONE || !ours || !settling_holds(i))
+			partition->held_since = 0;
+		else if (epochs[i] != 0 && !scheduler.stopping && ready && !partition_is_local(partition))
+			leave_held(partition);
 		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && ready &&
 			partition->retry_at <= scheduler.boot && settling_allows(i))
 		{
+			partition->held_since = 0;
 			partition->epoch = epochs[i];
 			partition->session = partition_is_local(partition) ? DSCHED_STANDALONE_TOKEN : session;
 			partition->step = STEP_READING;

@@ -505,6 +505,7 @@ close_pending(const PendingRun *pending, const Job *job)
 	closed.status = RUN_SKIPPED;
 	closed.reason_text = job == NULL ? "unscheduled" : "redefined";
 	closed.epoch = current->epoch;
+	closed.partition = current->number;
 	closing_add(&closed);
 }
 
@@ -589,12 +590,17 @@ is_being_made(const RunKey *key)
 	return false;
 }
 
-/* The attempt died with its process, and there is none after it. */
+/*
+ * The attempt died with its process, and there is none after it.  The row of one whose transaction is still prepared is locked, perhaps for
+ * long: recovery_end_rows() comes to it when that is settled.
+ */
 static void
 end_started_row(const RunSeen *row)
 {
 	ClosedSlot	closed = {0};
 
+	if (settling_waits(&row->key))
+		return;
 	closed.key = row->key;
 	closed.slots = 1;
 	strlcpy(closed.job_name, row->job_name, sizeof(closed.job_name));
@@ -603,6 +609,7 @@ end_started_row(const RunSeen *row)
 	closed.reason = row->key.trigger_id != 0 ? RUN_MANUAL : row->key.attempt > 1 ? RUN_RECOVERY : RUN_SCHEDULE;
 	closed.status = RUN_LOST;
 	closed.epoch = current->epoch;
+	closed.partition = current->number;
 	closed.replaces = true;
 	strlcpy(closed.sqlstate, "57P01", sizeof(closed.sqlstate));
 	strlcpy(closed.message, "the process that ran it ended before it committed", sizeof(closed.message));
@@ -623,7 +630,24 @@ is_accounted_for(const Job *job, TimestampTz slot)
 		 slot <= done_until(job));
 }
 
-/* Start rows of this instance for which the state has no pending entry. */
+/* Another instance has given this attempt up and come to a later one, which is pending.  It could not write to our row. */
+static bool
+is_overtaken(const RunSeen *row, const Job *job)
+{
+	const PartitionState *state = row->key.trigger_id != 0 ? &current->taken : account_of(job);
+
+	for (int i = 0; i < state->npending; i++)
+	{
+		const PendingRun *pending = &state->pending[i];
+
+		if (pending->job_id == row->key.job_id && pending->trigger_id == row->key.trigger_id &&
+			pending->slot == row->key.scheduled_for && pending->attempt > row->key.attempt)
+			return true;
+	}
+	return false;
+}
+
+/* Start rows of this instance for which the state has no pending entry, or that of a later attempt. */
 static void
 open_started_rows(void)
 {
@@ -633,9 +657,9 @@ open_started_rows(void)
 		Job		   *job = timetable_find(row->key.job_id);
 
 		if (row->key.trigger_id != 0 || job == NULL || job->partition != current->number ||
-			is_open(job, row->key.scheduled_for))
+			(is_open(job, row->key.scheduled_for) && !is_overtaken(row, job)))
 			continue;
-		if (row->gen == job->gen && !is_accounted_for(job, row->key.scheduled_for))
+		if (row->gen == job->gen && !is_overtaken(row, job) && !is_accounted_for(job, row->key.scheduled_for))
 			open_recovered(job, &row->key, NULL, "the process that ran it");
 		else if (!is_being_made(&row->key))
 			end_started_row(row);
@@ -715,7 +739,10 @@ recount_failures(void)
 	}
 }
 
-/* Those of triggers that are gone from etcd: another instance has made them.  (Alone, a request stays until it is accounted for.) */
+/*
+ * Those of triggers that are gone from etcd: another instance has made them, or has come to a later attempt.  (Alone, a request stays until
+ * it is accounted for.)
+ */
 static void
 end_triggered_rows(void)
 {
@@ -728,6 +755,8 @@ end_triggered_rows(void)
 
 		dlist_foreach(iter, &current->open)
 			known |= dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == row->key.trigger_id;
+		if (row->key.trigger_id != 0 && job != NULL && job->partition == current->number && is_overtaken(row, job))
+			known = false;
 		if (!known && !is_being_made(&row->key))
 			end_started_row(row);
 	}
@@ -770,6 +799,25 @@ end_rows_of_others(void)
 		if (job != NULL && is_elsewhere(job->partition) && !is_being_made(&started[i].key))
 			end_started_row(&started[i]);
 	}
+}
+
+static void
+read_started(void *arg)
+{
+	MemoryContextSwitchTo(scheduler.turn);
+	list_running();
+	started = run_read_started(&nstarted);
+}
+
+/* Prepared transactions were settled: start rows that nobody comes to, as their partition is not ours, nor is about to be. */
+void
+recovery_end_rows(void)
+{
+	/* the first partition that is taken over sees to them */
+	if (current == NULL || !scheduler_transaction(read_started, NULL, "reading start rows"))
+		return;
+	end_orphaned_rows();
+	end_rows_of_others();
 }
 
 /* A slot that the state did not know yet: nobody was there in time, however short that was (see opening.c on overlap). */

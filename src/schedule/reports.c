@@ -105,6 +105,8 @@ drop_report(Report *report)
 {
 	if (report->request != NULL)
 		etcd_cancel(report->request);
+	/* the owner is done with it, and the decision that it made, if any, is ours to move */
+	leftovers_wanted();
 	dlist_delete(&report->node);
 	pfree(report);
 }

@@ -42,6 +42,7 @@ close_orphan(Partition *partition, const TriggerDef *trigger)
 	closed.reason_text = "unscheduled";
 	closed.status = RUN_SKIPPED;
 	closed.epoch = partition->epoch;
+	closed.partition = partition->number;
 	if (trigger->kind == TRIGGER_RUN)
 		closing_add(&closed);
 	request_done(partition, trigger->trigger_id);
@@ -61,6 +62,7 @@ close_moved(Partition *partition, const TriggerDef *trigger)
 		closed.reason_text = "redefined";
 		closed.status = RUN_SKIPPED;
 		closed.epoch = partition->epoch;
+		closed.partition = partition->number;
 		closing_add(&closed);
 	}
 	request_done(partition, trigger->trigger_id);

@@ -332,6 +332,7 @@ describe_slot(ClosedSlot *closed, const Job *job, TimestampTz slot)
 	closed->gen = job->gen;
 	closed->reason = RUN_SCHEDULE;
 	closed->epoch = scheduler.partitions[job->partition].epoch;
+	closed->partition = job->partition;
 }
 
 void
@@ -348,6 +349,7 @@ describe_run(ClosedSlot *closed, const OpenRun *run)
 	closed->gen = run->gen;
 	closed->reason = run->reason;
 	closed->epoch = scheduler.partitions[run->partition].epoch;
+	closed->partition = run->partition;
 	closed->was_open = true;
 }
 

@@ -332,6 +332,7 @@ typedef struct Partition
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
 	bool		declined;		/* what was read last of it was of a newer format */
+	int64		held_since;		/* boot time since when a prepared transaction keeps us from taking it over; 0 */
 	bool		cancelling;		/* draining, as the server stops: its runs were told to end */
 	XLogRecPtr	flush_to;		/* what must be on disk before the next state says it is done */
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
@@ -460,6 +461,7 @@ extern bool recovery_compare_histories(Partition **partitions, int n);
  * In a transaction of its own; false: try again later.
  */
 extern bool recovery_open(Partition **partitions, int n);
+extern void recovery_end_rows(void);
 
 /* runs.c */
 extern OpenRun *open_run(Job *job, const RunKey *key, RunReason reason);
@@ -546,7 +548,9 @@ extern EtcdTxn *decision_txn(const RunName *name, const RunMark *mark, int parti
 extern void settling_turn(void);
 extern void settling_wanted(void);
 extern bool settling_has(const RunKey *key);	/* or may have */
+extern bool settling_waits(const RunKey *key);	/* a prepared transaction that was found, and is still there */
 extern bool settling_allows(int partition);	/* may it be taken over? */
+extern bool settling_holds(int partition);	/* is it not for what etcd has said, so that only time or a person can end it? */
 extern bool settling_idle(void);
 
 /* purge.c: deletes old rows, between turns */
@@ -659,6 +663,7 @@ typedef struct ClosedSlot
 	RunStatus	status;
 	TimestampTz started_at;		/* 0 */
 	uint64		epoch;
+	int			partition;		/* whose epoch that is; the job may be in another by now */
 	int			pid;
 	char		sqlstate[6];
 	char		message[256];

@@ -20,7 +20,8 @@
  * for the answer), we ask for the decision in its place; else somebody has copied this server, and the original decides.
  *
  * Nothing is touched whose cluster is not the one that we are in: an instance without etcd, a wiped or replaced one.  Such a
- * transaction waits for a person; status() shows it, and its partition is not taken over here.
+ * transaction waits for a person; status() shows it, and its partition is not taken over here, but left to the other instances
+ * (partition.c).
  */
 #include "postgres.h"
 
@@ -64,6 +65,7 @@ typedef struct Doubt
 static Doubt *doubts = NULL;		/* in scheduler.context */
 static int	ndoubts = 0;
 static bool looked = false;		/* the list is that of the server */
+static bool etcd_spoke = false; /* the last time that it was asked */
 static bool in_flight = false;
 static int64 retry_at = 0;
 static int	failures = 0;
@@ -82,15 +84,26 @@ settling_wanted(void)
 	scheduler_wake_at(scheduler.boot);
 }
 
+/* Is there one of this partition? */
+static bool
+is_concerned(int partition)
+{
+	for (int i = 0; i < ndoubts; i++)
+		if (!doubts[i].readable || placement_partition(&doubts[i].gid.run) == partition)
+			return true;
+	return false;
+}
+
 bool
 settling_allows(int partition)
 {
-	if (!looked)
-		return false;
-	for (int i = 0; i < ndoubts; i++)
-		if (!doubts[i].readable || placement_partition(&doubts[i].gid.run) == partition)
-			return false;
-	return true;
+	return looked && !is_concerned(partition);
+}
+
+bool
+settling_holds(int partition)
+{
+	return looked && etcd_spoke && is_concerned(partition);
 }
 
 bool
@@ -170,6 +183,12 @@ settling_has(const RunKey *key)
 	return !looked || is_listed(key);
 }
 
+bool
+settling_waits(const RunKey *key)
+{
+	return is_listed(key);
+}
+
 static bool
 is_listed(const RunKey *key)
 {
@@ -203,6 +222,7 @@ static void
 look(void)
 {
 	bool		before = looked;
+	int			had = ndoubts;
 
 	looked = scheduler_transaction(read_list, NULL, "looking for prepared transactions");
 	if (!looked)
@@ -211,6 +231,8 @@ look(void)
 		return;
 	}
 	close_settled();
+	if (ndoubts < had)
+		recovery_end_rows();
 	if (ndoubts == 0)
 	{
 		failures = 0;
@@ -355,13 +377,32 @@ read_mark(const cJSON *range, Doubt *doubt)
 	return true;
 }
 
+/* Has its partition come back meanwhile, with the run in it?  The account goes on saying that it is bound. */
+static bool
+came_back(const Doubt *doubt, const RunKey *key)
+{
+	int			partition = placement_partition(&doubt->gid.run);
+	dlist_iter	iter;
+
+	if (partition < 0)
+		return false;
+	dlist_foreach(iter, &scheduler.partitions[partition].open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_partition, iter.cur);
+
+		if (run->in_doubt && run->bound && run_key_same(&run->key, key))
+			return true;
+	}
+	return false;
+}
+
 static bool
 is_bound(const Doubt *doubt)
 {
 	RunKey		key;
 
 	remote_run_key(&doubt->gid.run, &key);
-	return reports_know(&key);
+	return reports_know(&key) || came_back(doubt, &key);
 }
 
 /* Why it has to wait, or NULL.  *for_a_person: nothing that we can expect will end that. */
@@ -408,6 +449,7 @@ verdicts_answered(void *arg, const EtcdResponse *response)
 
 	scheduler_refresh_time();
 	in_flight = false;
+	etcd_spoke = response->ok;
 	if (!response->ok)
 	{
 		publish(psprintf("etcd does not answer: %s", response->message), SETTLED_BY_THEMSELVES);

@@ -359,7 +359,8 @@ sub _report
 		$text .= "$title\n" . join('', map { sprintf("  %6d  %s\n", $of->{$_}, $_) } sort keys %$of) if %$of;
 	};
 
-	$faults += $_ foreach values %{ $nemesis->{counts} };
+	# what is in brackets came of one
+	$faults += $nemesis->{counts}{$_} foreach grep { !/^\(/ } keys %{ $nemesis->{counts} };
 	$list->("faults injected: $faults", $nemesis->{counts});
 	$text .= 'of a former primary alone: ' . (grep { $_->{inst} =~ /~/ } @{ $workload->{judged}{effects} }) . " effects\n" if %{ $nemesis->{replaced} };
 	$list->('faults left out as nothing to hit was whole', $nemesis->{skipped});

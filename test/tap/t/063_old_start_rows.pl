@@ -1,4 +1,5 @@
-# Start rows that an instance finds when it comes back: of a run that another has made in the meantime, and of jobs that are gone.
+# Start rows that an instance finds when it comes back: of a run that another has made in the meantime, or has come to a later attempt of, and of jobs that
+# are gone.
 # timeout: 180
 
 use strict;
@@ -81,6 +82,36 @@ ok(wait_until($owner, q{SELECT string_agg(attempt || ' ' || status, ', ') FROM d
 is($owner->safe_psql('postgres', q{SELECT owner_node FROM dsched.jobs WHERE job_name = 'held'}), $other->name, 'though its partition is not among these');
 $lock{ $other->name }->query_safe('COMMIT');
 ok(wait_until($other, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'held'}, 1), 'it is made, once');
+account_ok(\@second, holes => 1);
+
+# ---- the partition comes back, with a later attempt of the run ----
+
+$lock{$_->name}->query_safe('BEGIN; LOCK TABLE gate') foreach $other;
+$lock{ $owner->name } = $owner->background_psql('postgres');
+$lock{ $owner->name }->query_safe('BEGIN; LOCK TABLE gate');
+$at = $other->safe_psql('postgres', q{SELECT to_char(now() + interval '2 s', 'SS MI HH24 * * *')});
+as_worker($other, "SELECT dsched.schedule('again', '$at', 'CALL pass()'); SELECT dsched.run_now(dsched.schedule('again_asked', '0 0 1 1 *', 'CALL pass()'))");
+ok(wait_for(sub { append_log_lines(job => 'again') && append_log_lines(job => 'again_asked') }), 'two runs are under way');
+my %maker = map { my ($line) = append_log_lines(job => $_); ($_ => $line->{node}) } qw(again again_asked);
+foreach my $job (qw(again again_asked))
+{
+	my ($maker) = grep { $_->name eq $maker{$job} } @second;
+	ok(wait_until($maker, "SELECT string_agg(attempt || ' ' || status, ', ') FROM dsched.run WHERE job_name = '$job'", '1 running'), "$job: has a start row");
+}
+# the makers one after the other: the second to go has had the attempts of the first
+my ($goes) = grep { $_->name eq $maker{again} } @second;
+my ($stays) = grep { $_ != $goes } @second;
+kill9_everything($goes);
+ok(wait_for(sub { append_log_lines(job => 'again', node => $stays->name) }), 'its maker is killed, another has begun it again');
+ok(wait_for(sub { grep { /"a":2[,}]/ } values %{ $etcd->keys('/dsched/second/db/postgres/state/') } }), 'and its account says so');
+kill9_everything($stays);
+start_instance($goes);
+ok(wait_until($goes, q{SELECT count(*) FROM dsched_test.effects WHERE job IN ('again', 'again_asked')}, 2), 'that is killed, too, the first is back and makes it');
+ok(wait_until($goes, q{SELECT count(*) FROM dsched.runs WHERE job_name ~ '^again' AND status IN ('running', 'queued', 'waiting')}, 0, 20),
+	'[start-row-found] the row of its own attempt does not say for ever that it runs');
+is($goes->safe_psql('postgres', q{SELECT attempt || ' ' || status FROM dsched.run WHERE job_name = 'again' ORDER BY attempt LIMIT 1}), '1 lost', 'but that it was lost');
+start_instance($stays);
+ok(wait_fleet(\@second), 'both are there');
 account_ok(\@second, holes => 1);
 
 # ---- jobs that are removed while they run, before a crash ----

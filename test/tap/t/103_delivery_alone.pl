@@ -83,4 +83,24 @@ ok(wait_past('own', 1, [$member], timestamp()), 'but not if it runs on each inst
 isnt($rc, 0, 'so it cannot run on one of them');
 like($stderr, qr/ERROR:  delivery "exactly_once" needs prepared transactions/, 'and says so');
 
+# ---- one of another cluster that holds a start row ----
+
+my $former = new_instance('former', etcd => $etcd, cluster_name => 'former', conf => "max_prepared_transactions = 5\n");
+
+create_extension($former);
+ok(wait_fleet([$former]), 'an instance in another cluster');
+# of a job that is gone by now
+$former->safe_psql('postgres', q{INSERT INTO dsched.run (scheduled_for, job_id, trigger_id, attempt, job_name, username, gen, reason, status, slots, node, epoch)
+	VALUES (timestamptz 'epoch' + interval '1 us' * 1795241309000000, 5, 0, 1, 'old', 'worker', 1, 'schedule', 'running', 1, 'former', 3)});
+$former->safe_psql('postgres', "BEGIN; UPDATE dsched.run SET status = 'succeeded' WHERE job_id = 5; PREPARE TRANSACTION '$gid'");
+kill9_everything($former);
+start_instance($former);
+ok(wait_until($former, q{SELECT state || ' ' || detail FROM dsched.status() WHERE component = 'delivery'}, qr/^problem 1 prepared transaction.*another cluster/), 'it is told to a person');
+as_worker($former, q{SELECT count(dsched.schedule_in('meanwhile' || i, '0 s', 'SELECT 1')) FROM generate_series(1, 9) i});
+# all but the partition that it names
+ok(wait_until($former, q{SELECT count(*) > 3 FROM dsched.run WHERE job_name ~ 'meanwhile'}, 't', 20), '[prepared-of-others] other partitions do not wait for it');
+$former->safe_psql('postgres', "ROLLBACK PREPARED '$gid'");
+ok(wait_until($former, q{SELECT count(*) FROM dsched.run WHERE job_name ~ 'meanwhile'}, 9), 'nor that, when somebody has decided');
+ok(wait_until($former, q{SELECT status FROM dsched.run WHERE job_name = 'old'}, 'lost'), 'and the start row has its end');
+
 done_testing();

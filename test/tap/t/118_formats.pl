@@ -62,14 +62,25 @@ is($etcd->get("$db/state/any/$pp")->{value}, $newer, '[member-declines] and is a
 
 # Whoever can read it takes it, also one that it is not meant for; so would be a member of a newer version that we cannot read.
 $etcd->ctl('put', "/dsched/test/node/newer", '{"format":2,"node":"newer","what":[1]}');
-$etcd->ctl('put', "$db/member/newer", '{"format":2,"whatever":true}');
+my ($lease) = $etcd->ctl('lease', 'grant', 600) =~ /lease ([0-9a-f]+) granted/;
+$etcd->ctl('put', '--lease', $lease, "$db/member/newer", '{"format":2,"whatever":true}');
 $etcd->ctl('put', "$db/state/any/$pp", $state);
 start_instance($second);
 ok(wait_past('tick', 12, \@fleet, timestamp()), 'all jobs run: what one cannot read, and what a member leaves that does nothing, others take')
 	or diag(join ' ', ownership($first));
+
+# They keep it, whatever else is looked at, until the members change.
+ok(wait_until($first, q{SELECT count(*) FROM dsched.partitions WHERE place = 'any' AND owner_node IS NOT NULL}, 64), 'all partitions have an owner');
+my $owners = ownership($first);
+$second->append_conf('postgresql.conf', "dsched.node_labels = 'rack=7'\n");
+$second->reload;
+ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.nodes WHERE labels = 'rack=7'}, 1), 'labels have changed, advice is looked at again');
+my $looked = time();
+ok(wait_for(sub { time() > $looked + 2 }), 'for a moment');
+is(scalar ownership($first), $owners, '[member-declines] nothing that was taken in another\'s place is given back for that');
 my @declined = map { my @lines = slurp_file($_->logfile) =~ /is left to other instances/g; scalar @lines } @fleet;
 cmp_ok($declined[0] + $declined[1], '<=', 3, "nobody has claimed it again and again (@declined)");
-$etcd->ctl('del', "$db/member/newer");
+$etcd->ctl('lease', 'revoke', $lease);
 $etcd->ctl('del', '/dsched/test/node/newer');
 ok(wait_fleet(\@fleet), 'without it the two share the partitions');
 

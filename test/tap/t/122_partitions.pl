@@ -15,7 +15,7 @@ my @jobs  = map { "j$_" } 1 .. 20;
 create_extension(@fleet);
 ok(wait_fleet(\@fleet), 'two instances share the partitions');
 as_worker($first,
-	q{SELECT count(dsched.schedule('j' || i, '* * * * * *', 'SELECT dsched_test.log(''begin''), dsched_test.effect()', misfire => 'all')) FROM generate_series(1, 20) i;
+	q{SELECT count(dsched.schedule('j' || i, '* * * * * *', 'SELECT dsched_test.log(''begin''), dsched_test.effect()', misfire => 'all', overlap => 'queue_all')) FROM generate_series(1, 20) i;
 	  SELECT dsched.schedule_once('once', now() + interval '1 day', 'SELECT dsched_test.effect()')});
 ok(wait_past('.', 20, \@fleet, timestamp()), 'the jobs run');
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.job WHERE changed IS NULL}, 21), 'both have all definitions');

@@ -481,6 +481,8 @@ sub gather
 		my %one = (inst => $instance->{name});
 		@one{ @{ $columns{$kind} } } = @fields;
 		delete @one{ grep { $one{$_} eq '' } keys %one };
+		# of a slot whose job was gone before anybody came to it
+		$one{job} //= '';
 		push @{ $found{$kind} }, \%one;
 	}
 	return @found{qw(effect run open prepared)};
