@@ -196,6 +196,7 @@ bool
 closing_flush(void)
 {
 	List	   *aside = NIL;
+	MemoryContext old;
 
 	drop_void_verdicts();
 	if (closed_slots == NIL)
@@ -209,7 +210,11 @@ closing_flush(void)
 		retry_at = 0;
 		return true;
 	}
+	/* of an empty list it makes a new one, which has to outlive this turn */
+	old = MemoryContextSwitchTo(scheduler.context);
 	closed_slots = list_concat(closed_slots, aside);
+	list_free(aside);
+	MemoryContextSwitchTo(old);
 	retry_at = scheduler.boot + RETRY_WRITE_US;
 	scheduler_wake_at(retry_at);
 	return false;

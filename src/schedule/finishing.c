@@ -405,12 +405,27 @@ fail_unstartable(OpenRun *run, const char *sqlstate, const char *message)
 	end_attempt(run, RUN_FAILED, scheduler.now);
 }
 
-/* The slot has its one commit, by an attempt of which we did not know; the row is with that. */
+/* The slot has its one commit, by an attempt of which we did not know; the row is with that.  But a start row has to have its end. */
 static void
 close_committed_elsewhere(OpenRun *run, const RunEntry *entry)
 {
+	RunHistory	history;
+	ClosedSlot	closed;
+
 	ereport(LOG,
 			(errmsg("dsched: a run of job " INT64_FORMAT " was rolled back: %s", run->key.job_id, entry->message)));
+	if (run_history_in_transaction(&entry->key, &history) && history.attempt == entry->key.attempt &&
+		history.status == RUN_RUNNING)
+	{
+		describe_run(&closed, run);
+		closed.status = RUN_LOST;
+		closed.replaces = true;
+		closed.started_at = entry->started_at;
+		closed.pid = entry->pid;
+		strlcpy(closed.sqlstate, "40001", sizeof(closed.sqlstate));
+		strlcpy(closed.message, entry->message, sizeof(closed.message));
+		closing_add(&closed);
+	}
 	run_is_not_queued(run);
 	close_run(run);
 }
