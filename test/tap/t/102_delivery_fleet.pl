@@ -43,6 +43,8 @@ sub begin_job
 	ok(wait_for(sub { ($stopped) = grep { stopped($_) } @fleet }, 20), "$job: it stops at \"$point\"") or die;
 	my ($other) = grep { $_ != $stopped } @fleet;
 
+	# else a successor does not know of the first attempt, and makes another under its number
+	ok(wait_for(sub { grep { /"l":"?\d/ } values %{ $etcd->keys('/dsched/test/db/postgres/state/any/') } }, 20), "$job: the account says that it runs");
 	stop_at('', @fleet);
 	return ($stopped, $other, stopped($stopped));
 }
