@@ -28,7 +28,8 @@ ok(wait_for(sub { grep { m{/member/node2$} } $etcd->keys('/dsched/test/db/') }),
 my $looks = 0;
 wait_for(sub { return ++$looks > 4 });    # the first hears of that, long before it gives up the claim
 $gate{node1}->release($claiming);
-ok(wait_for(sub { 4 == grep { m{/owner/any/} } $etcd->keys('/dsched/test/db/') }), 'the claim of the first arrives');
+# of the four it may have given two away again by then
+ok(wait_for(sub { 2 <= grep { m{/owner/any/} } $etcd->keys('/dsched/test/db/') }), 'the claim of the first arrives');
 $gate{$_}->remove($claim{$_}) foreach qw(node1 node2);
 $gate{node2}->remove($join{node2});
 ok(wait_fleet(\@fleet), 'both share the partitions');
