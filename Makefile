@@ -16,7 +16,7 @@ EXTRA_CLEAN = .deps build tmp_check
 all:
 
 # These goals build nothing themselves: they work on a machine that has no PostgreSQL yet.
-OWN_GOALS = help setup check unit fuzz layers format-check demo demo-stop bench bench-report
+OWN_GOALS = help setup check unit fuzz mutants layers format-check demo demo-stop bench bench-report chaos
 ifneq ($(filter-out $(OWN_GOALS),$(or $(MAKECMDGOALS),all)),)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -51,9 +51,12 @@ help:
 	@echo 'make demo-stop      stop what the demo left running, remove its data'
 	@echo 'make bench          as above, then the benches, which take long and want the machine for themselves; see docs/performance.md'
 	@echo '     BENCH=names      only these, e.g. BENCH="throughput lateness"; BENCH_SHORT=1: small sizes, a few minutes'
+	@echo 'make chaos          as above, then a fleet in network namespaces, where everything breaks; a few minutes; root, or without namespaces'
+	@echo '     CHAOS_SEED= CHAOS_SECONDS= CHAOS_INSTANCES=   see test/chaos/run'
 	@echo 'make bench-report   take the results of the last benches into docs/performance.md'
 	@echo 'make unit           only the tests that need no server'
-	@echo 'make fuzz           ten minutes of fuzzing with libFuzzer, which comes with clang'
+	@echo 'make fuzz           fuzzing with libFuzzer, which comes with clang: ten minutes for each target; FUZZ_SECONDS=60: one'
+	@echo 'make mutants        show that the tests can fail: take one check at a time out of the source; about a minute for each'
 	@echo 'make layers         check which part of the source includes which'
 	@echo 'make format-check   report lines that clang-format would change'
 	@echo 'make setup          only install the Debian packages that are needed'
@@ -86,11 +89,23 @@ endif
 bench-report:
 	@bench/report
 
+ifneq ($(filter chaos,$(MAKECMDGOALS)),)
+chaos:
+	@scripts/setup chaos
+	@echo 'building and installing dsched'
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@$(AS_ROOT) $(MAKE) --no-print-directory -s install PG_CONFIG='$(PG_CONFIG)'
+	@PG_CONFIG='$(PG_CONFIG)' test/chaos/run
+endif
+
 unit:
 	@TESTS='$(TESTS)' scripts/check unit
 
 fuzz:
 	@scripts/fuzz
+
+mutants:
+	@PG_CONFIG='$(PG_CONFIG)' scripts/mutants $(MUTANTS)
 
 layers:
 	@scripts/check-layers
@@ -98,4 +113,4 @@ layers:
 format-check:
 	@clang-format --dry-run --Werror $$(git ls-files 'src/*.[ch]' 'test/*.[ch]')
 
-.PHONY: all help setup check unit fuzz layers format-check demo demo-stop bench bench-report
+.PHONY: all help setup check unit fuzz mutants layers format-check demo demo-stop bench bench-report chaos

@@ -3,6 +3,12 @@
 -- complain if the script is sourced in psql, rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION dsched" to load this file. \quit
 
+-- First: a schema that was there before must be nobody else's, and empty, as names are looked for in it.
+CREATE FUNCTION dsched._fresh_schema() RETURNS void
+	AS 'MODULE_PATHNAME', 'dsched_fresh_schema' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched._fresh_schema() FROM PUBLIC;
+SELECT dsched._fresh_schema();
+
 -- The schema is made by CREATE EXTENSION (schema = dsched in the control file).  No table but dsched.run, which
 -- has a policy, gives PUBLIC any privilege: functions change them, views show each role its own.
 
@@ -32,7 +38,10 @@ CREATE TABLE dsched.job (
 	max_failures	integer,
 	max_lost		integer NOT NULL DEFAULT 3,
 	jitter			interval,					-- part of the generation
+	delivery		text NOT NULL DEFAULT 'at_least_once'
+		CHECK (delivery IN ('at_least_once', 'at_most_once', 'exactly_once')),
 	queue			text,						-- one of dsched.queue, or not known here (yet); NULL: none
+	run_on			text,						-- NULL: any instance; 'each', or a selector; part of the generation
 	active			boolean NOT NULL DEFAULT true,
 	payload			jsonb,
 	metadata		jsonb,
@@ -55,6 +64,7 @@ CREATE INDEX job_changed ON dsched.job (job_id) WHERE changed IS NOT NULL;
 -- what status() and the view queues look for among all jobs
 CREATE INDEX job_problem ON dsched.job (job_id) WHERE problem IS NOT NULL;
 CREATE INDEX job_queue ON dsched.job (queue) WHERE queue IS NOT NULL;
+CREATE INDEX job_run_on ON dsched.job (run_on) WHERE run_on IS NOT NULL;
 
 -- Every run that this instance made, and every slot that it closed without a run.
 CREATE TABLE dsched.run (
@@ -106,6 +116,7 @@ CREATE TABLE dsched.outbox (
 	rule			bigint,						-- backfill: hash of the schedule that was meant
 	slot			timestamptz,				-- cancel: of the run; NULL: all that is left of a backfill
 	target			bigint,						-- cancel: trigger_id of the run, 0 for the schedule, or the backfill
+	local			boolean NOT NULL DEFAULT false, -- of a job that runs on each instance: carried out here, not published
 	requested_by	text NOT NULL,
 	created_at		timestamptz NOT NULL
 );
@@ -131,7 +142,12 @@ CREATE TABLE dsched.identity (
 	incarnation			text NOT NULL,			-- of the cluster; '' standalone, or never joined
 	max_revision		bigint NOT NULL,		-- highest etcd revision seen
 	applied_revision	bigint NOT NULL,		-- all definitions up to it are in dsched.job
-	held				text					-- why the jobs sleep although all matches (restored rows); NULL
+	former_revision		bigint NOT NULL DEFAULT 0, -- the same in the incarnation before this one; 0: it was not in that
+	beat_revision		bigint NOT NULL DEFAULT 0, -- of a heartbeat of this instance: an etcd that was restored has something else there
+	beat_node			text NOT NULL DEFAULT '', -- the instance's name then
+	replaced			boolean NOT NULL DEFAULT false, -- an older etcd was seen, and since then not the right one
+	held				text,					-- why the jobs sleep although all matches (restored rows); NULL
+	key_ids				text NOT NULL DEFAULT ''	-- of the keys by which all rows of dsched.job were verified
 );
 
 -- Every throttle queue of the database group.
@@ -186,7 +202,7 @@ CREATE FUNCTION dsched.schedule(
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
 	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
-	queue text DEFAULT NULL)
+	queue text DEFAULT NULL, run_on text DEFAULT NULL, delivery text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule' LANGUAGE C;
 
@@ -198,7 +214,7 @@ CREATE FUNCTION dsched.schedule_once(
 	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
-	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL, run_on text DEFAULT NULL, delivery text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_once' LANGUAGE C;
 
@@ -207,7 +223,7 @@ CREATE FUNCTION dsched.schedule_in(
 	username text DEFAULT NULL, payload jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, active boolean DEFAULT true,
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
-	max_lost integer DEFAULT NULL, queue text DEFAULT NULL)
+	max_lost integer DEFAULT NULL, queue text DEFAULT NULL, run_on text DEFAULT NULL, delivery text DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_schedule_in' LANGUAGE C;
 
@@ -221,7 +237,7 @@ CREATE FUNCTION dsched.alter_job(
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
 	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
-	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
+	queue text DEFAULT NULL, run_on text DEFAULT NULL, delivery text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_name' LANGUAGE C;
 
@@ -235,7 +251,7 @@ CREATE FUNCTION dsched.alter_job(
 	max_attempts integer DEFAULT NULL, retry_delay interval DEFAULT NULL, retry_max_delay interval DEFAULT NULL,
 	timeout interval DEFAULT NULL, priority integer DEFAULT NULL, deadline interval DEFAULT NULL,
 	max_failures integer DEFAULT NULL, max_lost integer DEFAULT NULL, jitter interval DEFAULT NULL,
-	queue text DEFAULT NULL, reset text[] DEFAULT NULL)
+	queue text DEFAULT NULL, run_on text DEFAULT NULL, delivery text DEFAULT NULL, reset text[] DEFAULT NULL)
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dsched_alter_job_by_id' LANGUAGE C;
 
@@ -271,6 +287,16 @@ CREATE FUNCTION dsched.cancel(run_key text) RETURNS void
 
 CREATE FUNCTION dsched.adopt() RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_adopt' LANGUAGE C;
+
+-- Checks for itself that its caller is a superuser.
+CREATE FUNCTION dsched.sign_definitions() RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dsched_sign_definitions' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched.sign_definitions() FROM PUBLIC;
+
+-- Begins a new incarnation of the cluster; takes effect at once, whatever becomes of the transaction.
+CREATE FUNCTION dsched.recover_cluster(resume_from timestamptz DEFAULT NULL, partitions integer DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_recover_cluster' LANGUAGE C;
+REVOKE ALL ON FUNCTION dsched.recover_cluster(timestamptz, integer) FROM PUBLIC;
 
 -- Throttle queues.  They are shared by all roles, so changing them is for those to whom EXECUTE was granted.
 CREATE FUNCTION dsched.create_queue(
@@ -309,7 +335,7 @@ CREATE FUNCTION dsched.current_run(
 
 CREATE FUNCTION dsched.status(OUT component text, OUT state text, OUT detail text, OUT hint text)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'dsched_status' LANGUAGE C PARALLEL RESTRICTED ROWS 12;
+	AS 'MODULE_PATHNAME', 'dsched_status' LANGUAGE C PARALLEL RESTRICTED ROWS 13;
 
 
 -- What the views are made of.  They show only what the caller may see.
@@ -327,8 +353,11 @@ CREATE FUNCTION dsched._next_run(job dsched.job) RETURNS timestamptz
 CREATE FUNCTION dsched._describe(job dsched.job) RETURNS text
 	AS 'MODULE_PATHNAME', 'dsched_describe_job' LANGUAGE C STRICT STABLE PARALLEL SAFE;
 
-CREATE FUNCTION dsched._owner_node(username text, job_name text) RETURNS text
-	AS 'MODULE_PATHNAME', 'dsched_owner_node' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+CREATE FUNCTION dsched._owner_node(username text, job_name text, run_on text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_owner_node' LANGUAGE C VOLATILE PARALLEL SAFE;
+
+CREATE FUNCTION dsched._place_problem(run_on text) RETURNS text
+	AS 'MODULE_PATHNAME', 'dsched_place_problem' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 -- The time that slots go by.
 CREATE FUNCTION dsched._now() RETURNS timestamptz
@@ -347,7 +376,7 @@ CREATE FUNCTION dsched._members(
 	AS 'MODULE_PATHNAME', 'dsched_members' LANGUAGE C PARALLEL RESTRICTED ROWS 5;
 
 CREATE FUNCTION dsched._partitions(
-	OUT partition integer, OUT owner_node text, OUT epoch bigint, OUT state text)
+	OUT place text, OUT partition integer, OUT owner_node text, OUT epoch bigint, OUT state text)
 	RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'dsched_partition_list' LANGUAGE C PARALLEL RESTRICTED ROWS 64;
 
@@ -359,7 +388,7 @@ CREATE VIEW dsched.jobs WITH (security_barrier) AS
 	SELECT j.job_id, j.job_name, j.username, j.schedule, j.time_zone, j.run_at, j.command, j.active,
 		j.starts_at, j.expires_at, j.max_runs, j.payload, j.metadata,
 		j.overlap, j.misfire, j.misfire_grace, j.max_attempts, j.retry_delay, j.retry_max_delay, j.timeout,
-		j.priority, j.deadline, j.max_failures, j.max_lost, j.jitter, j.queue,
+		j.priority, j.deadline, j.max_failures, j.max_lost, j.jitter, j.queue, coalesce(j.run_on, 'any') AS run_on, j.delivery,
 		CASE
 			WHEN j.run_at IS NULL
 			OR NOT EXISTS (
@@ -371,9 +400,9 @@ CREATE VIEW dsched.jobs WITH (security_barrier) AS
 		r.status AS last_status,
 		r.finished_at AS last_finished,
 		dsched._describe(j) AS description,
-		dsched._owner_node(j.username, j.job_name) AS owner_node,
+		dsched._owner_node(j.username, j.job_name, j.run_on) AS owner_node,
 		j.changed IS NULL AS published,
-		j.problem
+		coalesce(j.problem, dsched._place_problem(j.run_on)) AS problem
 	FROM dsched.job j
 	-- The latest time first, alone: asked for the latest row, the planner may go back through the runs of all jobs.
 	LEFT JOIN LATERAL (
@@ -394,12 +423,13 @@ CREATE VIEW dsched._waiting_runs AS
 		timestamptz 'epoch' + p.e * interval '1 microsecond' AS last_slot, coalesce(p.c, 1) AS slots,
 		timestamptz 'epoch' + p.n * interval '1 microsecond' AS not_before, o.epoch
 	FROM dsched._partitions() o
-	JOIN dsched.partition_state s ON s.partition = o.partition,
+	JOIN dsched.partition_state s ON s.place = o.place AND s.partition = o.partition,
 	LATERAL (SELECT s.state::jsonb AS account) v,
 	LATERAL jsonb_to_recordset(v.account -> 'pending')
 		AS p (j bigint, g bigint, s bigint, e bigint, c integer, t bigint, a integer, n bigint, r text)
 	JOIN dsched.job j ON j.job_id = p.j AND (j.gen = p.g OR p.t IS NOT NULL)
-	WHERE (v.account ->> 'epoch')::bigint = o.epoch
+	-- in etcd it is the revision alone
+	WHERE (v.account ->> 'epoch')::bigint = o.epoch & ((bigint '1' << 40) - 1)
 	-- not what is open only because another instance's clock was ahead of ours
 	AND timestamptz 'epoch' + p.s * interval '1 microsecond' <= dsched._now();
 
@@ -455,7 +485,7 @@ CREATE VIEW dsched.nodes WITH (security_barrier) AS
 	FROM dsched._members();
 
 CREATE VIEW dsched.partitions WITH (security_barrier) AS
-	SELECT partition, owner_node, epoch, state
+	SELECT place, partition, owner_node, epoch, state
 	FROM dsched._partitions();
 
 CREATE VIEW dsched.queues WITH (security_barrier) AS

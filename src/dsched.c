@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "hooks.h"
+#include "mutant.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -29,6 +30,9 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
+#ifdef MUTANT_NAME
+	ereport(WARNING, (errmsg("dsched was compiled with the fault %s, for tests of its tests", MUTANT_NAME)));
+#endif
 	dsched_define_settings();
 	dsched_shared_init();
 	dsched_install_hooks();

@@ -575,6 +575,11 @@ add_finished(int e)
 	bool		first = db->finished_head < 0;
 
 	entry->state = ENTRY_FINISHED;
+	if (entry->decision == DECISION_ASKED)
+	{
+		entry->decision = DECISION_NONE;
+		db->asking--;
+	}
 	entry->next = db->finished_head;
 	db->finished_head = e;
 	db->nfinished++;

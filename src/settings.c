@@ -15,6 +15,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "core/selector.h"
 #include "etcd/client.h"
 #include "settings.h"
 #include "shared.h"
@@ -22,10 +23,18 @@
 int			dsched_allow_superuser_jobs = SUPERUSER_JOBS_AUTO;
 int			dsched_cancel_grace = 10000;
 int			dsched_checkpoint_interval = 250;
+char	   *dsched_cluster_key_file = NULL;
 char	   *dsched_cluster_name = NULL;
+int			dsched_decision_retention = 7 * 24 * 3600;
 int			dsched_dispatch_policy = DISPATCH_PRIORITY;
 int			dsched_drain_timeout = 30000;
+char	   *dsched_etcd_ca_file = NULL;
+char	   *dsched_etcd_cert_file = NULL;
+int			dsched_etcd_compaction = 3600;
 char	   *dsched_etcd_endpoints = NULL;
+char	   *dsched_etcd_key_file = NULL;
+char	   *dsched_etcd_password_file = NULL;
+char	   *dsched_etcd_user = NULL;
 int			dsched_executor_idle_timeout = 60000;
 int			dsched_lease_ttl = 10;
 int			dsched_max_clock_skew = 2000;
@@ -44,6 +53,7 @@ int			dsched_run_retention = 7 * 24 * 3600;
 int			dsched_run_retention_per_job = 100000;
 int			dsched_run_retention_total = 10000000;
 bool		dsched_test_clock = false;
+char	   *dsched_test_stop_at = NULL;
 char	   *dsched_timezone = NULL;
 
 static const struct config_enum_entry superuser_jobs_options[] = {
@@ -71,6 +81,7 @@ static const struct config_enum_entry dispatch_policy_options[] = {
 
 static bool check_endpoints(char **newval, void **extra, GucSource source);
 static bool check_name(char **newval, void **extra, GucSource source);
+static bool check_labels(char **newval, void **extra, GucSource source);
 static bool check_cluster_name(char **newval, void **extra, GucSource source);
 static bool check_timezone_name(char **newval, void **extra, GucSource source);
 static void define_cluster_settings(void);
@@ -90,6 +101,16 @@ dsched_define_settings(void)
 static void
 define_cluster_settings(void)
 {
+	/* One file on all instances of a cluster; see key_file.c for what is in it.  Only the name is ever shown. */
+	DefineCustomStringVariable("dsched.cluster_key_file",
+							   "File with the keys that sign definitions in etcd; empty: they are not signed.",
+							   NULL,
+							   &dsched_cluster_key_file,
+							   "",
+							   PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
+
 	/* Instances with one name and one etcd share their jobs.  Part of every key in etcd. */
 	DefineCustomStringVariable("dsched.cluster_name",
 							   "Name of the cluster of instances that share jobs through etcd.",
@@ -100,7 +121,17 @@ define_cluster_settings(void)
 							   0,
 							   check_cluster_name, NULL, NULL);
 
-	/* How long a hand-over waits for the runs of a partition before it is put off. */
+	/* Longer than a standby may lag that is promoted; 0: there are none.  Kept in etcd, by its leases. */
+	DefineCustomIntVariable("dsched.decision_retention",
+							"Time that etcd keeps the decisions of runs with delivery exactly_once.",
+							NULL,
+							&dsched_decision_retention,
+							7 * 24 * 3600, 0, 366 * 24 * 3600,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	/* How long a hand-over waits for the runs of a partition before these are handed over alive. */
 	DefineCustomIntVariable("dsched.drain_timeout",
 							"Time that a hand-over of a partition waits for its running jobs.",
 							NULL,
@@ -110,8 +141,37 @@ define_cluster_settings(void)
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
+	/* Whom to believe that he is etcd; files are read at the start and at a reload. */
+	DefineCustomStringVariable("dsched.etcd_ca_file",
+							   "File of the certificate authorities that may have signed etcd's certificates; empty for the system's.",
+							   NULL,
+							   &dsched_etcd_ca_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_cert_file",
+							   "File of the certificate that this instance shows to etcd.",
+							   NULL,
+							   &dsched_etcd_cert_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	/* etcd keeps all former values until somebody does this; at its quota it takes no more writes. */
+	DefineCustomIntVariable("dsched.etcd_compaction",
+							"Age at which the history of etcd's keys is discarded; 0 leaves that to others.",
+							NULL,
+							&dsched_etcd_compaction,
+							3600, 0, 31 * 24 * 3600,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
 	/*
-	 * "http://host:port", several separated by commas; empty: standalone.  A reload takes over another list; the
+	 * "http://host:port" or https, several separated by commas; empty: standalone.  A reload takes over another list; the
 	 * background workers restart themselves for it.
 	 */
 	DefineCustomStringVariable("dsched.etcd_endpoints",
@@ -122,6 +182,34 @@ define_cluster_settings(void)
 							   PGC_SIGHUP,
 							   0,
 							   check_endpoints, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_key_file",
+							   "File of the private key of dsched.etcd_cert_file.",
+							   NULL,
+							   &dsched_etcd_key_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	/* Never the password itself, which SHOW would show. */
+	DefineCustomStringVariable("dsched.etcd_password_file",
+							   "File whose first line is the password of dsched.etcd_user.",
+							   NULL,
+							   &dsched_etcd_password_file,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("dsched.etcd_user",
+							   "Name by which this instance logs in to etcd; empty for an etcd without users.",
+							   NULL,
+							   &dsched_etcd_user,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   NULL, NULL, NULL);
 
 	/*
 	 * An instance that is lost without a goodbye is replaced this long after its last sign of life.  etcd counts in
@@ -146,15 +234,15 @@ define_cluster_settings(void)
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
-	/* Shown in the view nodes; "key=value,key=value". */
+	/* By these selectors (run_on) choose: "key=value,key=value". All members see them, a reload changes them. */
 	DefineCustomStringVariable("dsched.node_labels",
-							   "Labels of this instance, shown to all members.",
+							   "Labels of this instance, by which jobs choose where they run.",
 							   NULL,
 							   &dsched_node_labels,
 							   "",
-							   PGC_POSTMASTER,
+							   PGC_SIGHUP,
 							   0,
-							   NULL, NULL, NULL);
+							   check_labels, NULL, NULL);
 
 	/* Must differ between the instances of a cluster. */
 	DefineCustomStringVariable("dsched.node_name",
@@ -171,7 +259,7 @@ define_cluster_settings(void)
 							"Number of partitions that the jobs of a database group are divided into.",
 							NULL,
 							&dsched_partitions,
-							64, 1, DSCHED_MAX_PARTITIONS,
+							64, 1, DSCHED_MAX_ANY,
 							PGC_POSTMASTER,
 							0,
 							NULL, NULL, NULL);
@@ -182,10 +270,11 @@ static void
 define_execution_settings(void)
 {
 	/*
-	 * Whoever can write to etcd can write definitions, so a cluster runs no superuser's job unless it is told to.
+	 * Whoever can write to etcd can write definitions, so a cluster in which they are not signed runs no superuser's
+	 * job unless it is told to.
 	 */
 	DefineCustomEnumVariable("dsched.allow_superuser_jobs",
-							 "Whether jobs of superusers run: auto means on an instance that runs alone only.",
+							 "Whether jobs of superusers run: auto means not in a cluster without dsched.cluster_key_file.",
 							 NULL,
 							 &dsched_allow_superuser_jobs,
 							 SUPERUSER_JOBS_AUTO,
@@ -360,6 +449,16 @@ define_schedule_settings(void)
 							 GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
 
+	/* For the tests of dsched: executors stop themselves (SIGSTOP) where they come to one of these points; see delivery.h. */
+	DefineCustomStringVariable("dsched.test_stop_at",
+							   "Points at which executors stop; for tests only.",
+							   NULL,
+							   &dsched_test_stop_at,
+							   "",
+							   PGC_SIGHUP,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
+
 	/* Frozen into a job when it is defined: a later change does not move its slots. */
 	DefineCustomStringVariable("dsched.timezone",
 							   "Time zone of jobs defined without one; empty for the server's TimeZone.",
@@ -379,18 +478,45 @@ check_endpoints(char **newval, void **extra, GucSource source)
 	if (etcd_endpoints_valid(*newval, reason, sizeof(reason)))
 		return true;
 	GUC_check_errdetail("%s", reason);
-	GUC_check_errhint("Use a list such as \"http://10.0.0.1:2379,http://10.0.0.2:2379\".");
+	GUC_check_errhint("Use a list such as \"https://10.0.0.1:2379,https://10.0.0.2:2379\".");
 	return false;
 }
 
 static bool
 check_name(char **newval, void **extra, GucSource source)
 {
+	for (const char *p = *newval; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < 0x20 || *p == 0x7F)
+		{
+			GUC_check_errdetail("The name contains a control character.");
+			return false;
+		}
+	}
 	if (strlen(*newval) >= DSCHED_MAX_NODE_NAME)
 	{
 		GUC_check_errdetail("The name is longer than %d bytes.", DSCHED_MAX_NODE_NAME - 1);
 		return false;
 	}
+	return true;
+}
+
+/* In their one form, so that all instances see the same. */
+static bool
+check_labels(char **newval, void **extra, GucSource source)
+{
+	char		normal[LABELS_MAX + 1];
+	SelectorError error;
+
+	if (!labels_normalise(*newval, normal, &error))
+	{
+		GUC_check_errmsg("invalid labels \"%s\"", *newval);
+		GUC_check_errdetail("At byte %d: %s.", error.position, error.message);
+		GUC_check_errhint("%s", error.hint);
+		return false;
+	}
+	/* never longer than what was given */
+	strcpy(*newval, normal);
 	return true;
 }
 
@@ -412,6 +538,16 @@ check_timezone_name(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
 	return false;
+}
+
+void
+dsched_etcd_security(EtcdSecurity *security)
+{
+	security->ca_file = dsched_etcd_ca_file;
+	security->cert_file = dsched_etcd_cert_file;
+	security->key_file = dsched_etcd_key_file;
+	security->user = dsched_etcd_user;
+	security->password_file = dsched_etcd_password_file;
 }
 
 bool
@@ -440,9 +576,15 @@ dsched_my_node(void)
 }
 
 bool
+dsched_signed_cluster(void)
+{
+	return dsched_clustered() && dsched_cluster_key_file != NULL && dsched_cluster_key_file[0] != '\0';
+}
+
+bool
 dsched_superuser_jobs_allowed(void)
 {
 	if (dsched_allow_superuser_jobs == SUPERUSER_JOBS_AUTO)
-		return !dsched_clustered();
+		return !dsched_clustered() || dsched_signed_cluster();
 	return dsched_allow_superuser_jobs == SUPERUSER_JOBS_ON;
 }

@@ -8,7 +8,7 @@
 /* values of dsched.allow_superuser_jobs */
 typedef enum SuperuserJobs
 {
-	SUPERUSER_JOBS_AUTO,		/* standalone: yes; in a cluster: no */
+	SUPERUSER_JOBS_AUTO,		/* in a cluster: only with signatures */
 	SUPERUSER_JOBS_ON,
 	SUPERUSER_JOBS_OFF
 } SuperuserJobs;
@@ -34,10 +34,18 @@ typedef enum DispatchPolicy
 extern int	dsched_allow_superuser_jobs;	/* a SuperuserJobs */
 extern int	dsched_cancel_grace;	/* ms */
 extern int	dsched_checkpoint_interval; /* ms */
+extern char *dsched_cluster_key_file;	/* "": definitions are not signed */
 extern char *dsched_cluster_name;
+extern int	dsched_decision_retention;	/* s */
 extern int	dsched_dispatch_policy; /* a DispatchPolicy */
 extern int	dsched_drain_timeout;	/* ms */
+extern char *dsched_etcd_ca_file;	/* this and the next: "" is none */
+extern char *dsched_etcd_cert_file;
+extern int	dsched_etcd_compaction; /* s, 0: never */
 extern char *dsched_etcd_endpoints; /* "" is standalone mode */
+extern char *dsched_etcd_key_file;
+extern char *dsched_etcd_password_file;
+extern char *dsched_etcd_user;
 extern int	dsched_executor_idle_timeout;	/* ms */
 extern int	dsched_lease_ttl;	/* s */
 extern int	dsched_max_clock_skew;	/* ms */
@@ -56,6 +64,7 @@ extern int	dsched_run_retention;	/* s, -1 keeps all; and so do the next two, whi
 extern int	dsched_run_retention_per_job;
 extern int	dsched_run_retention_total;
 extern bool dsched_test_clock;
+extern char *dsched_test_stop_at;
 extern char *dsched_timezone;
 
 extern void dsched_define_settings(void);
@@ -63,8 +72,15 @@ extern void dsched_define_settings(void);
 /* Is an etcd cluster configured? */
 extern bool dsched_clustered(void);
 
+/* What a client of etcd is to be secured with; the texts are those of the settings, which a reload may free. */
+struct EtcdSecurity;
+extern void dsched_etcd_security(struct EtcdSecurity *security);
+
 /* The name of this instance: dsched.node_name, else "<host name>:<port>". */
 extern const char *dsched_my_node(void);
+
+/* Are definitions signed, and only those that are taken from etcd? */
+extern bool dsched_signed_cluster(void);
 
 /* May jobs of superusers run, by dsched.allow_superuser_jobs and the mode? */
 extern bool dsched_superuser_jobs_allowed(void);

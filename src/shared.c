@@ -18,6 +18,8 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "mutant.h"
+#include "places.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -82,7 +84,9 @@ start_shared(void)
 		pg_atomic_init_u64(&dsched_shared->session, 0);
 		pg_atomic_init_u64(&dsched_shared->deadline, 0);
 		pg_atomic_init_u32(&dsched_shared->fence_waiters, 0);
+		pg_atomic_init_u64(&dsched_shared->wall_offset, 0);
 		pg_atomic_init_u32(&dsched_shared->clock_suspect, 0);
+		pg_atomic_init_u64(&dsched_shared->incarnation_number, 0);
 		pg_atomic_init_u64(&dsched_shared->test_clock, (uint64) GetCurrentTimestamp());	/* clock-ok: its first value */
 		pg_atomic_init_u64(&dsched_shared->test_serial, 1);
 		pg_atomic_init_u64(&dsched_shared->generation, 0);
@@ -302,10 +306,29 @@ init_database_slot(DatabaseSlot *db, Oid dboid, const char *dbname)
 	db->identity_known = false;
 	db->incarnation[0] = '\0';
 	db->max_revision = 0;
+	db->beat_revision = 0;
+	db->replaced = db->doubts_etcd = false;
+	db->others = 0;
+	db->in_doubt = db->decided_elsewhere = 0;
+	db->in_doubt_why[0] = db->in_doubt_hint[0] = db->decided_by[0] = '\0';
+	db->bound_session = 0;
 	db->problem[0] = db->hint[0] = '\0';
-	db->unpublished = db->broken_jobs = db->open_runs = 0;
+	db->unpublished = db->broken_jobs = db->unverified_jobs = db->open_runs = 0;
+	db->key_ids[0] = db->key_problem[0] = '\0';
+	db->verified = false;
 	db->processed_until = 0;
 	db->idle_serial = 0;
+	memset(db->places, 0, sizeof(db->places));
+	db->local_wanted = false;
+	db->each_jobs = db->nowhere_jobs = 0;
+	memset(&db->lacks, 0, sizeof(db->lacks));
+	memset(db->lacked, 0, sizeof(db->lacked));
+	db->nlacked = 0;
+	/* versions are not those of another database */
+	db->lacks_version++;
+	db->lacked_version++;
+	db->used_version++;
+	db->lacks_told = db->used_told = db->used_for = 0;
 }
 
 int
@@ -448,28 +471,52 @@ dsched_let_back(Oid dboid, bool dropped)
 
 /* ---- fencing -------------------------------------------------------------------------------- */
 
+static bool
+is_session_bound(const RunToken *token)
+{
+	uintptr_t	address = (uintptr_t) token;
+	const volatile RunEntry *entry;
+
+	if (address < (uintptr_t) dsched_shared->entries ||
+		address >= (uintptr_t) (dsched_shared->entries + dsched_shared->queue_size))
+		return false;
+	entry = (const RunEntry *) (address - offsetof(RunEntry, token));
+	return entry->session_bound;
+}
+
 bool
 dsched_token_holds(const RunToken *token)
 {
 	DatabaseSlot *db = &dsched_shared->databases[token->db];
 
+	/* a local partition of a clustered instance needs no session */
+	if (dsched_clustered() && place_is_local(token->partition))
+		return token->epoch != 0 && pg_atomic_read_u64(&db->partitions[token->partition].epoch) == token->epoch;
 	if (token->session == 0 || pg_atomic_read_u64(&dsched_shared->session) != token->session)
 		return false;
-	if (token->epoch == 0 || pg_atomic_read_u64(&db->partitions[token->partition].epoch) != token->epoch)
+	if (token->epoch == 0)
 		return false;
-	return dsched_boot_now() < (int64) pg_atomic_read_u64(&dsched_shared->deadline);
+	if (pg_atomic_read_u64(&db->partitions[token->partition].epoch) != token->epoch)
+	{
+		/* whoever clears the epoch of a run that goes on has bound it before */
+		pg_read_barrier();
+		if (!is_session_bound(token))
+			return false;
+	}
+	return MUTANT(NO_DEADLINE) || dsched_boot_now() < (int64) pg_atomic_read_u64(&dsched_shared->deadline);
 }
 
 /* Has this executor a run of (db, partition)?  Caller holds queue_lock. */
 static bool
 executor_concerns(const ExecutorSlot *executor, int db, int partition)
 {
-	const RunToken *token;
+	const RunEntry *entry;
 
 	if (executor->state != EXECUTOR_BUSY || executor->entry < 0)
 		return false;
-	token = &dsched_shared->entries[executor->entry].token;
-	return (db < 0 || token->db == db) && (partition < 0 || token->partition == partition);
+	entry = &dsched_shared->entries[executor->entry];
+	return (db < 0 || entry->token.db == db) &&
+		(partition < 0 || (entry->token.partition == partition && !entry->session_bound));
 }
 
 bool
@@ -489,15 +536,16 @@ dsched_committing(int db, int partition)
 	return found;
 }
 
-void
-dsched_cancel_runs(int db, int partition)
+static void
+cancel_runs(int db, int partition, bool local)
 {
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	for (int i = 0; i < dsched_shared->max_executors; i++)
 	{
 		ExecutorSlot *executor = &dsched_shared->executors[i];
 
-		if (executor->pid != 0 && executor_concerns(executor, db, partition))
+		if (executor->pid != 0 && executor_concerns(executor, db, partition) &&
+			(local || !place_is_local(dsched_shared->entries[executor->entry].token.partition)))
 		{
 			executor->fenced = true;
 			pg_memory_barrier();
@@ -507,12 +555,71 @@ dsched_cancel_runs(int db, int partition)
 	LWLockRelease(dsched_shared->queue_lock);
 }
 
+void
+dsched_bind_runs(int db, int partition, uint64 epoch)
+{
+	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+		if (executor_concerns(&dsched_shared->executors[i], db, partition))
+		{
+			RunEntry   *entry = &dsched_shared->entries[dsched_shared->executors[i].entry];
+
+			entry->session_bound |= entry->token.epoch == epoch;
+		}
+	LWLockRelease(dsched_shared->queue_lock);
+	pg_memory_barrier();
+}
+
+int
+dsched_unbind_runs(int db)
+{
+	int			n = 0;
+
+	LWLockAcquire(dsched_shared->queue_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+	{
+		ExecutorSlot *executor = &dsched_shared->executors[i];
+		RunEntry   *entry;
+
+		if (!executor_concerns(executor, db, -1))
+			continue;
+		entry = &dsched_shared->entries[executor->entry];
+		if (!entry->session_bound)
+			continue;
+		n++;
+		if (executor->fenced)
+			continue;
+		/* the epoch of its token, which is over, decides again; session_bound stays, to know it by */
+		entry->token.session = 0;
+		executor->fenced = true;
+		pg_memory_barrier();
+		if (executor->pid != 0)
+			kill(executor->pid, SIGINT);
+	}
+	LWLockRelease(dsched_shared->queue_lock);
+	return n;
+}
+
+void
+dsched_cancel_runs(int db, int partition)
+{
+	cancel_runs(db, partition, true);
+}
+
+void
+dsched_cancel_session_runs(void)
+{
+	cancel_runs(-1, -1, false);
+}
+
 bool
 dsched_cancel_run(int e, const RunKey *key)
 {
 	const RunEntry *entry = &dsched_shared->entries[e];
 	bool		running;
 
+	if (e < 0)
+		return false;
 	/* the executor cannot hand it back, nor take another run, while we hold the lock: the signal is for this one */
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
 	running = entry->state == ENTRY_RUNNING && run_key_same(&entry->key, key);

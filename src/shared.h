@@ -24,6 +24,7 @@
 #ifndef DSCHED_SHARED_H
 #define DSCHED_SHARED_H
 
+#include "core/policy.h"
 #include "datatype/timestamp.h"
 #include "lib/pairingheap.h"
 #include "port/atomics.h"
@@ -32,7 +33,13 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 
-#define DSCHED_MAX_PARTITIONS 256
+#include "core/keys.h"
+#include "core/selector.h"
+
+#define DSCHED_MAX_ANY 256		/* dsched.partitions at most */
+#define DSCHED_MAX_PLACES 16	/* selectors of the jobs of a database */
+#define DSCHED_PLACE_PARTITIONS 4	/* partitions of each of them */
+#define DSCHED_MAX_PARTITIONS (DSCHED_MAX_ANY + DSCHED_MAX_PLACES * DSCHED_PLACE_PARTITIONS + 2)	/* see places.h */
 #define DSCHED_MAX_NODES 64
 #define DSCHED_MAX_NODE_NAME 128	/* bytes, with the NUL */
 #define DSCHED_MAX_JOB_NAME 255 /* bytes, without a NUL */
@@ -85,7 +92,7 @@ run_key_same(const RunKey *a, const RunKey *b)
 		a->trigger_id == b->trigger_id && a->attempt == b->attempt;
 }
 
-/* The right under which a run was started; all three must still hold when it commits. */
+/* The right under which a run was started; all three must still hold when it commits (but see RunEntry.session_bound). */
 typedef struct RunToken
 {
 	uint64		session;
@@ -101,6 +108,20 @@ typedef enum EntryState
 	ENTRY_RUNNING,				/* an executor has it */
 	ENTRY_FINISHED				/* in its database's finished list, for the scheduler to take */
 } EntryState;
+
+/*
+ * What an executor asks of etcd, by way of its scheduler: to begin (at_most_once), to commit (exactly_once).  Under queue_lock.
+ * See delivery.h.
+ */
+typedef enum Decision
+{
+	DECISION_NONE,				/* not asked, or taken back in time */
+	DECISION_ASKED,				/* E: nobody but us knows of it */
+	DECISION_SENT,				/* S: etcd may have been told, or will be */
+	DECISION_GRANTED,			/* S: the key is there, and ours */
+	DECISION_REFUSED,			/* S: the key is not there, and can never be: ownership was lost */
+	DECISION_TAKEN				/* S: the key is there, and another's */
+} Decision;
 
 /*
  * One run between "decided" and "accounted for".  The scheduler fills an entry and takes it back; an
@@ -121,7 +142,11 @@ typedef struct RunEntry
 	RunReason	reason;
 	int64		rank;			/* lower is taken first: see schedule/order.c */
 	bool		start_row;		/* commit a row with status running before it starts (recovery) */
+	DeliveryMode delivery;		/* as its job had it when it was pushed */
+	char		place[KEYS_SHORT_PLACE];	/* of its partition, as in names of runs: another selector may get the partition's index */
 	bool		awaited;		/* something can start when it has ended: wake the scheduler at once. Under queue_lock */
+	bool		session_bound;	/* handed over alive: its right is the session's alone, whoever owns the partition.
+								 * Set under queue_lock, before the epoch is cleared */
 	TimestampTz queued_at;
 	/* set by the executor */
 	int			executor;		/* index into executors[]; -1. Under queue_lock */
@@ -131,6 +156,9 @@ typedef struct RunEntry
 	bool		not_applicable; /* the table's row has another generation, or none: not started, try later */
 	TimestampTz finished_at;	/* with a status */
 	XLogRecPtr	commit_lsn;		/* end of the recording commit; report only what is flushed */
+	Decision	decision;
+	bool		claimed;		/* at_most_once: its key is there, or may be */
+	bool		prepared;		/* exactly_once: its prepared transaction is left to be settled */
 	bool		timed_out;		/* no row says so: its process was ended because the run was too long */
 	bool		cancelled;		/* it was to end, and there is no row that says so; or its process was ended for that */
 	bool		cannot_start;	/* no executor comes up for its role; sqlstate and message say why */
@@ -223,7 +251,39 @@ typedef struct PartitionSlot
 	pg_atomic_uint64 epoch;		/* 0: not ours; C sets, whoever fences clears */
 	char		owner[DSCHED_MAX_NODE_NAME];	/* who has the owner key, as the watch says; for people, and for shares of queues */
 	uint64		owner_epoch;
+	bool		declined;		/* S, with RELEASED: a newer version has written its account, it is for others; C takes note */
+	bool		role_elsewhere; /* C: another member has all the roles of its jobs */
 } PartitionSlot;
+
+/*
+ * A selector of jobs, and with it partitions; under control_lock.  S makes one, and says whether there are jobs with it; C frees
+ * one that has none when its partitions are nobody's here.
+ */
+typedef struct PlaceSlot
+{
+	char		selector[SELECTOR_MAX + 1]; /* "": free */
+	bool		wanted;			/* S: there are jobs with it */
+	bool		known;			/* C: matches is computed */
+	int			matches;		/* C: how many living members may run it */
+} PlaceSlot;
+
+#define DSCHED_MAX_LACKS 8		/* roles that an instance says it lacks */
+#define DSCHED_MAX_LACKED 16	/* roles that any member does */
+#define DSCHED_PARTITION_BYTES ((DSCHED_MAX_PARTITIONS + 7) / 8)
+
+/* Roles of jobs that do not exist on an instance; in UTF-8. */
+typedef struct Lacks
+{
+	int			n;
+	char		roles[DSCHED_MAX_LACKS][NAMEDATALEN];
+} Lacks;
+
+/* A role that some member lacks: C says which, S which partitions have jobs of it. */
+typedef struct LackedRole
+{
+	char		name[NAMEDATALEN];
+	uint8		used[DSCHED_PARTITION_BYTES];
+} LackedRole;
 
 typedef struct DatabaseSlot
 {
@@ -239,6 +299,7 @@ typedef struct DatabaseSlot
 	bool		check_again;	/* an extension may have appeared while the last candidate looked */
 	bool		member_wanted;	/* S: loaded and healthy, would take partitions */
 	bool		member;			/* C: its member key is in etcd */
+	int			others;			/* C: other members, as of the last advice */
 	/* S: what to wake it for when a run has ended; see queue_finish_entry() */
 	bool		wake_on_finish; /* any run */
 	bool		wake_on_first;	/* the first since it looked: no alarm of its own will make it look */
@@ -263,15 +324,44 @@ typedef struct DatabaseSlot
 	bool		identity_known;
 	char		incarnation[40];	/* "" standalone or none yet */
 	int64		max_revision;	/* highest etcd revision that this database has seen */
+	bool		replaced;		/* S: its etcd was found to be another one, or an older one */
+	int64		beat_revision;	/* of a heartbeat of this instance that it remembers; 0: none */
+	bool		doubts_etcd;	/* it has seen an older etcd, and since then no proof of the right one */
 	/* for people and tests */
 	char		problem[DSCHED_PROBLEM_LEN];	/* "" when all is well */
 	char		hint[DSCHED_PROBLEM_LEN];
+	int			asking;			/* entries that are DECISION_ASKED; queue_lock */
+	uint64		bound_session;	/* S: a question that compares the session alone was sent under this one; 0 */
+	int			in_doubt;		/* prepared transactions of ours that wait to be settled, */
+	char		in_doubt_why[DSCHED_PROBLEM_LEN];	/* for what the first of them does, */
+	char		in_doubt_hint[DSCHED_PROBLEM_LEN];	/* and what can be done */
+	int			decided_elsewhere;	/* runs of our partitions of which another instance has yet to say that they are committed */
+	char		decided_by[DSCHED_MAX_NODE_NAME];	/* the first of these */
 	int			unpublished;	/* changes waiting for etcd */
-	int			broken_jobs;
+	int			broken_jobs;	/* definitions in etcd that cannot be read or verified */
+	int			unverified_jobs;	/* of those, the ones that a key of ours has not signed */
+	char		key_ids[24];	/* S: of the keys that sign definitions, as sign.c writes them; "" none */
+	char		key_problem[DSCHED_PROBLEM_LEN];	/* S: why the key file cannot be used; "" */
+	bool		verified;		/* S: no row of dsched.job was taken from etcd without a signature; set without a lock */
 	int			open_runs;		/* slots that came due and are not accounted for */
 	TimestampTz processed_until;	/* all slots up to this time were looked at */
 	uint64		idle_serial;	/* test clock: the scheduler's last complete look, see shared.c */
 	uint64		wakeups;
+	/* places: see places.h */
+	PlaceSlot	places[DSCHED_MAX_PLACES];
+	bool		local_wanted;	/* S: would take the local partition, whether etcd answers or not */
+	int			each_jobs;		/* S: jobs that run on each instance */
+	int			nowhere_jobs;	/* S: jobs whose selector found no place */
+	/* roles that members lack: see schedule/lacking.c; under control_lock */
+	Lacks		lacks;			/* S: we */
+	uint64		lacks_version;	/* S: of that */
+	uint64		lacks_told;		/* C: which of them is in our member key, and in the advice */
+	LackedRole	lacked[DSCHED_MAX_LACKED];	/* any member */
+	int			nlacked;
+	uint64		lacked_version; /* C: of that list */
+	uint64		used_for;		/* S: of which list its members 'used' are */
+	uint64		used_version;	/* S: of these */
+	uint64		used_told;		/* C: which of them is in the advice; 0: none */
 	PartitionSlot partitions[DSCHED_MAX_PARTITIONS];
 } DatabaseSlot;
 
@@ -293,10 +383,38 @@ typedef struct MemberInfo
 	int			port;
 	char		labels[256];
 	char		version[32];
+	char		tzdata[32];		/* release of its time zones; "": not known */
 	int64		session;		/* create_revision of its node key */
 	TimestampTz joined_wall;	/* its wall clock when it last said so */
 	int64		skew_ms;		/* its wall clock against ours, when last heard; 0 unknown */
 } MemberInfo;
+
+/*
+ * What dsched.recover_cluster() asks of the coordinator, and what came of it; control_lock.  One at a time; an answer stays until
+ * the next request.
+ */
+typedef enum RecoverPhase
+{
+	RECOVER_NONE,
+	RECOVER_ASKED,
+	RECOVER_UNDER_WAY,
+	RECOVER_DONE,
+	RECOVER_FAILED
+} RecoverPhase;
+
+typedef struct RecoverRequest
+{
+	RecoverPhase phase;
+	uint64		number;			/* counts requests: an answer to a later one is not ours */
+	char		known[40];		/* the incarnation that the caller's database has joined */
+	TimestampTz resume_from;
+	int			partitions;		/* asked for; 0: as they are */
+	/* the answer */
+	char		incarnation[40];
+	int			sqlstate;
+	char		message[DSCHED_PROBLEM_LEN];
+	char		hint[DSCHED_PROBLEM_LEN];
+} RecoverRequest;
 
 typedef struct DschedShared
 {
@@ -308,6 +426,8 @@ typedef struct DschedShared
 	pg_atomic_uint64 deadline;	/* boot time in us; DSCHED_NEVER standalone */
 	pg_atomic_uint32 fence_waiters;
 	ConditionVariable changed;	/* a worker came, went or finished a round; for those who wait for that */
+	pg_atomic_uint64 incarnation_number; /* of the cluster that we are in; 0: its first, or alone */
+	pg_atomic_uint64 wall_offset;	/* wall time less boot time, as an answer of etcd confirmed it last; 0: none, or standalone */
 	pg_atomic_uint32 clock_suspect; /* 1: wall time is not to be trusted, start nothing */
 
 	/* coordinator; control_lock */
@@ -319,9 +439,15 @@ typedef struct DschedShared
 	char		problem[DSCHED_PROBLEM_LEN];
 	char		hint[DSCHED_PROBLEM_LEN];
 	char		endpoint[256];	/* that answered last */
+	int64		etcd_size;		/* bytes of its database, as it said a while ago; 0: unknown */
+	int64		etcd_size_in_use;	/* of them, what a defragmentation would leave */
 	int64		last_heartbeat; /* boot time of the last proven one; 0 */
+	int64		heartbeat_revision; /* that it, or one before it, gave the node key */
 	int64		clock_skew_ms;	/* ours against etcd's Date; 0 unknown */
 	int64		max_revision;	/* highest seen */
+	int64		beat_revision;	/* of the last heartbeat in that incarnation; 0: none */
+	bool		replaced;		/* etcd is older than it was; what schedulers note */
+	RecoverRequest recover;
 	bool		launcher_done;	/* all databases were looked at once since the start */
 	bool		scan_wanted;	/* look through pg_database again */
 	bool		room_refused;	/* a database got no slot: look again when one becomes free */
@@ -373,6 +499,18 @@ extern void dsched_shared_init(void);	/* from _PG_init: hooks for size and start
 /* ERROR 55000 with a hint if dsched is not in shared_preload_libraries. */
 extern void dsched_require_preload(void);
 
+/*
+ * An epoch as people see it: those of a later incarnation are greater, though etcd's revisions may have begun anew.  etcd itself,
+ * and whatever is compared with it, has the revision alone.
+ */
+#define DSCHED_EPOCH_BITS 40
+
+static inline int64
+dsched_shown_epoch(uint64 epoch)
+{
+	return (int64) (epoch + (pg_atomic_read_u64(&dsched_shared->incarnation_number) << DSCHED_EPOCH_BITS));
+}
+
 /* ---- wake-ups ------------------------------------------------------------------------------- */
 
 extern void dsched_wake_coordinator(void);
@@ -410,14 +548,26 @@ extern void dsched_let_back(Oid dboid, bool dropped);
 
 /* ---- fencing -------------------------------------------------------------------------------- */
 
-/* May a run with this token go on (start, commit)? No lock. */
+/* May a run with this token, that of an entry or another one, go on (start, commit)? No lock. */
 extern bool dsched_token_holds(const RunToken *token);
 
-/* Is any executor inside a commit of a run of this partition (partition -1: of this database; db -1: at all)? */
+/*
+ * Is any executor inside a commit of a run of this partition (partition -1: of this database; db -1: at all)? Runs that were handed
+ * over alive belong to no partition any more: here, and for dsched_cancel_runs().
+ */
 extern bool dsched_committing(int db, int partition);
 
 /* Sends a query cancel to executors with runs of this partition (-1: of the database; db -1: all). */
 extern void dsched_cancel_runs(int db, int partition);
+
+/* Scheduler: binds the runs of this partition that executors are making to the session alone; the epoch may be cleared then. */
+extern void dsched_bind_runs(int db, int partition, uint64 epoch);
+
+/* Scheduler: takes that back for all runs of the database, and cancels them: they end as lost.  Returns how many there are. */
+extern int	dsched_unbind_runs(int db);
+
+/* The same for all runs whose right ends with the session: those of the local partitions go on. */
+extern void dsched_cancel_session_runs(void);
 
 /* Ends the run of this entry, if an executor is still making it: it is recorded as cancelled.  False: it is not. */
 extern bool dsched_cancel_run(int entry, const RunKey *key);

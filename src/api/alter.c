@@ -130,6 +130,7 @@ alter_job(const JobRow *old, const JobArgs *args)
 	fields = job_differences(&row, old);
 	if (fields == 0)
 		return old->job_id;
+	check_move(&row, old);
 	if (fields & FIELD_BIT(FIELD_USERNAME))
 	{
 		change_role(&row, old);

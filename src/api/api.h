@@ -30,6 +30,7 @@ typedef enum JobField
 	FIELD_METADATA,
 	FIELD_ACTIVE,
 	FIELD_QUEUE,
+	FIELD_RUN_ON,
 	FIELD_POLICY
 } JobField;
 
@@ -41,11 +42,12 @@ typedef enum JobField
 	FIELD_OF_POLICY(POLICY_OVERLAP), FIELD_OF_POLICY(POLICY_MISFIRE), FIELD_OF_POLICY(POLICY_MISFIRE_GRACE), \
 	FIELD_OF_POLICY(POLICY_ATTEMPTS), FIELD_OF_POLICY(POLICY_RETRY_DELAY), FIELD_OF_POLICY(POLICY_RETRY_MAX_DELAY), \
 	FIELD_OF_POLICY(POLICY_TIMEOUT), FIELD_OF_POLICY(POLICY_PRIORITY), FIELD_OF_POLICY(POLICY_DEADLINE), \
-	FIELD_OF_POLICY(POLICY_FAILURES), FIELD_OF_POLICY(POLICY_LOST), FIELD_OF_POLICY(POLICY_JITTER), FIELD_QUEUE
+	FIELD_OF_POLICY(POLICY_FAILURES), FIELD_OF_POLICY(POLICY_LOST), FIELD_OF_POLICY(POLICY_JITTER), FIELD_QUEUE, FIELD_RUN_ON, \
+	FIELD_OF_POLICY(POLICY_DELIVERY)
 #define ONE_SHOT_PARAMETERS \
 	FIELD_OF_POLICY(POLICY_ATTEMPTS), FIELD_OF_POLICY(POLICY_RETRY_DELAY), FIELD_OF_POLICY(POLICY_RETRY_MAX_DELAY), \
 	FIELD_OF_POLICY(POLICY_TIMEOUT), FIELD_OF_POLICY(POLICY_PRIORITY), FIELD_OF_POLICY(POLICY_DEADLINE), \
-	FIELD_OF_POLICY(POLICY_LOST), FIELD_QUEUE
+	FIELD_OF_POLICY(POLICY_LOST), FIELD_QUEUE, FIELD_RUN_ON, FIELD_OF_POLICY(POLICY_DELIVERY)
 
 /* Sets of fields. */
 #define FIELD_BIT(field) (1U << (field))
@@ -157,6 +159,16 @@ extern void check_definition(JobRow *row, uint32 given);
  */
 extern void check_schedule(const char *schedule, const char **time_zone, bool zone_given, CronSchedule *out);
 
+/* ---- check_place.c ---------------------------------------------------------------------------- */
+
+/* Brings run_on into its one form; ERROR if it has none, or it is given and there is no room. */
+extern void check_place(JobRow *row, uint32 given);
+
+/* ERROR if the job can go to another place no more. */
+extern void check_move(const JobRow *row, const JobRow *old);
+
+extern bool runs_on_each(const JobRow *row);
+
 /* ---- check_policy.c --------------------------------------------------------------------------- */
 
 /* The value of an argument for a field of the policy; ERROR if it is out of range. */
@@ -164,6 +176,9 @@ extern int64 policy_arg(Datum value, PolicyField field);
 
 /* ERROR for a policy that contradicts itself or the job. */
 extern void check_policy(const JobRow *row, uint32 given);
+
+/* ERROR if the command, parsed, cannot be delivered as the policy says; given: as above. */
+extern void check_delivery(const JobRow *row, List *statements, uint32 given);
 
 extern void check_queue_name(const char *name);
 

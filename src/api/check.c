@@ -85,7 +85,7 @@ check_size(const char *text, const char *what)
 }
 
 /* The objects that a command needs may come later, but its grammar can be checked now. */
-static void
+static List *
 check_command(const char *command)
 {
 	ErrorContextCallback callback;
@@ -105,6 +105,7 @@ check_command(const char *command)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("command is empty"),
 				 errhint("Give one or more SQL statements.")));
+	return statements;
 }
 
 static void
@@ -191,12 +192,13 @@ check_bounds(const JobRow *row, const CronSchedule *cron, uint32 given)
 
 /* In a cluster "when the server starts" says neither which server nor how often. */
 static void
-check_reboot(const CronSchedule *cron)
+check_reboot(const JobRow *row, const CronSchedule *cron)
 {
-	if (cron->kind == CRON_REBOOT && dsched_clustered())
+	if (cron->kind == CRON_REBOOT && dsched_clustered() && !runs_on_each(row))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("@reboot is not supported in a cluster")));
+				 errmsg("@reboot is not supported in a cluster"),
+				 errhint("With run_on => 'each' every instance runs it when it starts.")));
 }
 
 /* The row as it goes to etcd. */
@@ -220,6 +222,7 @@ job_to_utf8(const JobRow *row, JobDef *out)
 	out->max_runs = row->max_runs;
 	out->policy = row->policy;
 	out->queue = row->queue ? to_utf8(row->queue) : NULL;
+	out->run_on = row->run_on ? to_utf8(row->run_on) : NULL;
 	out->gen = 1;
 	out->change_id = 1;
 	out->node = unconstify(char *, dsched_my_node());
@@ -254,19 +257,22 @@ check_definition(JobRow *row, uint32 given)
 {
 	CronSchedule cron;
 	const char *zone = row->time_zone;
+	List	   *statements;
 
-	check_command(row->command);
+	statements = check_command(row->command);
+	check_place(row, given);
 	check_size(row->payload, "payload");
 	check_size(row->metadata, "metadata");
 	if (row->schedule != NULL)
 	{
 		check_schedule(row->schedule, &zone, (given & FIELD_BIT(FIELD_TIME_ZONE)) != 0, &cron);
-		check_reboot(&cron);
+		check_reboot(row, &cron);
 		check_bounds(row, &cron, given);
 	}
 	else
 		zone = check_time_zone(zone);
 	row->time_zone = pstrdup(zone);
 	check_policy(row, given);
+	check_delivery(row, statements, given);
 	check_publishable(row);
 }

@@ -15,11 +15,14 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "common/int.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "api/api.h"
+#include "execute/command.h"
+#include "settings.h"
 
 /* The least misfire_grace with which "skip" does not skip what is as punctual as can be. */
 #define MIN_GRACE_OF_SKIP USECS_PER_SEC
@@ -237,4 +240,37 @@ check_policy(const JobRow *row, uint32 given)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("queue \"%s\" does not exist", row->queue),
 				 errhint("The view dsched.queues lists the queues; dsched.create_queue() makes one.")));
+}
+
+/* ---- delivery ----------------------------------------------------------------------------------- */
+
+/*
+ * Alone the row commits with the effects, and nothing has to be prepared; the same job in a cluster needs it, if not each
+ * instance has its own runs.
+ */
+static void
+check_can_prepare(const JobRow *row)
+{
+	if (max_prepared_xacts > 0 || runs_on_each(row))
+		return;
+	ereport(dsched_clustered() ? ERROR : NOTICE,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("delivery \"exactly_once\" needs prepared transactions, which this server does not allow"),
+			 dsched_clustered() ? errdetail("max_prepared_transactions is 0.") :
+			 errdetail("max_prepared_transactions is 0. Without etcd the job runs all the same; in a cluster its runs would fail."),
+			 errhint("Set max_prepared_transactions to at least dsched.max_executors (now %d) on every instance, and restart it.",
+					 dsched_max_executors)));
+}
+
+void
+check_delivery(const JobRow *row, List *statements, uint32 given)
+{
+	const uint32 parts = FIELD_BIT(FIELD_OF_POLICY(POLICY_DELIVERY)) | FIELD_BIT(FIELD_COMMAND) | FIELD_BIT(FIELD_RUN_ON);
+	ListCell   *lc;
+
+	if (row->policy.delivery != DELIVERY_EXACTLY_ONCE || (given & parts) == 0)
+		return;
+	foreach(lc, statements)
+		statement_require_preparable(lfirst_node(RawStmt, lc));
+	check_can_prepare(row);
 }

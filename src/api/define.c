@@ -48,7 +48,7 @@ rule_of(const JobRow *row, SlotRule *rule)
 	char	   *problem;
 
 	plain.policy = policy_default;
-	plain.queue = NULL;
+	plain.queue = plain.run_on = NULL;
 	if (!slot_rule_make(&plain, rule, &problem))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -145,7 +145,16 @@ static List *
 mark_changed(List *changed, uint32 fields)
 {
 	if (fields == FIELDS_ALL)
-		return list_make1("all");
+	{
+		/* that the place is another one has to be known even then */
+		List	   *all = list_make1("all");
+		ListCell   *cell;
+
+		foreach(cell, changed)
+			if (strcmp(lfirst(cell), job_field_name(FIELD_RUN_ON)) == 0)
+				all = lappend(all, lfirst(cell));
+		return all;
+	}
 	for (int field = 0; field < JOB_FIELDS; field++)
 	{
 		const char *name = job_field_name((JobField) field);
@@ -155,7 +164,7 @@ mark_changed(List *changed, uint32 fields)
 		if ((fields & FIELD_BIT(field)) == 0)
 			continue;
 		foreach(cell, changed)
-			marked |= strcmp(lfirst(cell), "all") == 0 || strcmp(lfirst(cell), name) == 0;
+			marked |= (strcmp(lfirst(cell), "all") == 0 && field != FIELD_RUN_ON) || strcmp(lfirst(cell), name) == 0;
 		if (!marked)
 			changed = lappend(changed, unconstify(char *, name));
 	}
@@ -192,6 +201,7 @@ replace_job(JobRow *row, const JobRow *old)
 	fields = job_differences(row, old);
 	if (fields == 0)
 		return old->job_id;
+	check_move(row, old);
 
 	row->job_id = old->job_id;
 	row->created_at = old->created_at;
@@ -210,6 +220,9 @@ replace_job(JobRow *row, const JobRow *old)
 		row->slots_from = old->slots_from;
 		row->last_slot = old->last_slot;
 	}
+	row->changed = old->changed;
+	if (fields & FIELD_BIT(FIELD_RUN_ON))
+		row->changed = mark_changed(row->changed, FIELD_BIT(FIELD_RUN_ON));
 	store_change(row, FIELDS_ALL);
 	return row->job_id;
 }

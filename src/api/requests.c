@@ -19,6 +19,7 @@
 #include "api/api.h"
 #include "clock.h"
 #include "core/codec.h"
+#include "settings.h"
 #include "shared.h"
 
 PG_FUNCTION_INFO_V1(dsched_run_now_by_name);
@@ -43,6 +44,7 @@ make_request(const JobRow *row, TriggerKind kind, OutboxRow *out)
 	out->username = row->username;
 	out->job_name = row->job_name;
 	out->base_revision = row->mod_revision;
+	out->local = dsched_clustered() && runs_on_each(row);
 	out->requested_by = caller_name();
 	out->created_at = dsched_wall_now();
 }
@@ -269,7 +271,7 @@ check_not_over(const JobRow *row, const RunKey *key, const char *text)
 	RunHistory	history;
 
 	run_history(key, &history);
-	if (!run_history_is_final(&history, row->policy.max_attempts) || is_run_active(key))
+	if (!run_history_is_final(&history, &row->policy) || is_run_active(key))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

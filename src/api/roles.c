@@ -80,7 +80,7 @@ check_job_role(const char *username)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("jobs of superusers are not allowed here"),
 				 errdetail("Role \"%s\" is a superuser.", username),
-				 errhint("Name a role that is none with username, or set dsched.allow_superuser_jobs to on.")));
+				 errhint("Name a role that is none with username, let definitions be signed with dsched.cluster_key_file, or set dsched.allow_superuser_jobs to on.")));
 }
 
 static void

@@ -11,6 +11,7 @@
 
 #include "access/xlog.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -45,9 +46,21 @@ typedef struct DatabaseStatus
 	char		problem[DSCHED_PROBLEM_LEN];
 	char		hint[DSCHED_PROBLEM_LEN];
 	int			unpublished;
+	int			broken_jobs;
+	int			unverified_jobs;
+	char		key_ids[sizeof(((DatabaseSlot *) NULL)->key_ids)];
+	char		key_problem[DSCHED_PROBLEM_LEN];
+	bool		verified;
 	int			open_runs;
+	int			in_doubt;
+	char		in_doubt_why[DSCHED_PROBLEM_LEN];
+	char		in_doubt_hint[DSCHED_PROBLEM_LEN];
+	int			decided_elsewhere;
+	char		decided_by[DSCHED_MAX_NODE_NAME];
 	int			owned;			/* partitions */
 	int			active;
+	PlaceSlot	places[DSCHED_MAX_PLACES];
+	int			nowhere_jobs;
 } DatabaseStatus;
 
 /* What is said of the coordinator. */
@@ -60,6 +73,8 @@ typedef struct CoordinatorStatus
 	char		problem[DSCHED_PROBLEM_LEN];
 	char		hint[DSCHED_PROBLEM_LEN];
 	char		endpoint[256];
+	int64		etcd_size;
+	int64		etcd_size_in_use;
 	int64		clock_skew_ms;
 	bool		clock_suspect;
 	int			lost_registrations;
@@ -96,6 +111,8 @@ read_coordinator(CoordinatorStatus *out)
 	strlcpy(out->problem, dsched_shared->problem, sizeof(out->problem));
 	strlcpy(out->hint, dsched_shared->hint, sizeof(out->hint));
 	strlcpy(out->endpoint, dsched_shared->endpoint, sizeof(out->endpoint));
+	out->etcd_size = dsched_shared->etcd_size;
+	out->etcd_size_in_use = dsched_shared->etcd_size_in_use;
 	out->clock_skew_ms = dsched_shared->clock_skew_ms;
 	out->lost_registrations = dsched_shared->lost_registrations;
 	out->lost_registration_at = dsched_shared->lost_registration_at;
@@ -135,6 +152,15 @@ put_coordinator(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
 		put(rsinfo, "coordinator", OK, psprintf("process %d", (int) coordinator->pid), NULL);
 }
 
+/* "; its database has ..." or "" */
+static const char *
+size_phrase(const CoordinatorStatus *coordinator)
+{
+	if (coordinator->etcd_size == 0)
+		return "";
+	return psprintf("; its database has %.1f MB, %.1f in use", coordinator->etcd_size / 1e6, coordinator->etcd_size_in_use / 1e6);
+}
+
 static const char *
 session_sentence(const CoordinatorStatus *coordinator)
 {
@@ -148,8 +174,8 @@ session_sentence(const CoordinatorStatus *coordinator)
 		case SESSION_NONE:
 			return "no session yet";
 		case SESSION_VALID:
-			return psprintf("session " UINT64_FORMAT " through %s, valid for %.1f s more", coordinator->session,
-							coordinator->endpoint, left > 0 ? left : 0.0);
+			return psprintf("session " UINT64_FORMAT " through %s, valid for %.1f s more%s", coordinator->session,
+							coordinator->endpoint, left > 0 ? left : 0.0, size_phrase(coordinator));
 		case SESSION_LAPSED:
 			return "etcd did not answer in time; no jobs are started";
 		case SESSION_REFUSED:
@@ -210,7 +236,19 @@ read_database(DatabaseStatus *out)
 		strlcpy(out->problem, slot->problem, sizeof(out->problem));
 		strlcpy(out->hint, slot->hint, sizeof(out->hint));
 		out->unpublished = slot->unpublished;
+		out->broken_jobs = slot->broken_jobs;
+		out->unverified_jobs = slot->unverified_jobs;
+		strlcpy(out->key_ids, slot->key_ids, sizeof(out->key_ids));
+		strlcpy(out->key_problem, slot->key_problem, sizeof(out->key_problem));
+		out->verified = slot->verified;
 		out->open_runs = slot->open_runs;
+		out->in_doubt = slot->in_doubt;
+		strlcpy(out->in_doubt_why, slot->in_doubt_why, sizeof(out->in_doubt_why));
+		strlcpy(out->in_doubt_hint, slot->in_doubt_hint, sizeof(out->in_doubt_hint));
+		out->decided_elsewhere = slot->decided_elsewhere;
+		strlcpy(out->decided_by, slot->decided_by, sizeof(out->decided_by));
+		memcpy(out->places, slot->places, sizeof(out->places));
+		out->nowhere_jobs = slot->nowhere_jobs;
 		for (int i = 0; i < dsched_partitions; i++)
 		{
 			out->owned += slot->partitions[i].phase != PARTITION_NONE ? 1 : 0;
@@ -262,15 +300,102 @@ put_scheduler(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
 		put(rsinfo, "scheduler", WAITING, "the scheduler is starting", NULL);
 }
 
+/* Selectors that nobody matches, or that found no room; nothing is said where there are none. */
+static void
+put_places(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
+{
+	StringInfoData said;
+	int			used = 0;
+
+	initStringInfo(&said);
+	for (int i = 0; i < DSCHED_MAX_PLACES; i++)
+	{
+		const PlaceSlot *place = &database->places[i];
+
+		if (place->selector[0] == '\0' || !place->wanted)
+			continue;
+		used++;
+		if (place->known && place->matches == 0)
+			appendStringInfo(&said, "%s\"%s\"", said.len > 0 ? ", " : "",
+							 pg_any_to_server(place->selector, strlen(place->selector), PG_UTF8));
+	}
+	if (said.len > 0)
+		put(rsinfo, "places", PROBLEM, psprintf("no living instance matches run_on %s", said.data),
+			"Their jobs lose nothing: their slots follow the misfire policy when one comes. The view dsched.nodes shows labels.");
+	if (database->nowhere_jobs > 0)
+		put(rsinfo, "places", PROBLEM,
+			psprintf("%d jobs are not run, as there are jobs with %d other selectors (run_on) already",
+					 database->nowhere_jobs, DSCHED_MAX_PLACES),
+			"Give the instances a label that several of these can share.");
+	if (said.len == 0 && database->nowhere_jobs == 0 && used > 0)
+		put(rsinfo, "places", OK, psprintf("%d %s of instances for jobs with run_on", used, used == 1 ? "set" : "sets"), NULL);
+}
+
 static void
 put_definitions(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
 {
-	if (!database->known || database->unpublished == 0)
+	if (database->known && database->broken_jobs > 0)
+		put(rsinfo, "definitions", PROBLEM,
+			psprintf("%d %s in etcd cannot be %s; %s held", database->broken_jobs,
+					 database->broken_jobs == 1 ? "definition" : "definitions",
+					 database->unverified_jobs == database->broken_jobs ? "verified" : "read or verified",
+					 database->broken_jobs == 1 ? "its job is" : "their jobs are"),
+			database->unverified_jobs == 0 ? "The server's log has the keys and the reasons." :
+			"The server's log has the keys and the reasons. Instances with different keys in dsched.cluster_key_file do not "
+			"trust each other; dsched.sign_definitions() signs what an instance has in its own table.");
+	else if (!database->known || database->unpublished == 0)
 		put(rsinfo, "definitions", OK, NULL, NULL);
 	else
 		put(rsinfo, "definitions", WAITING,
 			psprintf("%d %s not yet published", database->unpublished,
 					 database->unpublished == 1 ? "change is" : "changes are"),
+			NULL);
+}
+
+/* Runs with delivery exactly_once of which the outcome is not known, here or elsewhere. */
+static void
+put_delivery(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
+{
+	if (database->in_doubt > 0)
+		put(rsinfo, "delivery", PROBLEM,
+			psprintf("%d %s to be settled: %s", database->in_doubt,
+					 database->in_doubt == 1 ? "prepared transaction waits" : "prepared transactions wait", database->in_doubt_why),
+			database->in_doubt_hint[0] != '\0' ? database->in_doubt_hint : NULL);
+	else if (database->decided_elsewhere > 0)
+		put(rsinfo, "delivery", WAITING,
+			psprintf("%d %s decided by an instance that has yet to say that it has committed: \"%s\"", database->decided_elsewhere,
+					 database->decided_elsewhere == 1 ? "run was" : "runs were", database->decided_by),
+			"They are not made again. Their rows are there, or will be there when it is back.");
+	else
+		put(rsinfo, "delivery", OK, NULL, NULL);
+}
+
+/* Which keys sign definitions; not where they are. */
+static void
+put_signatures(ReturnSetInfo *rsinfo, const DatabaseStatus *database)
+{
+	const char *second = strchr(database->key_ids, ' ');
+
+	if (!dsched_clustered() || !database->known)
+		return;
+	if (!dsched_signed_cluster())
+		put(rsinfo, "signatures", OK, "definitions are not signed",
+			"Whoever can write to etcd can define jobs of every role that is no superuser; see dsched.cluster_key_file.");
+	else if (database->key_problem[0] != '\0')
+		put(rsinfo, "signatures", PROBLEM,
+			psprintf("the file of dsched.cluster_key_file cannot be used: %s; %s", database->key_problem,
+					 database->key_ids[0] != '\0' ? "the keys that were read before stay in force" :
+					 "no definition in etcd counts"),
+			"Correct the file, which must be readable by the server's user alone, and reload the configuration.");
+	else if (database->key_ids[0] == '\0')
+		put(rsinfo, "signatures", WAITING, "the keys are not read yet", NULL);
+	else if (!database->verified)
+		put(rsinfo, "signatures", WAITING, "the signatures of all definitions are being looked at", NULL);
+	else if (second == NULL)
+		put(rsinfo, "signatures", OK, psprintf("key %s signs", database->key_ids), NULL);
+	else
+		put(rsinfo, "signatures", OK,
+			psprintf("key %.*s signs, %s is accepted", (int) (second - database->key_ids), database->key_ids, second + 1),
 			NULL);
 }
 
@@ -405,6 +530,37 @@ put_queue(ReturnSetInfo *rsinfo)
 		put(rsinfo, "queue", OK, psprintf("%d %s", queued, queued == 1 ? "run waits" : "runs wait"), NULL);
 }
 
+/* Instances whose time zones differ can compute other slots for one job: after a take-over some run twice, or not at all. */
+static void
+put_time_zones(ReturnSetInfo *rsinfo)
+{
+	char		ours[sizeof(dsched_shared->members[0].tzdata)] = "";
+	char		theirs[sizeof(ours)] = "";
+	char		node[DSCHED_MAX_NODE_NAME] = "";
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->nmembers; i++)
+		if (strcmp(dsched_shared->members[i].name, dsched_my_node()) == 0)
+			strlcpy(ours, dsched_shared->members[i].tzdata, sizeof(ours));
+	for (int i = 0; i < dsched_shared->nmembers && ours[0] != '\0' && node[0] == '\0'; i++)
+	{
+		const MemberInfo *member = &dsched_shared->members[i];
+
+		if (member->tzdata[0] != '\0' && strcmp(member->tzdata, ours) != 0)
+		{
+			strlcpy(theirs, member->tzdata, sizeof(theirs));
+			strlcpy(node, member->name, sizeof(node));
+		}
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	if (node[0] != '\0')
+		put(rsinfo, "time zones", PROBLEM,
+			psprintf("this instance has release %s of the time zones, \"%s\" has %s; times of jobs can differ", ours, node, theirs),
+			"Install the same release of tzdata on all instances, and restart the servers.");
+	else if (ours[0] != '\0')
+		put(rsinfo, "time zones", OK, psprintf("release %s", ours), NULL);
+}
+
 static void
 put_worker_slots(ReturnSetInfo *rsinfo, const CoordinatorStatus *coordinator)
 {
@@ -455,9 +611,13 @@ dsched_status(PG_FUNCTION_ARGS)
 	put_coordinator(rsinfo, &coordinator);
 	put_etcd(rsinfo, &coordinator);
 	put_clock(rsinfo, &coordinator);
+	put_time_zones(rsinfo);
 	put_identity(rsinfo);
 	put_scheduler(rsinfo, &database);
+	put_places(rsinfo, &database);
 	put_definitions(rsinfo, &database);
+	put_delivery(rsinfo, &database);
+	put_signatures(rsinfo, &database);
 	put_jobs(rsinfo);
 	put_executors(rsinfo);
 	put_queue(rsinfo);

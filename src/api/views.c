@@ -25,6 +25,7 @@
 #include "api/api.h"
 #include "clock.h"
 #include "core/keys.h"
+#include "places.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -32,6 +33,7 @@ PG_FUNCTION_INFO_V1(dsched_visible);
 PG_FUNCTION_INFO_V1(dsched_run_key);
 PG_FUNCTION_INFO_V1(dsched_next_run);
 PG_FUNCTION_INFO_V1(dsched_owner_node);
+PG_FUNCTION_INFO_V1(dsched_place_problem);
 PG_FUNCTION_INFO_V1(dsched_active_runs);
 PG_FUNCTION_INFO_V1(dsched_now);
 PG_FUNCTION_INFO_V1(dsched_members);
@@ -177,7 +179,7 @@ dsched_next_run(PG_FUNCTION_ARGS)
 
 /* The owner of a partition of this database; false: nobody, as far as is known here. */
 static bool
-read_owner(int partition, char *owner)
+read_owner(const char *run_on, const char *username, const char *job_name, char *owner)
 {
 	int			db;
 
@@ -185,7 +187,18 @@ read_owner(int partition, char *owner)
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
 	db = dsched_find_database(MyDatabaseId);
 	if (db >= 0)
-		strlcpy(owner, dsched_shared->databases[db].partitions[partition].owner, DSCHED_MAX_NODE_NAME);
+	{
+		const DatabaseSlot *slot = &dsched_shared->databases[db];
+		int			place = run_on != NULL ? place_find(slot, run_on) : PLACE_IS_ANY;
+		int			partition = -1;
+
+		if (run_on == NULL)
+			partition = keys_partition(username, job_name, dsched_partitions);
+		else if (place >= 0)
+			partition = place_first(place) + keys_partition(username, job_name, DSCHED_PLACE_PARTITIONS);
+		if (partition >= 0)
+			strlcpy(owner, slot->partitions[partition].owner, DSCHED_MAX_NODE_NAME);
+	}
 	LWLockRelease(dsched_shared->control_lock);
 	return owner[0] != '\0';
 }
@@ -196,18 +209,45 @@ node_name_datum(const char *name)
 	return CStringGetTextDatum(pg_any_to_server(name, strlen(name), PG_UTF8));
 }
 
-/* _owner_node(username, job_name): the instance that runs the job */
+/* _owner_node(username, job_name, run_on): the instance that runs the job; NULL: none does, or each */
 Datum
 dsched_owner_node(PG_FUNCTION_ARGS)
 {
-	char	   *username = to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	char	   *job_name = to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	char		owner[DSCHED_MAX_NODE_NAME];
+	char	   *run_on;
 
-	if (dsched_shared == NULL ||
-		!read_owner(keys_partition(username, job_name, dsched_partitions), owner))
+	if (dsched_shared == NULL || PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	run_on = PG_ARGISNULL(2) ? NULL : to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	if (!read_owner(run_on, to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(0))),
+					to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(1))), owner))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(node_name_datum(owner));
+}
+
+/* _place_problem(run_on): why nobody runs jobs with this selector, as far as this instance knows; else NULL */
+Datum
+dsched_place_problem(PG_FUNCTION_ARGS)
+{
+	char	   *run_on = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		nobody = false;
+	int			db;
+
+	if (dsched_shared == NULL || strchr(run_on, '=') == NULL)
+		PG_RETURN_NULL();
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	db = dsched_find_database(MyDatabaseId);
+	if (db >= 0)
+	{
+		int			place = place_find(&dsched_shared->databases[db], to_utf8(run_on));
+
+		nobody = place >= 0 && dsched_shared->databases[db].places[place].known &&
+			dsched_shared->databases[db].places[place].matches == 0;
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	if (!nobody)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("no living instance matches run_on \"%s\"", run_on)));
 }
 
 /* ---- runs --------------------------------------------------------------------------------------- */
@@ -281,7 +321,7 @@ put_active_run(ReturnSetInfo *rsinfo, const ActiveRun *run, const char *username
 	values[i++] = CStringGetTextDatum(run_reason_name(entry->reason));
 	nulls[i] = !running || entry->started_at == 0;
 	values[i++] = TimestampTzGetDatum(entry->started_at);
-	values[i++] = Int64GetDatum((int64) entry->token.epoch);
+	values[i++] = Int64GetDatum(dsched_shown_epoch(entry->token.epoch));
 	nulls[i] = !running || entry->pid == 0;
 	values[i++] = Int32GetDatum(entry->pid);
 	Assert(i == lengthof(values));
@@ -392,13 +432,18 @@ dsched_members(PG_FUNCTION_ARGS)
 
 /* Copies the partitions of this database; false if the instance knows nothing of them. */
 static bool
-copy_partitions(PartitionInfo *out)
+copy_partitions(PartitionInfo *out, DatabaseSlot *places)
 {
 	int			db;
 
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
 	db = dsched_find_database(MyDatabaseId);
-	for (int i = 0; db >= 0 && i < dsched_partitions; i++)
+	if (db >= 0)
+	{
+		memcpy(places->places, dsched_shared->databases[db].places, sizeof(places->places));
+		places->each_jobs = dsched_shared->databases[db].each_jobs;
+	}
+	for (int i = 0; db >= 0 && i < places_all(); i++)
 	{
 		const PartitionSlot *slot = &dsched_shared->databases[db].partitions[i];
 
@@ -430,20 +475,36 @@ phase_name(PartitionPhase phase)
 }
 
 static void
-put_partition(ReturnSetInfo *rsinfo, int number, const PartitionInfo *partition)
+put_partition(ReturnSetInfo *rsinfo, const char *place, int number, const PartitionInfo *partition)
 {
 	const char *phase = phase_name(partition->phase);
-	Datum		values[4];
-	bool		nulls[4] = {false};
+	Datum		values[5];
+	bool		nulls[5] = {false};
 
-	values[0] = Int32GetDatum(number);
-	nulls[1] = partition->owner[0] == '\0';
-	values[1] = node_name_datum(partition->owner);
-	nulls[2] = partition->owner_epoch == 0;
-	values[2] = Int64GetDatum((int64) partition->owner_epoch);
-	nulls[3] = phase == NULL;
-	values[3] = CStringGetTextDatum(phase ? phase : "");
+	values[0] = node_name_datum(place);
+	values[1] = Int32GetDatum(number);
+	nulls[2] = partition->owner[0] == '\0';
+	values[2] = node_name_datum(partition->owner);
+	nulls[3] = partition->owner_epoch == 0;
+	values[3] = Int64GetDatum(dsched_shown_epoch(partition->owner_epoch));
+	nulls[4] = phase == NULL;
+	values[4] = CStringGetTextDatum(phase ? phase : "");
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* The place of a partition, if it has jobs or may have some: that of "any" always; NULL. */
+static const char *
+shown_place(const DatabaseSlot *places, int partition)
+{
+	int			place = place_of(partition);
+
+	if (place == PLACE_IS_ANY)
+		return KEYS_PLACE_ANY;
+	if (place == PLACE_IS_EACH)
+		return places->each_jobs > 0 ? PLACE_EACH : NULL;
+	if (place == PLACE_IS_NOWHERE || places->places[place].selector[0] == '\0')
+		return NULL;
+	return places->places[place].selector;
 }
 
 /* _partitions(): who owns which partition of this database's jobs */
@@ -452,16 +513,23 @@ dsched_partition_list(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PartitionInfo *partitions;
+	DatabaseSlot *places;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (dsched_shared == NULL)
 		PG_RETURN_NULL();
 
 	partitions = palloc0(sizeof(PartitionInfo) * DSCHED_MAX_PARTITIONS);
-	if (copy_partitions(partitions))
+	places = palloc0(sizeof(DatabaseSlot));
+	if (copy_partitions(partitions, places))
 	{
-		for (int i = 0; i < dsched_partitions; i++)
-			put_partition(rsinfo, i, &partitions[i]);
+		for (int i = 0; i < places_all(); i++)
+		{
+			const char *place = shown_place(places, i);
+
+			if (place != NULL)
+				put_partition(rsinfo, place, place_number(i), &partitions[i]);
+		}
 	}
 	PG_RETURN_NULL();
 }

@@ -34,6 +34,12 @@ typedef struct CatalogOids
 				queue_pkey;
 } CatalogOids;
 
+/* Of the objects that this library works with: see catalog_version(). */
+#define CATALOG_VERSION "1.0"
+
+/* The version of the extension's objects in this database, palloc'd; NULL: it is not there. In a transaction. */
+extern char *catalog_version(void);
+
 /* NULL if the extension is not in this database (or is only being created). In a transaction. */
 extern const CatalogOids *catalog_oids(void);
 
@@ -58,7 +64,12 @@ typedef struct Identity
 	char		incarnation[40];
 	int64		max_revision;
 	int64		applied_revision;
+	int64		former_revision;	/* applied_revision in the former incarnation; 0: was not in it */
+	int64		beat_revision;	/* of a heartbeat of this instance; 0: none */
+	char		beat_node[DSCHED_MAX_NODE_NAME];	/* its name then */
+	bool		replaced;		/* an older etcd was seen, and not the right one since */
 	char		held[256];
+	char		key_ids[24];	/* of the keys by which all rows of dsched.job were verified; "": they were not */
 } Identity;
 
 extern void identity_read(Identity *out);
@@ -83,14 +94,16 @@ typedef struct JobRow
 	TimestampTz last_slot;
 	JobPolicy	policy;
 	char	   *queue;			/* NULL: none */
+	char	   *run_on;			/* NULL: any; "each", or a selector */
 	bool		active;
 	char	   *payload;		/* jsonb as text */
 	char	   *metadata;
 	TimestampTz anchor;
 	int64		gen;
 	TimestampTz slots_from;
-	int64		gen_rev;
+	int64		gen_rev;		/* < 0: to be carried over, from the former incarnation's revision -gen_rev */
 	int64		mod_revision;
+	int64		former;			/* of a value in etcd, that was carried over: its revision in the former incarnation; not in the table */
 	int64		change_id;
 	List	   *changed;		/* of char *; NIL: nothing unpublished */
 	char	   *problem;
@@ -156,13 +169,22 @@ typedef struct OutboxRow
 	char	   *username;
 	char	   *job_name;
 	int64		base_revision;
+	bool		local;			/* a request that is carried out here and never published */
 	TimestampTz scheduled_for;
 	char	   *requested_by;
 	TimestampTz created_at;
 } OutboxRow;
 
 extern void outbox_insert(const OutboxRow *row);
-extern List *outbox_lock_all(int max);	/* of OutboxRow *, oldest first, FOR UPDATE SKIP LOCKED */
+/* Of OutboxRow *, oldest first, FOR UPDATE SKIP LOCKED: those that are carried out here, those that are not, or all. */
+typedef enum OutboxWhich
+{
+	OUTBOX_ALL,
+	OUTBOX_LOCAL,
+	OUTBOX_PUBLISHED
+} OutboxWhich;
+
+extern List *outbox_lock(OutboxWhich which, int max);
 extern void outbox_delete(int64 outbox_id);
 
 /* ---- runs.c ------------------------------------------------------------------------------------ */
@@ -219,8 +241,11 @@ typedef struct RunHistory
 /* Of all rows of key's slot and request, whatever its attempt is. Direct access, latest snapshot. */
 extern void run_history(const RunKey *key, RunHistory *out);
 
-/* Is nothing to come after attempts that ended like this?  A lost one is made again, a failed one as often as the policy says. */
-extern bool run_history_is_final(const RunHistory *history, int32 max_attempts);
+/*
+ * Is nothing to come after attempts that ended like this?  A failed one is made again as often as the policy says, a lost one always,
+ * but not where delivery is at_most_once.
+ */
+extern bool run_history_is_final(const RunHistory *history, const JobPolicy *policy);
 
 typedef struct RunSeen
 {
@@ -243,6 +268,18 @@ extern RunSeen *run_read_since(TimestampTz from, int *n);
 
 /* All rows whose status is 'running' (start rows). */
 extern RunSeen *run_read_started(int *n);
+
+/* ---- prepared.c -------------------------------------------------------------------------------- */
+
+/* The gids of the prepared transactions of this database that are ours: of that name, and of the extension's owner. */
+extern List *prepared_list(void);	/* of char * */
+
+/* PREPARE TRANSACTION of the open block as the extension's owner, whose it is then: no job's role can finish it. */
+extern bool prepared_begin(const char *gid);
+extern void prepared_end(void);
+
+/* COMMIT or ROLLBACK PREPARED, in a transaction without a block. */
+extern void prepared_finish(const char *gid, bool commit);
 
 /* ---- purge.c ----------------------------------------------------------------------------------- */
 

@@ -88,6 +88,30 @@ relation_invalidated(Datum arg, Oid relid)
 	}
 }
 
+char *
+catalog_version(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	char	   *version = NULL;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("dsched"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
+
+		version = isnull ? pstrdup("") : TextDatumGetCString(value);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version;
+}
+
 static bool
 look_up_extension(CatalogOids *oids)
 {
@@ -233,7 +257,12 @@ identity_read(Identity *out)
 		copy_text(out->incarnation, sizeof(out->incarnation), tuple, desc, "incarnation");
 		out->max_revision = get_int64(tuple, desc, "max_revision");
 		out->applied_revision = get_int64(tuple, desc, "applied_revision");
+		out->former_revision = get_int64(tuple, desc, "former_revision");
+		out->beat_revision = get_int64(tuple, desc, "beat_revision");
+		copy_text(out->beat_node, sizeof(out->beat_node), tuple, desc, "beat_node");
+		out->replaced = DatumGetBool(SPI_getbinval(tuple, desc, SPI_fnumber(desc, "replaced"), &isnull));
 		copy_text(out->held, sizeof(out->held), tuple, desc, "held");
+		copy_text(out->key_ids, sizeof(out->key_ids), tuple, desc, "key_ids");
 	}
 	catalog_spi_finish(&spi);
 }
@@ -243,17 +272,20 @@ identity_write(const Identity *in)
 {
 	static CatalogQuery query = {
 		"INSERT INTO dsched.identity (singleton, system_identifier, database_oid, database_name, cluster,"
-		" incarnation, max_revision, applied_revision, held)"
-		" VALUES (true, $1, $2, $3, $4, $5, $6, $7, $8)"
+		" incarnation, max_revision, applied_revision, held, former_revision, beat_revision, beat_node, replaced,"
+		" key_ids)"
+		" VALUES (true, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 		" ON CONFLICT (singleton) DO UPDATE SET"
-		" (system_identifier, database_oid, database_name, cluster, incarnation, max_revision, applied_revision, held)"
+		" (system_identifier, database_oid, database_name, cluster, incarnation, max_revision, applied_revision, held,"
+		" former_revision, beat_revision, beat_node, replaced, key_ids)"
 		" = ROW(EXCLUDED.system_identifier, EXCLUDED.database_oid, EXCLUDED.database_name, EXCLUDED.cluster,"
-		" EXCLUDED.incarnation, EXCLUDED.max_revision, EXCLUDED.applied_revision, EXCLUDED.held)",
-		SPI_OK_INSERT, 8,
-		{INT8OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID}
+		" EXCLUDED.incarnation, EXCLUDED.max_revision, EXCLUDED.applied_revision, EXCLUDED.held, EXCLUDED.former_revision,"
+		" EXCLUDED.beat_revision, EXCLUDED.beat_node, EXCLUDED.replaced, EXCLUDED.key_ids)",
+		SPI_OK_INSERT, 13,
+		{INT8OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, TEXTOID, BOOLOID, TEXTOID}
 	};
 	CatalogSpi	spi;
-	Datum		values[8];
+	Datum		values[13];
 
 	catalog_spi_begin(&spi);
 	values[0] = Int64GetDatum((int64) in->system_identifier);
@@ -264,6 +296,11 @@ identity_write(const Identity *in)
 	values[5] = Int64GetDatum(in->max_revision);
 	values[6] = Int64GetDatum(in->applied_revision);
 	values[7] = CStringGetTextDatum(in->held);
-	catalog_run(&query, values, in->held[0] == '\0' ? "       n" : NULL);
+	values[8] = Int64GetDatum(in->former_revision);
+	values[9] = Int64GetDatum(in->beat_revision);
+	values[10] = CStringGetTextDatum(in->beat_node);
+	values[11] = BoolGetDatum(in->replaced);
+	values[12] = CStringGetTextDatum(in->key_ids);
+	catalog_run(&query, values, in->held[0] == '\0' ? "       n     " : NULL);
 	catalog_spi_finish(&spi);
 }

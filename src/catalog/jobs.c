@@ -43,6 +43,7 @@ typedef enum JobColumn
 	COL_LAST_SLOT,
 	COL_POLICY,					/* the first of as many as policy_fields has, in its order */
 	COL_QUEUE = COL_POLICY + POLICY_FIELDS,
+	COL_RUN_ON,
 	COL_ACTIVE,
 	COL_PAYLOAD,
 	COL_METADATA,
@@ -64,21 +65,21 @@ typedef enum JobColumn
 #define JOB_COLUMN_LIST \
 	"job_id, username, job_name, schedule, run_at, command, time_zone, starts_at, expires_at, max_runs, last_slot," \
 	" overlap, misfire, misfire_grace, max_attempts, retry_delay, retry_max_delay, timeout, priority, deadline," \
-	" max_failures, max_lost, jitter, queue, active, payload, metadata, anchor, gen, slots_from, gen_rev," \
+	" max_failures, max_lost, jitter, delivery, queue, run_on, active, payload, metadata, anchor, gen, slots_from, gen_rev," \
 	" mod_revision, change_id, changed, problem, extra, created_at, changed_at"
 #define JOB_PARAMETER_LIST \
 	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24," \
-	" $25, $26::jsonb, $27::jsonb, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38"
+	" $25, $26, $27, $28::jsonb, $29::jsonb, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40"
 #define JOB_PARAMETER_TYPES \
 	{INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, \
 	 TIMESTAMPTZOID, TEXTOID, TEXTOID, INTERVALOID, INT4OID, INTERVALOID, INTERVALOID, INTERVALOID, INT4OID, \
-	 INTERVALOID, INT4OID, INT4OID, INTERVALOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, \
+	 INTERVALOID, INT4OID, INT4OID, INTERVALOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, \
 	 TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 
 static const char *const job_columns[] = {
 	"job_id", "username", "job_name", "schedule", "run_at", "command", "time_zone", "starts_at", "expires_at",
 	"max_runs", "last_slot", "overlap", "misfire", "misfire_grace", "max_attempts", "retry_delay",
-	"retry_max_delay", "timeout", "priority", "deadline", "max_failures", "max_lost", "jitter", "queue", "active",
+	"retry_max_delay", "timeout", "priority", "deadline", "max_failures", "max_lost", "jitter", "delivery", "queue", "run_on", "active",
 	"payload", "metadata", "anchor", "gen", "slots_from", "gen_rev", "mod_revision", "change_id", "changed",
 	"problem", "extra", "created_at", "changed_at"
 };
@@ -255,6 +256,7 @@ job_from_tuple(const ColumnMap *map, HeapTuple tuple, TupleDesc desc, bool whole
 	for (int i = 0; i < POLICY_FIELDS; i++)
 		policy_set(&out->policy, (PolicyField) i, policy_value_field(&f, (PolicyField) i));
 	out->queue = text_field(&f, COL_QUEUE);
+	out->run_on = text_field(&f, COL_RUN_ON);
 	out->active = has(&f, COL_ACTIVE) && DatumGetBool(field(&f, COL_ACTIVE));
 	out->payload = whole ? jsonb_field(&f, COL_PAYLOAD) : NULL;
 	out->metadata = whole ? jsonb_field(&f, COL_METADATA) : NULL;
@@ -682,6 +684,7 @@ job_to_parameters(const JobRow *row, Datum *values, char *nulls)
 	for (int i = 0; i < POLICY_FIELDS; i++)
 		put_policy_value(values, nulls, (PolicyField) i, policy_get(&row->policy, (PolicyField) i));
 	put_text(values, nulls, COL_QUEUE, row->queue);
+	put_text(values, nulls, COL_RUN_ON, row->run_on);
 	put(values, nulls, COL_ACTIVE, true, BoolGetDatum(row->active));
 	put_text(values, nulls, COL_PAYLOAD, row->payload);
 	put_text(values, nulls, COL_METADATA, row->metadata);

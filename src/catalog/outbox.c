@@ -27,6 +27,7 @@ typedef enum OutboxColumn
 	COL_RULE,
 	COL_SLOT,
 	COL_TARGET,
+	COL_LOCAL,
 	COL_REQUESTED_BY,
 	COL_CREATED_AT,
 	N_OUTBOX_COLUMNS
@@ -35,7 +36,7 @@ typedef enum OutboxColumn
 /* In the order of OutboxColumn. */
 #define OUTBOX_COLUMN_LIST \
 	"outbox_id, kind, job_id, username, job_name, base_revision, scheduled_for, first_slot, last_slot, rule, slot," \
-	" target, requested_by, created_at"
+	" target, local, requested_by, created_at"
 
 /* By TriggerKind. */
 static const char *const trigger_kinds[] = {"run", "backfill", "cancel"};
@@ -54,10 +55,10 @@ outbox_insert(const OutboxRow *row)
 {
 	static CatalogQuery query = {
 		"INSERT INTO dsched.outbox (" OUTBOX_COLUMN_LIST ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-		" $13, $14)",
+		" $13, $14, $15)",
 		SPI_OK_INSERT, N_OUTBOX_COLUMNS,
 		{INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
-		TIMESTAMPTZOID, INT8OID, TEXTOID, TIMESTAMPTZOID}
+		TIMESTAMPTZOID, INT8OID, BOOLOID, TEXTOID, TIMESTAMPTZOID}
 	};
 	bool		backfill = !row->is_delete && row->kind == TRIGGER_BACKFILL;
 	bool		cancel = !row->is_delete && row->kind == TRIGGER_CANCEL;
@@ -78,6 +79,7 @@ outbox_insert(const OutboxRow *row)
 	put(values, nulls, COL_RULE, backfill, Int64GetDatum(row->rule));
 	put(values, nulls, COL_SLOT, cancel && row->slot != TRIGGER_ALL, TimestampTzGetDatum(row->slot));
 	put(values, nulls, COL_TARGET, cancel, Int64GetDatum(row->target));
+	put(values, nulls, COL_LOCAL, true, BoolGetDatum(row->local));
 	put(values, nulls, COL_REQUESTED_BY, true, CStringGetTextDatum(row->requested_by));
 	put(values, nulls, COL_CREATED_AT, true, TimestampTzGetDatum(row->created_at));
 	catalog_run(&query, values, nulls);
@@ -85,21 +87,23 @@ outbox_insert(const OutboxRow *row)
 }
 
 List *
-outbox_lock_all(int max)
+outbox_lock(OutboxWhich which, int max)
 {
 	static CatalogQuery query = {
 		"SELECT " OUTBOX_COLUMN_LIST
-		" FROM dsched.outbox ORDER BY created_at, outbox_id LIMIT $1 FOR UPDATE SKIP LOCKED",
-		SPI_OK_SELECT, 1, {INT8OID}
+		" FROM dsched.outbox WHERE $2 IS NULL OR local OPERATOR(pg_catalog.=) $2"
+		" ORDER BY created_at, outbox_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+		SPI_OK_SELECT, 2, {INT8OID, BOOLOID}
 	};
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext spi_context;
 	CatalogSpi	spi;
-	Datum		limit = Int64GetDatum(max);
+	Datum		values[2] = {Int64GetDatum(max), BoolGetDatum(which == OUTBOX_LOCAL)};
+	char		nulls[2] = {' ', which == OUTBOX_ALL ? 'n' : ' '};
 	List	   *rows = NIL;
 
 	catalog_spi_begin(&spi);
-	catalog_run(&query, &limit, NULL);
+	catalog_run(&query, values, nulls);
 	spi_context = MemoryContextSwitchTo(caller);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		rows = lappend(rows, outbox_from_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
@@ -139,6 +143,7 @@ outbox_from_tuple(HeapTuple tuple, TupleDesc desc)
 	row->rule = int64_column(tuple, desc, COL_RULE, 0);
 	row->slot = int64_column(tuple, desc, COL_SLOT, TRIGGER_ALL);
 	row->target = int64_column(tuple, desc, COL_TARGET, 0);
+	row->local = strcmp(SPI_getvalue(tuple, desc, COL_LOCAL + 1), "t") == 0;
 	row->requested_by = SPI_getvalue(tuple, desc, COL_REQUESTED_BY + 1);
 	row->created_at = int64_column(tuple, desc, COL_CREATED_AT, 0);
 	return row;

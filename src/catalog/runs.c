@@ -224,7 +224,7 @@ put_row(const RunRow *row, Datum *values, bool *nulls)
 	put(&r, COL_STARTED_AT, row->started_at != 0, TimestampTzGetDatum(row->started_at));
 	put(&r, COL_FINISHED_AT, row->finished_at != 0, TimestampTzGetDatum(row->finished_at));
 	put_text(&r, COL_NODE, row->node ? row->node : dsched_my_node());
-	put(&r, COL_EPOCH, true, Int64GetDatum(row->epoch));
+	put(&r, COL_EPOCH, true, Int64GetDatum(dsched_shown_epoch(row->epoch)));
 	put(&r, COL_PID, row->pid != 0, Int32GetDatum(row->pid));
 	put(&r, COL_ROWS, row->rows >= 0, Int64GetDatum(row->rows));
 	put_text(&r, COL_COMMAND_TAG, row->command_tag);
@@ -347,7 +347,7 @@ run_history(const RunKey *key, RunHistory *out)
 }
 
 bool
-run_history_is_final(const RunHistory *history, int32 max_attempts)
+run_history_is_final(const RunHistory *history, const JobPolicy *policy)
 {
 	switch (history->status)
 	{
@@ -358,10 +358,11 @@ run_history_is_final(const RunHistory *history, int32 max_attempts)
 			return true;
 		case RUN_FAILED:
 		case RUN_TIMED_OUT:
-			return history->failures >= max_attempts;
+			return history->failures >= policy->max_attempts;
+		case RUN_LOST:
+			return policy->delivery == DELIVERY_AT_MOST_ONCE;
 		case RUN_STATUS_NONE:
 		case RUN_RUNNING:
-		case RUN_LOST:
 			break;
 	}
 	return false;

@@ -1,6 +1,6 @@
 /*
  * upkeep.c
- *	  Rare work on all of the tables at once: for CREATE EXTENSION, dsched.adopt() and dsched.status().
+ *	  Rare work on all of the tables at once: for CREATE EXTENSION, dsched.adopt(), a recovered cluster and dsched.status().
  */
 #include "postgres.h"
 
@@ -108,6 +108,50 @@ forget_accounts(void)
 	catalog_spi_begin(&spi);
 	catalog_run(&forget_outbox, NULL, NULL);
 	catalog_run(&forget_states, NULL, NULL);
+	catalog_spi_finish(&spi);
+}
+
+uint64
+job_mark_all(const char *what)
+{
+	static CatalogQuery query = {
+		"UPDATE dsched.job SET changed = ARRAY[$1], change_id = 1 + floor(random() * 9007199254740990)::bigint"
+		" WHERE changed IS NULL",
+		SPI_OK_UPDATE, 1, {TEXTOID}
+	};
+	CatalogSpi	spi;
+	Datum		value;
+	uint64		n = 0;
+
+	catalog_spi_begin(&spi);
+	value = CStringGetTextDatum(what);
+	PG_TRY();
+	{
+		catalog_writing = true;
+		n = catalog_run(&query, &value, NULL);
+	}
+	PG_FINALLY();
+	{
+		catalog_writing = false;
+	}
+	PG_END_TRY();
+	catalog_spi_finish(&spi);
+	return n;
+}
+
+void
+forget_states(const char *but)
+{
+	static CatalogQuery query = {
+		"DELETE FROM dsched.partition_state WHERE place OPERATOR(pg_catalog.<>) $1",
+		SPI_OK_DELETE, 1, {TEXTOID}
+	};
+	CatalogSpi	spi;
+	Datum		value;
+
+	catalog_spi_begin(&spi);
+	value = CStringGetTextDatum(but);
+	catalog_run(&query, &value, NULL);
 	catalog_spi_finish(&spi);
 }
 

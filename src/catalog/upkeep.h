@@ -22,6 +22,15 @@ extern void identity_hold(const char *why);
 /* Empties dsched.outbox and dsched.partition_state. */
 extern void forget_accounts(void);
 
+/*
+ * Marks all jobs as changed in this alone, but for those that have something unpublished anyway (and all that is published is
+ * signed); how many.
+ */
+extern uint64 job_mark_all(const char *what);
+
+/* Empties dsched.partition_state alone, but for one place. */
+extern void forget_states(const char *but);
+
 /* Jobs with a problem, by name; only job_id, username, job_name and problem are set. */
 extern List *job_read_broken(void); /* of JobRow * */
 

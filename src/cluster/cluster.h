@@ -11,12 +11,16 @@
  *	  coordinator.c	 the process: loop, signals, standalone mode, leaving in order
  *	  session.c				 the session's steps, lease, node key, heartbeat, deadline
  *	  session_config.c		 whose etcd it is: config, incarnation, revisions
+ *	  recover.c				 a new incarnation, when somebody asks for it
  *	  session_predecessor.c	 a node key of our name that is not ours
  *	  session_resume.c		 going on under the lease of a former session
  *	  session_clock.c		 is the wall clock right?
  *	  membership.c			 which databases take part, and who should own which partition
  *	  membership_watch.c	 what nodes, members and owners there are
  *	  membership_claim.c	 our member and owner keys
+ *	  compaction.c			 etcd's history and its size
+ *	  membership_roles.c	 roles that a member lacks
+ *	  local.c				 partitions that need no etcd
  *	  fence.c				 the shared-memory side of ownership: granting and taking away
  *	  node.c				 what an instance says of itself in its node key
  */
@@ -38,6 +42,7 @@ extern PGDLLEXPORT void dsched_coordinator_main(Datum arg);
 typedef enum ProblemSource
 {
 	PROBLEM_OF_SESSION,
+	PROBLEM_OF_SPACE,
 	PROBLEM_OF_CLOCK,
 	PROBLEM_OF_WATCH,
 	PROBLEM_SOURCES
@@ -47,7 +52,12 @@ typedef enum ProblemSource
 typedef enum ProblemKind
 {
 	PROBLEM_NONE,
-	PROBLEM_UNREACHABLE,
+	PROBLEM_UNREACHABLE, /* these six: etcd cannot be used, see cluster_access_problem() */
+	PROBLEM_TLS,
+	PROBLEM_SECURITY,
+	PROBLEM_AUTH,
+	PROBLEM_PERMISSION,
+	PROBLEM_NO_SPACE,
 	PROBLEM_REPLACED,
 	PROBLEM_CONFIG,
 	PROBLEM_NODE_INVALID,
@@ -62,6 +72,10 @@ typedef enum ProblemKind
 extern void cluster_problem(ProblemSource source, ProblemKind kind, const char *hint, const char *fmt,
 							...) pg_attribute_printf(4, 5);
 extern void cluster_no_problem(ProblemSource source);
+
+/* What a call that failed says about the way to etcd, with a hint for it; and whether a problem is such a one. */
+extern ProblemKind cluster_access_problem(const EtcdResponse *r, char *hint, size_t size);
+extern bool cluster_is_access_problem(ProblemKind kind);
 extern ProblemKind cluster_problem_kind(ProblemSource source);
 
 /* When to try again after so many failures in a row: backed off up to max, with jitter. */
@@ -97,6 +111,9 @@ extern void session_lost(const char *why);
 /* Something hints at the session's end: ask etcd now. */
 extern void session_check(void);
 
+/* It has another config now, or may have. */
+extern void session_look_at_config(void);
+
 /* A revision that etcd has certainly reached. */
 extern void session_saw_revision(int64 revision);
 
@@ -116,6 +133,11 @@ extern void session_clock_stepped(void);
 
 /* Has the clock been in doubt so long that the partitions are better off elsewhere? */
 extern bool session_clock_untrusted(int64 now);
+
+/* ---- recover.c ------------------------------------------------------------------------------- */
+
+extern void recover_start(void);
+extern int64 recover_advance(int64 now);
 
 /* ---- membership.c ---------------------------------------------------------------------------- */
 
@@ -139,7 +161,7 @@ extern int64 membership_advance(int64 now);
 /* Does it wait for commits of partitions that are to be given up? */
 extern bool membership_is_fencing(void);
 
-/* After a proven heartbeat, whose transaction was this revision: asks the schedulers for a sign of life. */
+/* After a proven heartbeat, whose transaction was this revision (0: it wrote nothing): asks the schedulers for a sign of life. */
 extern void membership_heartbeat(int64 now, int64 revision);
 
 /* ---- membership_watch.c ---------------------------------------------------------------------- */
@@ -150,6 +172,20 @@ extern void membership_heartbeat(int64 now, int64 revision);
  */
 extern void membership_add_reads(EtcdTxn *txn);
 extern bool membership_validate(const cJSON *body, int first, int64 revision);
+
+/* By all that is known, has this instance the lowest name of those in the cluster? */
+extern bool membership_is_lowest(void);
+
+/* ---- compaction.c ---------------------------------------------------------------------------- */
+
+/* After a proven heartbeat, when etcd was at this revision. */
+extern void compaction_heartbeat(int64 now, int64 revision);
+extern void compaction_stop(void);
+
+/* ---- local.c --------------------------------------------------------------------------------- */
+
+extern void local_init(void);
+extern bool local_turn(void);
 
 /* ---- fence.c --------------------------------------------------------------------------------- */
 
@@ -162,8 +198,9 @@ extern void fence_grant(int db, int partition, int64 epoch);
 extern void fence_partition(int db, int partition);
 extern void fence_session(void);
 
-/* Ends the ownership in shared memory: epoch 0, phase NONE. */
+/* Ends the ownership in shared memory: epoch 0, phase NONE; of all that is in etcd; of all. */
 extern void fence_forget(int db, int partition);
+extern void fence_forget_shared(void);
 extern void fence_forget_all(void);
 
 /* Is no executor inside the commit of such a run (partition, db: -1 is any)?  If not, our latch will be set. */

@@ -49,6 +49,7 @@
 #include "cluster/cluster.h"
 #include "core/backoff.h"
 #include "schedule/supervisor.h"
+#include "places.h"
 #include "settings.h"
 
 #define RETRY_BASE_US INT64CONST(100000)
@@ -63,20 +64,11 @@
 #define ORPHAN_WAIT_US INT64CONST(500000)
 #define EXECUTOR_KILL_TIMEOUT_MS 2000
 
-/* A database in standalone mode. */
-typedef struct Standalone
-{
-	bool given;		 /* its partitions are */
-	bool ending;	 /* fenced, commits may be under way */
-	pid_t scheduler; /* to whom */
-} Standalone;
-
 DschedLoop *cluster_loop = NULL;
 EtcdClient *cluster_client = NULL;
 
 static MemoryContext turn_context = NULL;
 static char *endpoints = NULL; /* of dsched.etcd_endpoints, as this process uses it */
-static Standalone *alone = NULL;
 
 static struct
 {
@@ -89,6 +81,7 @@ static void claim_instance(void);
 static void coordinator_exit(int code, Datum arg);
 static void publish_time_zone(void);
 static void start_cluster(void);
+static void secure_client(bool reload);
 static void run(void);
 static void handle_signals(void);
 static int64 cluster_turn(int64 now);
@@ -96,9 +89,6 @@ static void publish_problem(void);
 
 static void standalone_init(void);
 static int64 standalone_turn(int64 now);
-static void standalone_database(int db);
-static void give_all(int db, pid_t scheduler);
-static void take_all(int db);
 
 static void leave(bool restart_schedulers) pg_attribute_noreturn();
 static void ask_for_last_states(void);
@@ -190,8 +180,28 @@ start_cluster(void)
 	if (cluster_client == NULL)
 		ereport(ERROR, (errcode(ERRCODE_SYSTEM_ERROR),
 						errmsg("could not create a client for etcd at \"%s\": %m", endpoints)));
+	secure_client(false);
+	if (dsched_etcd_user[0] != '\0' && strstr(endpoints, "http://") != NULL)
+		ereport(WARNING, (errmsg("dsched: the password of dsched.etcd_user is sent unencrypted"),
+						  errhint("Use \"https://\" in dsched.etcd_endpoints.")));
 	membership_init();
+	local_init();
 	session_start();
+	recover_start();
+}
+
+/* At a reload what cannot be used leaves the former certificates and password in use; else the session's problem says so. */
+static void
+secure_client(bool reload)
+{
+	EtcdSecurity security;
+	char reason[256];
+
+	dsched_etcd_security(&security);
+	if (!etcd_client_secure(cluster_client, &security, reason, sizeof(reason)) && reload)
+		ereport(WARNING, (errcode(ERRCODE_CONFIG_FILE_ERROR),
+						  errmsg("dsched: could not take over the settings for etcd: %s", reason),
+						  errdetail("What was in use before stays in use.")));
 }
 
 static void
@@ -226,28 +236,39 @@ run(void)
 static void
 handle_signals(void)
 {
+	char *labels;
+
 	if (ShutdownRequestPending)
 		leave(false);
 	if (!ConfigReloadPending)
 		return;
 	ConfigReloadPending = false;
+	labels = pstrdup(dsched_node_labels);
 	ProcessConfigFile(PGC_SIGHUP);
 	publish_time_zone();
+	/* the others see them in the node key, which a heartbeat writes anew */
+	if (cluster_client != NULL && strcmp(labels, dsched_node_labels) != 0)
+		session_check();
 	if (strcmp(endpoints, dsched_etcd_endpoints) != 0)
 	{
 		ereport(LOG, (errmsg("dsched: dsched.etcd_endpoints has changed, starting anew")));
 		leave(true);
 	}
+	if (cluster_client != NULL)
+		secure_client(true);
 }
 
 static int64
 cluster_turn(int64 now)
 {
 	int64 next = session_advance(now);
+	bool local;
 
 	next = cluster_earlier(next, membership_advance(now));
+	next = cluster_earlier(next, recover_advance(now));
+	local = local_turn();
 	/* An executor whose commit is waited for sets our latch; the alarm is for one that cannot any more. */
-	if (session_is_fencing() || membership_is_fencing())
+	if (session_is_fencing() || membership_is_fencing() || local)
 		next = cluster_earlier(next, now + FENCE_RECHECK_US);
 	else
 		fence_settled();
@@ -293,12 +314,69 @@ problem_sqlstate(ProblemKind kind)
 		case PROBLEM_UNREACHABLE:
 		case PROBLEM_WATCH:
 			return ERRCODE_CONNECTION_FAILURE;
+		case PROBLEM_TLS:
+		case PROBLEM_SECURITY:
 		case PROBLEM_CONFIG:
 		case PROBLEM_NODE_INVALID:
 		case PROBLEM_NAME_IN_USE:
 			return ERRCODE_CONFIG_FILE_ERROR;
+		case PROBLEM_AUTH:
+			return ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+		case PROBLEM_PERMISSION:
+			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case PROBLEM_NO_SPACE:
+			return ERRCODE_INSUFFICIENT_RESOURCES;
 		default:
 			return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	}
+}
+
+bool
+cluster_is_access_problem(ProblemKind kind)
+{
+	return kind >= PROBLEM_UNREACHABLE && kind <= PROBLEM_NO_SPACE;
+}
+
+ProblemKind
+cluster_access_problem(const EtcdResponse *r, char *hint, size_t size)
+{
+	switch (r->fault)
+	{
+		case ETCD_FAULT_TLS:
+			strlcpy(hint,
+					"See the certificates of etcd and dsched.etcd_ca_file, dsched.etcd_cert_file, dsched.etcd_key_file, and whether "
+					"the addresses in dsched.etcd_endpoints begin with https. Reload the server after a change of these files.",
+					size);
+			return PROBLEM_TLS;
+		case ETCD_FAULT_SETTINGS:
+			strlcpy(hint,
+					"A key and a password must be the server's user's alone (chmod 0600); a certificate without a common name is "
+					"needed where etcd has users. Reload the server after a change.",
+					size);
+			return PROBLEM_SECURITY;
+		case ETCD_FAULT_AUTH:
+			strlcpy(hint,
+					"Set dsched.etcd_user, and the first line of dsched.etcd_password_file to its password in etcd. The file is read "
+					"again for each try.",
+					size);
+			return PROBLEM_AUTH;
+		case ETCD_FAULT_PERMISSION:
+			snprintf(hint, size,
+					 "Give the role of user \"%.60s\" read and write permission on the prefix \"/dsched/%.60s/\": "
+					 "etcdctl role grant-permission ROLE --prefix=true readwrite /dsched/%.60s/",
+					 dsched_etcd_user, dsched_cluster_name, dsched_cluster_name);
+			return PROBLEM_PERMISSION;
+		case ETCD_FAULT_SPACE:
+			strlcpy(hint,
+					"Compact and defragment etcd, or raise its --quota-backend-bytes, then run \"etcdctl alarm disarm\". What the "
+					"instances of the cluster have goes on; no instance can join until then.",
+					size);
+			return PROBLEM_NO_SPACE;
+		default:
+			snprintf(hint, size,
+					 "Check that etcd runs at \"%s\" (dsched.etcd_endpoints) and has a leader. dsched tries again by itself.",
+					 dsched_etcd_endpoints);
+			return PROBLEM_UNREACHABLE;
 	}
 }
 
@@ -350,16 +428,10 @@ publish_problem(void)
 
 /* ---- standalone ------------------------------------------------------------------------------ */
 
-/* Partitions that a coordinator before us gave have been fenced: begin with their ends. */
 static void
 standalone_init(void)
 {
-	int db;
-
-	alone = MemoryContextAllocZero(TopMemoryContext, sizeof(Standalone) * dsched_shared->max_databases);
-	for (db = 0; db < dsched_shared->max_databases; db++)
-		alone[db].ending = true;
-
+	local_init();
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	dsched_shared->session_state = SESSION_STANDALONE;
 	dsched_shared->incarnation[0] = '\0';
@@ -367,6 +439,7 @@ standalone_init(void)
 	dsched_shared->max_revision = 0;
 	dsched_shared->nmembers = 0;
 	LWLockRelease(dsched_shared->control_lock);
+	dsched_wall_unconfirmed();
 	pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
 	pg_atomic_write_u64(&dsched_shared->deadline, (uint64) DSCHED_NEVER);
 	pg_memory_barrier();
@@ -376,75 +449,10 @@ standalone_init(void)
 static int64
 standalone_turn(int64 now)
 {
-	bool waits = false;
-	int db;
-
-	for (db = 0; db < dsched_shared->max_databases; db++)
-	{
-		standalone_database(db);
-		waits |= alone[db].ending;
-	}
-	if (waits)
+	if (local_turn())
 		return now + FENCE_RECHECK_US;
 	fence_settled();
 	return DSCHED_NEVER;
-}
-
-static void
-standalone_database(int db)
-{
-	const DatabaseSlot *slot = &dsched_shared->databases[db];
-	Standalone *mine = &alone[db];
-	pid_t scheduler;
-	bool wanted;
-
-	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
-	scheduler = slot->scheduler_pid;
-	wanted = slot->state == SCHEDULER_RUNNING && scheduler != 0 && slot->member_wanted;
-	LWLockRelease(dsched_shared->control_lock);
-
-	if (mine->given && (!wanted || scheduler != mine->scheduler))
-		take_all(db);
-	if (mine->ending && fence_quiet(db, -1))
-	{
-		int p;
-
-		for (p = 0; p < dsched_partitions; p++)
-			fence_forget(db, p);
-		mine->ending = false;
-	}
-	if (!mine->given && !mine->ending && wanted)
-		give_all(db, scheduler);
-}
-
-static void
-give_all(int db, pid_t scheduler)
-{
-	DatabaseSlot *slot = &dsched_shared->databases[db];
-	int p;
-
-	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	for (p = 0; p < dsched_partitions; p++)
-	{
-		strlcpy(slot->partitions[p].owner, dsched_my_node(), sizeof(slot->partitions[p].owner));
-		slot->partitions[p].owner_epoch = DSCHED_STANDALONE_TOKEN;
-	}
-	LWLockRelease(dsched_shared->control_lock);
-	for (p = 0; p < dsched_partitions; p++)
-		fence_grant(db, p, DSCHED_STANDALONE_TOKEN);
-	alone[db].given = true;
-	alone[db].scheduler = scheduler;
-}
-
-static void
-take_all(int db)
-{
-	int p;
-
-	for (p = 0; p < dsched_partitions; p++)
-		fence_partition(db, p);
-	alone[db].given = false;
-	alone[db].ending = true;
 }
 
 /* ---- leaving in order ------------------------------------------------------------------------ */
@@ -492,7 +500,7 @@ ask_for_last_states(void)
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	for (db = 0; db < dsched_shared->max_databases; db++)
 	{
-		for (p = 0; p < dsched_partitions; p++)
+		for (p = 0; p < places_shared(); p++)
 		{
 			PartitionSlot *slot = &dsched_shared->databases[db].partitions[p];
 
@@ -519,7 +527,7 @@ last_states_written(void)
 		if (slot->state != SCHEDULER_RUNNING || slot->scheduler_pid == 0 ||
 			kill(slot->scheduler_pid, 0) != 0)
 			continue;
-		for (p = 0; p < dsched_partitions; p++)
+		for (p = 0; p < places_shared(); p++)
 			if (slot->partitions[p].phase != PARTITION_NONE &&
 				slot->partitions[p].phase != PARTITION_RELEASED)
 				written = false;

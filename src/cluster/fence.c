@@ -33,6 +33,7 @@
 
 #include "clock.h"
 #include "cluster/cluster.h"
+#include "places.h"
 #include "settings.h"
 
 /* Is our share in fence_waiters? */
@@ -97,8 +98,8 @@ fence_forget(int db, int partition)
 	dsched_wake_scheduler(db);
 }
 
-void
-fence_forget_all(void)
+static void
+forget_below(int partitions)
 {
 	int db;
 	int p;
@@ -108,7 +109,7 @@ fence_forget_all(void)
 	{
 		DatabaseSlot *slot = &dsched_shared->databases[db];
 
-		for (p = 0; p < DSCHED_MAX_PARTITIONS; p++)
+		for (p = 0; p < partitions; p++)
 		{
 			pg_atomic_write_u64(&slot->partitions[p].epoch, 0);
 			slot->partitions[p].phase = PARTITION_NONE;
@@ -119,6 +120,18 @@ fence_forget_all(void)
 		dsched_wake_scheduler(db);
 	}
 	LWLockRelease(dsched_shared->control_lock);
+}
+
+void
+fence_forget_shared(void)
+{
+	forget_below(places_shared());
+}
+
+void
+fence_forget_all(void)
+{
+	forget_below(places_all());
 }
 
 /* ---- waiting for commits --------------------------------------------------------------------- */

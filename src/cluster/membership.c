@@ -7,8 +7,9 @@
  *
  * WHO SHOULD OWN WHAT
  *
- * ownership_assign() over the names of the members; every instance computes the same.  It is advice, evaluated
- * whenever members or owner keys change.  What makes an owner is its key alone.
+ * ownership_assign() over the names of the members, for the partitions of a selector of those whose labels match;
+ * every instance computes the same.  It is advice, evaluated whenever members, their labels or owner keys change.  What
+ * makes an owner is its key alone.
  *
  * RELEASING
  *
@@ -51,6 +52,7 @@ typedef struct SlotView
 	pid_t pid;
 	int stay_away;
 	PartitionPhase phases[DSCHED_MAX_PARTITIONS];
+	PlaceSlot places[DSCHED_MAX_PLACES];
 } SlotView;
 
 Group *membership_groups = NULL;
@@ -69,7 +71,8 @@ static void offer_again(int db, Group *g, const SlotView *view);
 static int64 hand_over(int db, Group *g, const SlotView *view, int64 now);
 static int64 leave_partitions(int db, Group *g, const SlotView *view, int64 now);
 static void ask_release(int db, Group *g, int partition);
-static void take_advice(Group *g);
+static void take_advice(int db, Group *g);
+static void follow_places(int db, Group *g, const SlotView *view);
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
@@ -144,7 +147,7 @@ membership_end(void)
 			dsched_set_problem(db, NULL, NULL);
 		forget_group(&membership_groups[db]);
 	}
-	fence_forget_all();
+	fence_forget_shared();
 	membership_watch_end();
 }
 
@@ -187,7 +190,7 @@ membership_is_fencing(void)
 	if (!membership_active || !session_usable())
 		return false;
 	for (db = 0; db < dsched_shared->max_databases; db++)
-		for (p = 0; membership_groups[db].used && p < dsched_partitions; p++)
+		for (p = 0; membership_groups[db].used && p < places_shared(); p++)
 			if (membership_groups[db].holds[p].state == HOLD_FENCED)
 				return true;
 	return false;
@@ -276,8 +279,9 @@ look(int db, const Group *g, SlotView *view)
 				   (slot->incarnation[0] == '\0' ||
 					strcmp(slot->incarnation, dsched_shared->incarnation) == 0);
 	view->stay_away = slot->stay_away;
-	for (p = 0; p < dsched_partitions; p++)
+	for (p = 0; p < places_shared(); p++)
 		view->phases[p] = slot->partitions[p].phase;
+	memcpy(view->places, slot->places, sizeof(view->places));
 	LWLockRelease(dsched_shared->control_lock);
 }
 
@@ -303,8 +307,10 @@ group_advance(int db, int64 now)
 		g->asked_at = now;
 		g->scheduler = view.pid;
 	}
+	follow_places(db, g, &view);
+	membership_follow_roles(db, g);
 	if (g->advice_due)
-		take_advice(g);
+		take_advice(db, g);
 	if (g->state == GROUP_LEAVING)
 		next = cluster_earlier(next, leave_partitions(db, g, &view, now));
 	else
@@ -314,8 +320,9 @@ group_advance(int db, int64 now)
 	{
 		if (now < g->retry_at)
 			next = cluster_earlier(next, g->retry_at);
-		else
-			(void) membership_next_request(db, g);
+		else if (!membership_next_request(db, g) && g->state == GROUP_IN && membership_watching())
+			for (int p = 0; p < places_shared(); p++)
+				(void) membership_wants(g, p, now, &next);
 	}
 	return next;
 }
@@ -325,7 +332,7 @@ holds_any(const Group *g)
 {
 	int p;
 
-	for (p = 0; p < dsched_partitions; p++)
+	for (p = 0; p < places_shared(); p++)
 		if (g->holds[p].state != HOLD_NONE)
 			return true;
 	return false;
@@ -404,7 +411,7 @@ offer_again(int db, Group *g, const SlotView *view)
 {
 	int p;
 
-	for (p = 0; p < dsched_partitions; p++)
+	for (p = 0; p < places_shared(); p++)
 	{
 		Hold *hold = &g->holds[p];
 
@@ -416,12 +423,194 @@ offer_again(int db, Group *g, const SlotView *view)
 	}
 }
 
+/* ---- places ---------------------------------------------------------------------------------- */
+
+int
+membership_partition(const Group *g, const char *place, int number)
+{
+	int k;
+
+	if (strcmp(place, KEYS_PLACE_ANY) == 0)
+		return number < dsched_partitions ? number : -1;
+	for (k = 0; k < DSCHED_MAX_PLACES; k++)
+		if (strcmp(g->places[k], place) == 0)
+			return number < DSCHED_PLACE_PARTITIONS ? place_first(k) + number : -1;
+	return -1;
+}
+
+void
+membership_labels_changed(void)
+{
+	int db;
+
+	for (db = 0; db < dsched_shared->max_databases; db++)
+		membership_groups[db].advice_due = true;
+}
+
+/* Is nothing of the place ours, or on its way to be or not to be? */
+static bool
+place_is_idle(const Group *g, const SlotView *view, int place)
+{
+	int p;
+
+	for (p = place_first(place); p < place_first(place + 1); p++)
+		if (g->holds[p].state != HOLD_NONE || view->phases[p] != PARTITION_NONE)
+			return false;
+	return true;
+}
+
+/* Frees a place that no job has any more.  A scheduler that has just found one says so under the lock. */
 static void
-take_advice(Group *g)
+free_place(int db, Group *g, int place)
+{
+	DatabaseSlot *slot = &dsched_shared->databases[db];
+	int p;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	if (!slot->places[place].wanted)
+	{
+		memset(&slot->places[place], 0, sizeof(PlaceSlot));
+		g->places[place][0] = '\0';
+		for (p = place_first(place); p < place_first(place + 1); p++)
+		{
+			slot->partitions[p].owner[0] = '\0';
+			slot->partitions[p].owner_epoch = 0;
+		}
+	}
+	LWLockRelease(dsched_shared->control_lock);
+	dsched_wake_scheduler(db);
+}
+
+/*
+ * Takes note of selectors that the scheduler has met, or has no jobs with any more.  Who owns the partitions of a new one
+ * nobody has told us: what was heard of them was of no use then.
+ */
+static void
+follow_places(int db, Group *g, const SlotView *view)
+{
+	int k;
+	int p;
+
+	for (k = 0; k < DSCHED_MAX_PLACES; k++)
+	{
+		const PlaceSlot *place = &view->places[k];
+
+		if (!view->present)
+			continue;
+		if (strcmp(place->selector, g->places[k]) != 0)
+		{
+			strlcpy(g->places[k], place->selector, sizeof(g->places[k]));
+			for (p = place_first(k); p < place_first(k + 1); p++)
+				memset(&g->holds[p], 0, sizeof(Hold));
+			membership_read_again();
+			g->advice_due = true;
+		}
+		if (place->selector[0] == '\0' || place->wanted)
+			continue;
+		for (p = place_first(k); p < place_first(k + 1); p++)
+			g->advised[p] = g->may_adopt[p] = false;
+		if (place_is_idle(g, view, k))
+			free_place(db, g, k);
+	}
+}
+
+/* The members that may run what has this selector, our own index among them (or -1); how many. */
+static int
+matching_members(const Group *g, const char *selector, const char **names, int *own)
+{
+	int n = 0;
+	int i;
+
+	*own = -1;
+	for (i = 0; i < g->nothers; i++)
+	{
+		const char *labels = membership_labels(g->others[i]);
+
+		if (labels != NULL && selector_matches(selector, labels, g->others[i]))
+			names[n++] = g->others[i];
+	}
+	if (g->member != 0)
+	{
+		const char *labels = membership_labels(dsched_my_node());
+
+		if (labels != NULL && selector_matches(selector, labels, dsched_my_node()))
+		{
+			*own = n;
+			names[n++] = dsched_my_node();
+		}
+	}
+	return n;
+}
+
+static uint64
+name_hash(const char *name)
+{
+	return keys_hash(name, strlen(name), 0);
+}
+
+/* Are those who may have the partitions of a place (DSCHED_MAX_PLACES: "any") others than before? */
+static bool
+members_changed(Group *g, int place, const char *const *names, int n)
+{
+	uint64 former = g->among[place];
+	int i;
+
+	g->among[place] = 0;
+	for (i = 0; i < n; i++)
+		g->among[place] ^= name_hash(names[i]);
+	return g->among[place] != former;
+}
+
+/*
+ * Notes to whom a partition is advised.  What was adopted is given back only for a reason: whoever should have it may be another
+ * now, or able to take it.  If it was given back whenever advice is looked at it would lie idle for some leases each time.
+ */
+static void
+note_advice(Hold *hold, const char *name, bool changed)
+{
+	uint64 to = name != NULL ? name_hash(name) : 0;
+
+	if (changed || to != hold->advised_to)
+		hold->adopted = hold->adopting = false;
+	hold->advised_to = to;
+}
+
+static void
+advise_place(int db, Group *g, int place)
+{
+	PlaceSlot *slot = &dsched_shared->databases[db].places[place];
+	const char *names[DSCHED_MAX_NODES];
+	int owner[DSCHED_PLACE_PARTITIONS];
+	int own;
+	int n = matching_members(g, g->places[place], names, &own);
+	bool changed = members_changed(g, place, names, n);
+	bool wanted;
+	int i;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	slot->matches = n;
+	slot->known = true;
+	wanted = slot->wanted;
+	LWLockRelease(dsched_shared->control_lock);
+	ownership_assign_place(g->places[place], names, n, DSCHED_PLACE_PARTITIONS, owner);
+	membership_pass_over(db, g, g->places[place], names, n, place_first(place), DSCHED_PLACE_PARTITIONS, owner);
+	for (i = 0; i < DSCHED_PLACE_PARTITIONS; i++)
+	{
+		int p = place_first(place) + i;
+
+		g->advised[p] = wanted && own >= 0 && owner[i] == own;
+		g->may_adopt[p] = wanted && own >= 0 && !g->unfit[p];
+		note_advice(&g->holds[p], owner[i] >= 0 ? names[owner[i]] : NULL, changed || g->unfit[p]);
+	}
+}
+
+static void
+take_advice(int db, Group *g)
 {
 	const char *names[DSCHED_MAX_NODES];
-	int owner[DSCHED_MAX_PARTITIONS];
+	int owner[DSCHED_MAX_ANY];
 	int n = 0;
+	bool changed;
 	int p;
 
 	g->advice_due = false;
@@ -429,10 +618,22 @@ take_advice(Group *g)
 		names[n] = g->others[n];
 	if (g->member != 0)
 		names[n++] = dsched_my_node();
+	changed = members_changed(g, DSCHED_MAX_PLACES, names, n);
 	ownership_assign(names, n, dsched_partitions, owner);
+	membership_pass_over(db, g, KEYS_PLACE_ANY, names, n, 0, dsched_partitions, owner);
 	for (p = 0; p < dsched_partitions; p++)
+	{
 		g->advised[p] = g->member != 0 && owner[p] == n - 1;
+		g->may_adopt[p] = g->member != 0 && !g->unfit[p];
+		note_advice(&g->holds[p], owner[p] >= 0 ? names[owner[p]] : NULL, changed || g->unfit[p]);
+	}
+	for (p = 0; p < DSCHED_MAX_PLACES; p++)
+		if (g->places[p][0] != '\0')
+			advise_place(db, g, p);
+	membership_roles_advised(db, g);
 }
+
+/* ---- giving away ----------------------------------------------------------------------------- */
 
 static void
 ask_release(int db, Group *g, int partition)
@@ -481,6 +682,11 @@ move_partition(int db, Group *g, int partition, PartitionPhase phase, bool away,
 
 	if (phase == PARTITION_RELEASED)
 	{
+		PartitionSlot *slot = &dsched_shared->databases[db].partitions[partition];
+
+		if (slot->declined)
+			hold->declined_until = now + DECLINED_US;
+		slot->declined = false;
 		membership_fence(db, partition);
 		return DSCHED_NEVER;
 	}
@@ -510,10 +716,10 @@ hand_over(int db, Group *g, const SlotView *view, int64 now)
 	int64 next = DSCHED_NEVER;
 	int p;
 
-	for (p = 0; p < dsched_partitions; p++)
+	for (p = 0; p < places_shared(); p++)
 		if (g->holds[p].state == HOLD_OWNED)
 			next = cluster_earlier(
-				next, move_partition(db, g, p, view->phases[p], advice && !g->advised[p], now));
+				next, move_partition(db, g, p, view->phases[p], advice && !g->advised[p] && !g->holds[p].adopted, now));
 	return next;
 }
 
@@ -524,7 +730,7 @@ leave_partitions(int db, Group *g, const SlotView *view, int64 now)
 	int64 next = DSCHED_NEVER;
 	int p;
 
-	for (p = 0; p < dsched_partitions; p++)
+	for (p = 0; p < places_shared(); p++)
 	{
 		if (g->holds[p].state != HOLD_OWNED)
 			continue;

@@ -35,6 +35,7 @@
 #include "cluster/cluster.h"
 #include "cluster/membership_internal.h"
 #include "core/codec.h"
+#include "mutant.h"
 #include "settings.h"
 
 #define RETRY_MAX_US INT64CONST(2000000)
@@ -53,6 +54,8 @@ static void send_request(int db, GroupRequest doing, EtcdTxn *txn, EtcdCallback 
 static bool request_ended(int db, const EtcdResponse *r);
 static void join_group(int db);
 static void join_answered(void *arg, const EtcdResponse *r);
+static void tell_group(int db);
+static void tell_answered(void *arg, const EtcdResponse *r);
 static void leave_group(int db);
 static void leave_answered(void *arg, const EtcdResponse *r);
 static bool claim(int db);
@@ -69,6 +72,16 @@ membership_need_key(bool built)
 	return built;
 }
 
+static void
+owner_key(char *out, const Group *g, int partition)
+{
+	int place = place_of(partition);
+
+	membership_need_key(keys_owner(out, dsched_cluster_name, g->name,
+								   place == PLACE_IS_ANY ? KEYS_PLACE_ANY : g->places[place],
+								   place_number(partition)));
+}
+
 /* ---- owner keys ------------------------------------------------------------------------------ */
 
 /* What the owner key of a partition is at a revision; kv NULL: there is none. */
@@ -79,13 +92,22 @@ membership_apply_owner(int db, int partition, const EtcdKv *kv, int64 revision)
 	Hold *hold;
 	bool ours = kv != NULL && kv->lease == session_lease();
 
-	if (partition < 0 || partition >= dsched_partitions)
+	if (partition < 0 || partition >= places_shared())
 		return;
 	hold = &g->holds[partition];
 	if (revision <= hold->known)
 		return;
 	hold->known = revision;
 	hold->owner = kv != NULL ? kv->create_revision : 0;
+	if (kv != NULL)
+	{
+		hold->vacant_since = 0;
+		/* whoever has it writes its account anew, perhaps as we can read it */
+		if (!ours)
+			hold->declined_until = 0;
+	}
+	else if (hold->vacant_since == 0)
+		hold->vacant_since = dsched_boot_now();
 	if (kv != NULL)
 		publish_owner_of(db, partition, kv);
 	else
@@ -145,6 +167,9 @@ gained(int db, int partition, int64 epoch)
 	hold->epoch = hold->owner = epoch;
 	hold->asked = hold->doubted = false;
 	hold->ask_again = 0;
+	hold->vacant_since = 0;
+	/* one that was claimed as its owner, before another member was known of, is handed over to that */
+	hold->adopted = hold->adopting && !g->advised[partition];
 	publish_owner(db, partition, dsched_my_node(), epoch);
 	if (g->state == GROUP_IN || g->state == GROUP_JOINING)
 	{
@@ -200,6 +225,8 @@ membership_next_request(int db, Group *g)
 		leave_group(db);
 	else if (g->state == GROUP_JOINING && membership_watching())
 		join_group(db);
+	else if (g->state == GROUP_IN && g->lacks_written != g->lacks_version)
+		tell_group(db);
 	else if (g->state == GROUP_IN && membership_watching())
 		return claim(db);
 	else
@@ -240,9 +267,9 @@ request_ended(int db, const EtcdResponse *r)
 	return false;
 }
 
-/* {"format":1,"node":"...","session":n}, malloc'd: the value of member and owner keys. */
+/* {"format":1,"node":"...","session":n}, malloc'd: the value of member and owner keys. member: with the roles that we lack. */
 static char *
-presence_value(void)
+presence_value(const Group *member)
 {
 	cJSON *object = cJSON_CreateObject();
 	char *text;
@@ -250,6 +277,8 @@ presence_value(void)
 	cJSON_AddNumberToObject(object, "format", CODEC_FORMAT);
 	cJSON_AddStringToObject(object, "node", dsched_my_node());
 	cJSON_AddNumberToObject(object, "session", (double) session_id());
+	if (member != NULL)
+		membership_add_lacks(member, object);
 	text = cJSON_PrintUnformatted(object);
 	cJSON_Delete(object);
 	cluster_need_memory(text);
@@ -262,7 +291,7 @@ join_group(int db)
 	Group *g = &membership_groups[db];
 	char node[KEYS_MAX_LEN];
 	char member[KEYS_MAX_LEN];
-	char *value = presence_value();
+	char *value = presence_value(g);
 	EtcdTxn *txn = etcd_txn_begin();
 
 	membership_need_key(keys_node(node, dsched_cluster_name, dsched_my_node()));
@@ -272,6 +301,7 @@ join_group(int db)
 	etcd_txn_put(txn, member, value, strlen(value), session_lease());
 	etcd_txn_else_get(txn, member, NULL);
 	free(value);
+	g->lacks_sent = g->lacks_version;
 	send_request(db, REQUEST_JOIN, txn, join_answered);
 }
 
@@ -286,6 +316,7 @@ join_answered(void *arg, const EtcdResponse *r)
 		return;
 	if (etcd_txn_succeeded(r->body))
 	{
+		g->lacks_written = g->lacks_sent;
 		membership_own_key_is(g, r->revision, r->revision);
 		return;
 	}
@@ -297,6 +328,46 @@ join_answered(void *arg, const EtcdResponse *r)
 		else
 			g->retry_at = cluster_retry_at(++g->failures, RETRY_MAX_US);
 		etcd_kv_free(&kv);
+		return;
+	}
+	session_check();
+	g->retry_at = cluster_retry_at(++g->failures, RETRY_MAX_US);
+}
+
+/* Our member key with the roles that we lack now. */
+static void
+tell_group(int db)
+{
+	Group *g = &membership_groups[db];
+	char node[KEYS_MAX_LEN];
+	char member[KEYS_MAX_LEN];
+	char *value = presence_value(g);
+	EtcdTxn *txn = etcd_txn_begin();
+
+	membership_need_key(keys_node(node, dsched_cluster_name, dsched_my_node()));
+	membership_need_key(keys_member(member, dsched_cluster_name, g->name, dsched_my_node()));
+	etcd_txn_if_create(txn, member, g->member);
+	etcd_txn_if_create(txn, node, session_id());
+	etcd_txn_put(txn, member, value, strlen(value), session_lease());
+	etcd_txn_else_get(txn, member, NULL);
+	free(value);
+	g->lacks_sent = g->lacks_version;
+	send_request(db, REQUEST_TELL, txn, tell_answered);
+}
+
+/* Lost answers are no matter: the same is told again. */
+static void
+tell_answered(void *arg, const EtcdResponse *r)
+{
+	int db = (int) (intptr_t) arg;
+	Group *g = &membership_groups[db];
+
+	if (!request_ended(db, r))
+		return;
+	if (etcd_txn_succeeded(r->body))
+	{
+		g->lacks_written = g->lacks_sent;
+		g->advice_due = true;
 		return;
 	}
 	session_check();
@@ -352,13 +423,35 @@ add_claim(EtcdTxn *txn, Group *g, int partition, const char *node, const char *m
 	EtcdTxn *nested = etcd_txn_begin();
 	char owner[KEYS_MAX_LEN];
 
-	membership_need_key(keys_owner(owner, dsched_cluster_name, g->name, partition));
+	owner_key(owner, g, partition);
 	etcd_txn_if_create(nested, owner, 0);
-	etcd_txn_if_create(nested, node, session_id());
-	etcd_txn_if_create(nested, member, g->member);
+	if (!MUTANT(CLAIM_ANYWAY))
+	{
+		etcd_txn_if_create(nested, node, session_id());
+		etcd_txn_if_create(nested, member, g->member);
+	}
 	etcd_txn_put(nested, owner, value, strlen(value), session_lease());
 	etcd_txn_else_get(nested, owner, NULL);
 	etcd_txn_nest(txn, nested);
+}
+
+bool
+membership_wants(const Group *g, int partition, int64 now, int64 *next)
+{
+	const Hold *hold = &g->holds[partition];
+	int64 at = hold->declined_until;
+
+	if (hold->state != HOLD_NONE || hold->owner != 0)
+		return false;
+	if (!g->advised[partition])
+	{
+		if (!g->may_adopt[partition] || hold->vacant_since == 0)
+			return false;
+		at = Max(at, hold->vacant_since + VACANT_LEASES * session_ttl_us());
+	}
+	if (at > now && next != NULL)
+		*next = cluster_earlier(*next, at);
+	return at <= now;
 }
 
 static bool
@@ -367,25 +460,27 @@ claim(int db)
 	Group *g = &membership_groups[db];
 	char node[KEYS_MAX_LEN];
 	char member[KEYS_MAX_LEN];
+	int64 now = dsched_boot_now();
 	char *value;
 	EtcdTxn *txn;
 	int p;
 
 	g->nbatch = 0;
-	for (p = 0; p < dsched_partitions && g->nbatch < BATCH; p++)
-		if (g->holds[p].state == HOLD_NONE && g->holds[p].owner == 0 && g->advised[p])
+	for (p = 0; p < places_shared() && g->nbatch < BATCH; p++)
+		if (membership_wants(g, p, now, NULL))
 			g->batch[g->nbatch++] = p;
 	if (g->nbatch == 0)
 		return false;
 
 	membership_need_key(keys_node(node, dsched_cluster_name, dsched_my_node()));
 	membership_need_key(keys_member(member, dsched_cluster_name, g->name, dsched_my_node()));
-	value = presence_value();
+	value = presence_value(NULL);
 	txn = etcd_txn_begin();
 	for (p = 0; p < g->nbatch; p++)
 	{
 		add_claim(txn, g, g->batch[p], node, member, value);
 		g->holds[g->batch[p]].state = HOLD_CLAIMING;
+		g->holds[g->batch[p]].adopting = !g->advised[g->batch[p]];
 	}
 	free(value);
 	send_request(db, REQUEST_CLAIM, txn, claim_answered);
@@ -462,7 +557,7 @@ delete_owners(int db)
 	int p;
 
 	g->nbatch = 0;
-	for (p = 0; p < dsched_partitions && g->nbatch < BATCH; p++)
+	for (p = 0; p < places_shared() && g->nbatch < BATCH; p++)
 		if (g->holds[p].state == HOLD_FENCED && fence_quiet(db, p))
 			g->batch[g->nbatch++] = p;
 	if (g->nbatch == 0)
@@ -474,7 +569,7 @@ delete_owners(int db)
 	{
 		EtcdTxn *nested = etcd_txn_begin();
 
-		membership_need_key(keys_owner(owner, dsched_cluster_name, g->name, g->batch[i]));
+		owner_key(owner, g, g->batch[i]);
 		etcd_txn_if_create(nested, owner, g->holds[g->batch[i]].epoch);
 		etcd_txn_if_create(nested, node, session_id());
 		etcd_txn_delete(nested, owner);

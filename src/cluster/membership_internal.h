@@ -5,6 +5,7 @@
  *	  membership.c			 which databases take part, which partitions they should have: decides
  *	  membership_watch.c	 nodes, members and owners: reads
  *	  membership_claim.c	 member and owner keys: writes, and what is held
+ *	  membership_roles.c	 roles that a member lacks
  *
  * All of it belongs to the coordinator and lives in that process alone.
  */
@@ -13,6 +14,8 @@
 
 #include "cluster/cluster.h"
 #include "core/keys.h"
+#include "core/selector.h"
+#include "places.h"
 
 /* Claims or deletions in one transaction: etcd takes 128 operations over all levels of nesting. */
 #define BATCH 64
@@ -36,6 +39,11 @@ typedef struct Hold
 	bool asked;		/* the scheduler was asked to release it */
 	bool doubted;	/* the scheduler has given it up; reading again */
 	int64 ask_again; /* boot time before which it is not asked again */
+	int64 declined_until; /* boot time before which it is not claimed: our scheduler cannot read its account */
+	int64 vacant_since;	  /* boot time since which it has no owner; 0: it has one */
+	bool adopted;		  /* ours although others should have it, who do not take it */
+	bool adopting;		  /* the last claim was sent for that; what is known of members has not changed since */
+	uint64 advised_to;	  /* hash of the name of who should have it; 0: nobody */
 } Hold;
 
 typedef enum GroupState
@@ -52,6 +60,7 @@ typedef enum GroupRequest
 	REQUEST_NONE,
 	REQUEST_JOIN,
 	REQUEST_LEAVE,
+	REQUEST_TELL,
 	REQUEST_CLAIM,
 	REQUEST_DELETE
 } GroupRequest;
@@ -76,8 +85,18 @@ typedef struct Group
 	int64 member_known; /* revision up to which we know that */
 	int nothers;
 	char others[DSCHED_MAX_NODES][DSCHED_MAX_NODE_NAME]; /* the other members */
+	Lacks others_lack[DSCHED_MAX_NODES]; /* roles that they lack */
+	Lacks lacks;		   /* roles that we lack */
+	uint64 lacks_version;  /* of these, as of the scheduler */
+	uint64 lacks_written;  /* which are in our member key */
+	uint64 lacks_sent;	   /* which are in the request in flight */
+	uint64 used_version;   /* of the partitions that have jobs of such roles */
 	bool advice_due;
 	bool advised[DSCHED_MAX_PARTITIONS]; /* to us */
+	uint64 among[DSCHED_MAX_PLACES + 1]; /* hash of the names of those who may have the partitions of each place, "any" last */
+	bool may_adopt[DSCHED_MAX_PARTITIONS]; /* we can run its jobs, if those to whom it is advised do not take it */
+	bool unfit[DSCHED_MAX_PARTITIONS]; /* we lack a role of its jobs, and another member has them all */
+	char places[DSCHED_MAX_PLACES][SELECTOR_MAX + 1]; /* as in the DatabaseSlot; "": free */
 
 	EtcdRequest *request;
 	GroupRequest doing;
@@ -92,6 +111,12 @@ typedef struct Group
 
 extern Group *membership_groups; /* dsched.max_databases of them */
 extern bool membership_active;	 /* between membership_begin() and membership_end() */
+
+/* Nodes or labels have changed: who should own the partitions of selectors has to be computed again. */
+extern void membership_labels_changed(void);
+
+/* The partition of a key; -1: of a place that is not known here. */
+extern int membership_partition(const Group *g, const char *place, int number);
 
 /* What our own member key is at a revision; 0: there is none. */
 extern void membership_own_key_is(Group *g, int64 create_revision, int64 revision);
@@ -113,8 +138,25 @@ extern void membership_read_again(void);
 /* After a heartbeat that wrote at this revision: has the watch told of the one before? */
 extern void membership_watch_heartbeat(int64 revision);
 
+/* The labels of a node, as its node key says; NULL: there is none. */
+extern const char *membership_labels(const char *node);
+
 /* Shows people the list of nodes, if it has changed. */
 extern void membership_publish_nodes(void);
+
+/* ---- membership_roles.c ---------------------------------------------------------------------- */
+
+/* "lacks" in the value of a member key: from another's, and into our own. */
+extern void membership_read_lacks(const EtcdKv *kv, Lacks *out);
+extern void membership_add_lacks(const Group *g, cJSON *object);
+
+/* Each turn: what our scheduler says, and what it is to know. */
+extern void membership_follow_roles(int db, Group *g);
+
+/* Advice: those who lack a role of a partition are passed over; and that this has been done. */
+extern void membership_pass_over(int db, Group *g, const char *place, const char *const *names, int nnames, int first,
+								 int n, int *owner);
+extern void membership_roles_advised(int db, const Group *g);
 
 /* ---- membership_claim.c ---------------------------------------------------------------------- */
 
@@ -123,6 +165,14 @@ extern bool membership_need_key(bool built);
 
 /* What the owner key of a partition is at a revision; kv NULL: there is none. */
 extern void membership_apply_owner(int db, int partition, const EtcdKv *kv, int64 revision);
+
+/* So many leases a partition is without an owner before a member takes it that should not have it. */
+#define VACANT_LEASES 3
+/* What our scheduler cannot read is left alone for so long. */
+#define DECLINED_US INT64CONST(300000000)
+
+/* Is it to be claimed? *next: when to ask again, if that is all that it takes. */
+extern bool membership_wants(const Group *g, int partition, int64 now, int64 *next);
 
 /* Takes the right away; the key is deleted when no commit is under way. */
 extern void membership_fence(int db, int partition);

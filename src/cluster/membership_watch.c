@@ -125,6 +125,19 @@ membership_watch_end(void)
 }
 
 bool
+membership_is_lowest(void)
+{
+	int i;
+
+	if (feed.state != FEED_WATCHING)
+		return false;
+	for (i = 0; i < nnodes; i++)
+		if (strcmp(nodes[i].name, dsched_my_node()) < 0)
+			return false;
+	return true;
+}
+
+bool
 membership_watching(void)
 {
 	return feed.state == FEED_WATCHING;
@@ -136,6 +149,8 @@ membership_watch_heartbeat(int64 revision)
 	if (feed.state == FEED_WATCHING && feed.heard < feed.expected)
 	{
 		ereport(LOG, (errmsg("dsched: etcd's watch has fallen silent, starting it again")));
+		etcd_watch_give_up(feed.watch);
+		feed.watch = NULL;
 		membership_read_again();
 	}
 	feed.expected = feed.state == FEED_WATCHING ? revision : 0;
@@ -377,7 +392,8 @@ watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 h
 		else if (parts.kind == KEY_MEMBER && g != NULL)
 			apply_member(g, parts.node, kv, event->kv.mod_revision);
 		else if (parts.kind == KEY_OWNER && g != NULL)
-			membership_apply_owner(feed.ranges[range_index].db, parts.partition, kv, event->kv.mod_revision);
+			membership_apply_owner(feed.ranges[range_index].db, membership_partition(g, parts.place, parts.partition), kv,
+								   event->kv.mod_revision);
 	}
 }
 
@@ -438,6 +454,7 @@ apply_nodes(const cJSON *range, int64 revision)
 
 	nnodes = 0;
 	nodes_changed = true;
+	membership_labels_changed();
 	cJSON_ArrayForEach(item, etcd_kvs(range))
 	{
 		if (!etcd_kv_read(item, &kv))
@@ -477,7 +494,14 @@ apply_node(const EtcdKv *kv, bool live)
 		return;
 	if (codec_node_decode(kv->value, kv->value_len, &info, NULL, 0))
 	{
+		char labels[sizeof(node->labels)];
+
+		strlcpy(labels, node->labels, sizeof(labels));
+		if (node->session == 0)
+			membership_labels_changed();
 		node_to_member(&info, kv->create_revision, node);
+		if (strcmp(labels, node->labels) != 0)
+			membership_labels_changed();
 		if (live)
 			node->skew_ms = (info.wall_clock - dsched_wall_now()) / 1000;
 	}
@@ -494,6 +518,15 @@ remove_node(const char *name)
 		return;
 	*node = nodes[--nnodes];
 	nodes_changed = true;
+	membership_labels_changed();
+}
+
+const char *
+membership_labels(const char *node)
+{
+	const MemberInfo *info = find_node(node, false);
+
+	return info != NULL && info->session != 0 ? info->labels : NULL;
 }
 
 void
@@ -548,6 +581,9 @@ apply_member(Group *g, const char *name, const EtcdKv *kv, int64 revision)
 	}
 	if (strlen(name) >= DSCHED_MAX_NODE_NAME)
 		return;
+	/* every member has a lease; a key that somebody has put without one would stand for partitions that nobody takes */
+	if (kv != NULL && kv->lease == 0)
+		kv = NULL;
 	for (i = 0; i < g->nothers && strcmp(g->others[i], name) != 0; i++)
 		;
 	if (kv != NULL && i == g->nothers)
@@ -559,14 +595,20 @@ apply_member(Group *g, const char *name, const EtcdKv *kv, int64 revision)
 							"database \"%s\" has more than %d members", g->name, DSCHED_MAX_NODES);
 			return;
 		}
-		strlcpy(g->others[g->nothers++], name, DSCHED_MAX_NODE_NAME);
+		strlcpy(g->others[g->nothers], name, DSCHED_MAX_NODE_NAME);
+		membership_read_lacks(kv, &g->others_lack[g->nothers++]);
 	}
 	else if (kv == NULL && i < g->nothers)
 	{
 		g->nothers--;
 		if (i < g->nothers)
+		{
 			strlcpy(g->others[i], g->others[g->nothers], DSCHED_MAX_NODE_NAME);
+			g->others_lack[i] = g->others_lack[g->nothers];
+		}
 	}
+	else if (kv != NULL)
+		membership_read_lacks(kv, &g->others_lack[i]);
 	else
 		return;
 	g->advice_due = true;
@@ -579,6 +621,7 @@ static bool
 apply_owners(int db, const cJSON *range, int64 revision)
 {
 	bool there[DSCHED_MAX_PARTITIONS] = {false};
+	const Group *g = &membership_groups[db];
 	const cJSON *item;
 	KeyParts parts;
 	EtcdKv kv;
@@ -591,14 +634,14 @@ apply_owners(int db, const cJSON *range, int64 revision)
 		if (!etcd_kv_read(item, &kv))
 			return false;
 		if (keys_parse(dsched_cluster_name, kv.key, &parts) && parts.kind == KEY_OWNER &&
-			parts.partition < dsched_partitions)
+			(p = membership_partition(g, parts.place, parts.partition)) >= 0)
 		{
-			there[parts.partition] = true;
-			membership_apply_owner(db, parts.partition, &kv, revision);
+			there[p] = true;
+			membership_apply_owner(db, p, &kv, revision);
 		}
 		etcd_kv_free(&kv);
 	}
-	for (p = 0; p < dsched_partitions; p++)
+	for (p = 0; p < places_shared(); p++)
 		if (!there[p])
 			membership_apply_owner(db, p, NULL, revision);
 	return true;

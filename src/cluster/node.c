@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "cluster/node.h"
 #include "compat.h"
+#include "core/selector.h"
 #include "settings.h"
 
 #define DSCHED_VERSION "1.0"
@@ -71,7 +72,7 @@ describe_tzdata(NodeInfo *info)
 		strlcpy(info->tzdata, line + strlen(TZDATA_PREFIX), sizeof(info->tzdata));
 }
 
-/* "region=eu,disk=ssd" as a JSON object, malloc'd; NULL: no labels. */
+/* "region=eu,disk=ssd", which the setting's check has seen, as a JSON object, malloc'd; NULL: no labels. */
 static char *
 labels_to_json(const char *labels)
 {
@@ -85,14 +86,11 @@ labels_to_json(const char *labels)
 	{
 		char *value;
 
-		while (*pair == ' ')
-			pair++;
 		value = strchr(pair, '=');
-		if (value != NULL)
-			*value++ = '\0';
-		/* of two labels with one name the first counts */
-		if (*pair != '\0' && !cJSON_HasObjectItem(object, pair))
-			cJSON_AddStringToObject(object, pair, value ? value : "");
+		if (value == NULL)
+			continue;
+		*value++ = '\0';
+		cJSON_AddStringToObject(object, pair, value);
 	}
 	if (object != NULL && object->child != NULL)
 		json = cJSON_PrintUnformatted(object);
@@ -109,7 +107,6 @@ describe_once(NodeInfo *info)
 		info->host[0] = '\0';
 	info->host[sizeof(info->host) - 1] = '\0';
 	info->port = PostPortNumber;
-	info->labels = labels_to_json(dsched_node_labels ? dsched_node_labels : "");
 	strlcpy(info->version, DSCHED_VERSION, sizeof(info->version));
 	info->server_version_num = PG_VERSION_NUM;
 	info->system_identifier = GetSystemIdentifier();
@@ -124,6 +121,9 @@ node_describe(int64 lease)
 
 	if (info.node[0] == '\0')
 		describe_once(&info);
+	/* a reload can change them */
+	free(info.labels);
+	info.labels = labels_to_json(dsched_node_labels);
 	info.lease = lease;
 	info.timeline = GetWALInsertionTimeLine();
 	info.wall_clock = dsched_wall_now();
@@ -141,40 +141,59 @@ node_is_here(const NodeInfo *other)
 
 /* ---- others ---------------------------------------------------------------------------------- */
 
-/* The reverse of labels_to_json(), for people; what does not fit is left out. */
+/*
+ * The reverse of labels_to_json(), in their one form.  A label that no instance can set is left out, as is what has no room:
+ * such an instance matches nothing that asks for it.
+ */
 static void
 labels_to_text(const char *json, char *text, size_t size)
 {
 	cJSON *object = json ? etcd_json_parse(json, strlen(json)) : NULL;
+	char labels[LABELS_MAX + 1];
+	char normal[LABELS_MAX + 1];
 	const cJSON *label;
 	size_t used = 0;
 
-	text[0] = '\0';
+	text[0] = labels[0] = '\0';
 	cJSON_ArrayForEach(label, object)
 	{
 		const char *value = cJSON_GetStringValue(label);
-		int n;
+		size_t need;
 
-		if (!cJSON_IsObject(object) || value == NULL)
+		if (!cJSON_IsObject(object) || value == NULL || !label_key_valid(label->string) ||
+			!label_value_valid(value))
 			continue;
-		n = snprintf(text + used, size - used, "%s%s=%s", used > 0 ? "," : "", label->string, value);
-		if (n < 0 || (size_t) n >= size - used)
-		{
-			text[used] = '\0';
-			break;
-		}
-		used += n;
+		need = strlen(label->string) + strlen(value) + 1 + (used > 0 ? 1 : 0);
+		if (used + need > LABELS_MAX)
+			continue;
+		used += snprintf(labels + used, need + 1, "%s%s=%s", used > 0 ? "," : "", label->string, value);
 	}
 	cJSON_Delete(object);
+	if (labels_normalise(labels, normal, NULL))
+		strlcpy(text, normal, size);
+}
+
+/* Texts that are shown to people, and may have been written by anybody: no control characters. */
+static void
+show_safely(char *out, size_t size, const char *text)
+{
+	strlcpy(out, text, size);
+	for (char *p = out; *p != '\0'; p++)
+		if ((unsigned char) *p < 0x20 || *p == 0x7F)
+			*p = '?';
 }
 
 void
 node_to_member(const NodeInfo *info, int64 session, MemberInfo *out)
 {
-	strlcpy(out->host, info->host, sizeof(out->host));
+	char labels[sizeof(out->labels)];
+
+	show_safely(out->host, sizeof(out->host), info->host);
 	out->port = info->port;
-	labels_to_text(info->labels, out->labels, sizeof(out->labels));
-	strlcpy(out->version, info->version, sizeof(out->version));
+	labels_to_text(info->labels, labels, sizeof(labels));
+	show_safely(out->labels, sizeof(out->labels), labels);
+	show_safely(out->version, sizeof(out->version), info->version);
+	show_safely(out->tzdata, sizeof(out->tzdata), info->tzdata);
 	out->session = session;
 	out->joined_wall = info->wall_clock;
 }

@@ -10,6 +10,7 @@
  *	  CONFIG	 read the cluster's config; is it the cluster that we know?
  *	  CREATE	 there is none, and nobody here remembers one: write it
  *	  HISTORY	 is our last heartbeat in its history, where we remember one?
+ *	  SETTLE	 the cluster was recovered: may sessions of its former incarnation still hold?  Wait for their end
  *	  LOOK		 is there a node key of this name?  If it is a living other's, wait for it
  *	  QUIET		 it was written from this very data directory: wait for the commits of its executors
  *	  UNNAME	 delete the node key of that former session
@@ -19,7 +20,7 @@
  *	  NODE		 create the node key.  Its create_revision is the session
  *	  LIVE		 heartbeats
  *
- * CONFIG, CREATE and HISTORY are in session_config.c, LOOK and REVOKE in session_predecessor.c, UNNAME and KEYS in
+ * CONFIG, CREATE, HISTORY and SETTLE are in session_config.c, LOOK and REVOKE in session_predecessor.c, UNNAME and KEYS in
  * session_resume.c.  The clock is judged in session_clock.c.
  *
  * Any failure is tried again with growing delays; whatever makes an answer ambiguous, the same conditional
@@ -36,8 +37,13 @@
  *	  deadline = (when the keepalive was sent) + TTL - margin
  *
  * in boot time.  The margin, max(200 ms, TTL / 10), covers the drift of the clocks and the time between the last
- * check of a run and the end of its commit.  A transaction without a put would not do: etcd may answer it
+ * check of a run and the end of its commit.  A transaction that only reads would not do: etcd may answer it
  * from the stale data of one member.
+ *
+ * An etcd whose database has reached its quota (the alarm NOSPACE) refuses puts, while leases go on.  Then the transaction
+ * deletes a key that never exists instead, which needs the quorum as well and no space: sessions and ownership go on.  Each
+ * heartbeat tries the put first, so this ends when the alarm does.  No lease is granted meanwhile, so nobody can join.  (Accounts, claims and
+ * definitions are written in nested transactions, whose puts the etcds that we know do not count; if one did, they would wait.)
  *
  * When the deadline passes without a proof the session has lapsed: no run can commit any more, by the deadline alone.
  * The lease may live on in etcd (without a quorum no lease ends), so heartbeats go on.  The one that succeeds after a
@@ -58,6 +64,7 @@
 #include "core/codec.h"
 #include "core/keys.h"
 #include "etcd/watch.h"
+#include "mutant.h"
 #include "settings.h"
 
 #define REFUSED_RECHECK_US INT64CONST(5000000)
@@ -85,7 +92,8 @@ static int64 check_deadline(int64 now);
 static void lapse(void);
 static void start_heartbeat(void);
 static void keepalive_answered(void *arg, const EtcdResponse *r);
-static void prove(void);
+static void prove(bool puts);
+static void out_of_space(const EtcdResponse *r);
 static void proof_answered(void *arg, const EtcdResponse *r);
 static void extend_deadline(int64 deadline, const EtcdResponse *r);
 static void heartbeat_failed(const EtcdResponse *r);
@@ -207,6 +215,9 @@ take_step(int64 now)
 		case STEP_HISTORY:
 			session_read_history();
 			return false;
+		case STEP_SETTLE:
+			session_settle();
+			return false;
 		case STEP_LOOK:
 			session_look();
 			return false;
@@ -281,6 +292,13 @@ session_check(void)
 		own_session.retry_at = 0;
 }
 
+void
+session_look_at_config(void)
+{
+	if (own_session.step == STEP_LIVE || own_session.step == STEP_CONFIG)
+		own_session.retry_at = 0;
+}
+
 /*
  * Others may own everything of ours by now, so what is in shared memory goes first and at once.  Nothing is revoked
  * or deleted: there is nothing of ours left, or it will expire.
@@ -299,7 +317,7 @@ session_lost(const char *why)
 	own_session.id = own_session.lease = own_session.deadline = 0;
 	own_session.lapsed = false;
 	membership_end();
-	dsched_cancel_runs(-1, -1);
+	dsched_cancel_session_runs();
 	session_set_state(SESSION_NONE);
 	ereport(LOG, (errmsg("dsched: session with etcd has ended: %s", why)));
 
@@ -327,12 +345,14 @@ bool
 session_answered(const EtcdResponse *r)
 {
 	char hint[DSCHED_PROBLEM_LEN];
+	ProblemKind kind;
 
 	own_session.request = NULL;
 	if (r->ok)
 	{
 		own_session.failures = 0;
-		if (cluster_problem_kind(PROBLEM_OF_SESSION) == PROBLEM_UNREACHABLE)
+		kind = cluster_problem_kind(PROBLEM_OF_SESSION);
+		if (kind == PROBLEM_UNREACHABLE || kind == PROBLEM_TLS || kind == PROBLEM_SECURITY)
 			cluster_no_problem(PROBLEM_OF_SESSION);
 		return true;
 	}
@@ -343,11 +363,8 @@ session_answered(const EtcdResponse *r)
 		return false;
 	if (own_session.state == SESSION_REFUSED)
 		return false;
-	snprintf(hint, sizeof(hint),
-			 "Check that etcd runs at \"%s\" (dsched.etcd_endpoints) and has a leader. dsched tries again by itself.",
-			 dsched_etcd_endpoints);
-	cluster_problem(PROBLEM_OF_SESSION, PROBLEM_UNREACHABLE, hint, "no usable answer from etcd: %s",
-					r->message);
+	kind = cluster_access_problem(r, hint, sizeof(hint));
+	cluster_problem(PROBLEM_OF_SESSION, kind, hint, "no usable answer from etcd: %s", r->message);
 	return false;
 }
 
@@ -500,7 +517,7 @@ lapse(void)
 {
 	own_session.lapsed = true;
 	session_set_state(SESSION_LAPSED);
-	dsched_cancel_runs(-1, -1);
+	dsched_cancel_session_runs();
 	session_wake_schedulers();
 	ereport(LOG, (errmsg("dsched: the session with etcd could not be renewed in time, nothing is run until it is")));
 }
@@ -529,22 +546,33 @@ keepalive_answered(void *arg, const EtcdResponse *r)
 		session_lost("its lease has expired or was revoked");
 		return;
 	}
-	own_session.beat_sent = r->sent_at;
+	own_session.beat_sent = MUTANT(DEADLINE_FROM_ANSWER) ? r->received_at : r->sent_at;
 	own_session.beat_ttl_us = ttl * USECS_PER_SEC;
 	own_session.beat_term = r->raft_term;
-	prove();
+	if (MUTANT(KEEPALIVE_PROVES) && own_session.deadline != 0)
+		extend_deadline(r->sent_at + own_session.beat_ttl_us - MIN_MARGIN_US, r);
+	prove(true);
 }
 
-/* The put that needs the quorum, and with it what else has to be looked at from time to time. */
+/* The write that needs the quorum, and with it what else has to be looked at from time to time. */
 static void
-prove(void)
+prove(bool puts)
 {
 	EtcdTxn *txn = etcd_txn_begin();
 
+	own_session.beat_puts = puts;
 	own_session.beat_validates = own_session.lapsed;
 	etcd_txn_if_create(txn, session_node_key, own_session.id);
 	etcd_txn_get(txn, session_node_key, NULL);
-	if (!put_node(txn))
+	if (!puts)
+	{
+		char nothing[KEYS_MAX_LEN + 2];
+
+		/* keys of nodes have no slash in their names */
+		snprintf(nothing, sizeof(nothing), "%s/", session_node_key);
+		etcd_txn_delete(txn, nothing);
+	}
+	else if (!put_node(txn))
 	{
 		etcd_txn_free(txn);
 		return;
@@ -553,6 +581,18 @@ prove(void)
 	if (own_session.beat_validates)
 		membership_add_reads(txn);
 	session_ask(ETCD_PATH_TXN, etcd_txn_end(txn), ETCD_IDEMPOTENT, proof_answered);
+}
+
+/* The heartbeat goes on without a put. */
+static void
+out_of_space(const EtcdResponse *r)
+{
+	char hint[DSCHED_PROBLEM_LEN];
+	ProblemKind kind = cluster_access_problem(r, hint, sizeof(hint));
+
+	own_session.request = NULL;
+	cluster_problem(PROBLEM_OF_SPACE, kind, hint, "etcd takes no more writes: %s", r->message);
+	prove(false);
 }
 
 static void
@@ -568,11 +608,18 @@ proof_answered(void *arg, const EtcdResponse *r)
 		session_lost("its lease has expired or was revoked");
 		return;
 	}
+	if (!r->ok && r->fault == ETCD_FAULT_SPACE && own_session.beat_puts)
+	{
+		out_of_space(r);
+		return;
+	}
 	if (!session_answered(r))
 	{
 		heartbeat_failed(r);
 		return;
 	}
+	if (own_session.beat_puts)
+		cluster_no_problem(PROBLEM_OF_SPACE);
 	if (!etcd_txn_succeeded(r->body))
 	{
 		session_lost("its node key has been deleted or replaced");
@@ -581,7 +628,8 @@ proof_answered(void *arg, const EtcdResponse *r)
 	if (!session_same_etcd(r) || !session_same_config(r))
 		return;
 	session_saw_revision(r->revision);
-	own_session.beat_revision = r->revision;
+	if (own_session.beat_puts)
+		own_session.beat_revision = r->revision;
 	session_judge_clock(r);
 
 	/* A leader changed in between, the proof took too long, or it does not cover a lapse: once more, soon. */
@@ -600,7 +648,9 @@ proof_answered(void *arg, const EtcdResponse *r)
 	}
 	extend_deadline(deadline, r);
 	own_session.retry_at = own_session.beat_sent + own_session.ttl_us / 3;
-	membership_heartbeat(now, r->revision);
+	/* a watch has nothing to hear of a heartbeat without a put */
+	membership_heartbeat(now, own_session.beat_puts ? r->revision : 0);
+	compaction_heartbeat(now, r->revision);
 }
 
 /* The deadline before the session: a token must not hold by the deadline of a former one. */
@@ -619,10 +669,16 @@ extend_deadline(int64 deadline, const EtcdResponse *r)
 
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	dsched_shared->last_heartbeat = own_session.beat_sent;
+	if (own_session.beat_puts)
+		dsched_shared->heartbeat_revision = own_session.beat_revision;
 	dsched_shared->max_revision = own_session.seen_revision;
+	dsched_shared->beat_revision = own_session.beat_revision;
 	strlcpy(dsched_shared->endpoint, r->endpoint ? r->endpoint : "", sizeof(dsched_shared->endpoint));
 	LWLockRelease(dsched_shared->control_lock);
 
+	/* a keepalive needs no permission, so its answer has not ended such a problem */
+	if (cluster_is_access_problem(cluster_problem_kind(PROBLEM_OF_SESSION)))
+		cluster_no_problem(PROBLEM_OF_SESSION);
 	if (first || was_lapsed)
 	{
 		session_set_state(SESSION_VALID);
@@ -660,6 +716,7 @@ session_stop(void)
 	if (own_session.old.watch != NULL)
 		etcd_watch_stop(own_session.old.watch);
 	own_session.old.watch = NULL;
+	compaction_stop();
 	own_session.stopped = true;
 }
 

@@ -3,11 +3,12 @@
  *	  Is the wall clock of this instance right?
  *
  * Slots are wall time.  Each answer of etcd carries the time of its server in whole seconds.  A clock that
- * was set, or is off by more than dsched.max_clock_skew and that second, in two heartbeats in a row, is suspect:
+ * was set by more than dsched.max_clock_skew, or is off by more than that and that second, in two heartbeats in a row, is suspect:
  * nothing is started until an answer agrees.  If that lasts, the partitions are given away (membership.c).
  *
  * The verdict for other processes is dsched_shared->clock_suspect, an atomic; the skew, for people, is under
- * control_lock.  A clock that the tests move is never judged.  Without answers nothing is judged either: then the
+ * control_lock.  How far the clock was from boot time when it was right is in dsched_shared->wall_offset: until an answer has confirmed
+ * a clock that was set, all go by that (clock.c).  A clock that the tests move is never judged.  Without answers nothing is judged either: then the
  * session lapses, which is a matter of session.c.
  */
 #include "postgres.h"
@@ -42,7 +43,11 @@ void
 session_clock_start(void)
 {
 	memset(&wall, 0, sizeof(wall));
-	pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
+	/* it may have been set while there was no coordinator */
+	if (!dsched_test_clock && pg_atomic_read_u64(&dsched_shared->wall_offset) != 0 && !dsched_wall_agrees())
+		suspect_clock(PROBLEM_CLOCK_STEP, 0);
+	else
+		pg_atomic_write_u32(&dsched_shared->clock_suspect, 0);
 }
 
 /* When session_clock_untrusted() may become true. */
@@ -67,7 +72,7 @@ session_judge_clock(const EtcdResponse *r)
 	if (dsched_test_clock || r->server_date == 0)
 		return;
 	/* Our time in the middle of the round trip against the middle of the second that the header names. */
-	ours = dsched_wall_now() - (dsched_boot_now() - r->received_at) - half_trip;
+	ours = dsched_wall_shown() - (dsched_boot_now() - r->received_at) - half_trip;
 	theirs = (r->server_date - UNIX_EPOCH_OFFSET_S) * USECS_PER_SEC + DATE_RESOLUTION_US / 2;
 	skew = ours - theirs;
 
@@ -79,6 +84,7 @@ session_judge_clock(const EtcdResponse *r)
 	{
 		wall.off = 0;
 		wall.confirmed = true;
+		dsched_wall_confirm();
 		trust_clock();
 		return;
 	}
@@ -120,6 +126,15 @@ session_clock_stepped(void)
 {
 	if (dsched_test_clock || own_session.stopped)
 		return;
+	/*
+	 * By no more than it may be off: nothing to wait for, perhaps for an etcd that is away.  Steps do not add up, as they are all
+	 * compared with what was confirmed.
+	 */
+	if (wall.suspect_since == 0 && dsched_wall_agrees())
+	{
+		session_check();
+		return;
+	}
 	suspect_clock(PROBLEM_CLOCK_STEP, 0);
 	session_check();
 }

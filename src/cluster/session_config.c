@@ -2,7 +2,7 @@
  * session_config.c
  *	  Whose etcd is it?  The config of the cluster, its incarnation, and the history of revisions.
  *
- * The steps CONFIG, CREATE and HISTORY of a session (session.c), and what a heartbeat looks at to find out that etcd was
+ * The steps CONFIG, CREATE, HISTORY and SETTLE of a session (session.c), and what a heartbeat looks at to find out that etcd was
  * exchanged under a living session.
  *
  * An etcd that was wiped or restored can have the same ids, and then everything that is not there looks
@@ -10,9 +10,11 @@
  * highest revision that they saw.  No config although somebody remembers one, or a lower revision on
  * a linearizable answer: the instance stays out, deletes nothing, and looks again every few seconds (it may have
  * been a wrong address).  Where others use the same etcd its revision may have grown past ours again before we look,
- * so a process that had a session also asks for its node key as of its last heartbeat's revision: an etcd that was
- * restored has something else in that place of its history.  A config of another incarnation than a database
- * remembers holds that database only.
+ * so the node key is also asked for as of the revision of our last heartbeat, or of the last one that a database has noted: an etcd
+ * that was restored has something else in that place of its history, as far as that is not compacted.  That an older etcd was
+ * seen is noted by the databases, too, so that it is not taken for the right one after a restart, when it has grown.  A config of another incarnation than a database
+ * remembers holds that database only, unless it names the one that the database remembers among its former ones: then the
+ * cluster was recovered (recover.c), and the database follows by itself (sync/join.c).
  *
  * What this instance knows of it is in own_session: incarnation, seen_revision, floor_revision, beat_revision.  What
  * the databases know is in shared memory, under control_lock.
@@ -24,22 +26,29 @@
 
 #include "storage/lwlock.h"
 
+#include "clock.h"
 #include "cluster/cluster.h"
 #include "cluster/session_internal.h"
 #include "core/codec.h"
 #include "settings.h"
 
+/* While it is waited for the end of former sessions. */
+#define SETTLE_RECHECK_US INT64CONST(300000)
+
 static void config_answered(void *arg, const EtcdResponse *r);
 static void config_absent(void);
 static void config_found(const EtcdKv *kv, const EtcdResponse *r);
-static bool databases_remember(const char *incarnation, int64 *revision);
+static void find_witness(const char *incarnation);
+static void refuse_older(const char *problem);
+static void after_config(void);
+static void settle_answered(void *arg, const EtcdResponse *r);
 static void history_answered(void *arg, const EtcdResponse *r);
 static void match_incarnation(const char *incarnation);
 static void create_answered(void *arg, const EtcdResponse *r);
 
 static const char replaced_hint[] =
-	"If dsched.etcd_endpoints or dsched.cluster_name is wrong, correct it. If this etcd is to be used, call "
-	"dsched.adopt() in each database with jobs, on one instance after the other. Nothing has been deleted.";
+	"If dsched.etcd_endpoints or dsched.cluster_name is wrong, correct it, or bring the former etcd back. If this etcd is to be used, "
+	"call dsched.recover_cluster() on one instance. Nothing has been deleted.";
 
 /* ---- config ---------------------------------------------------------------------------------- */
 
@@ -75,8 +84,8 @@ config_answered(void *arg, const EtcdResponse *r)
  * Does a database of this instance remember this incarnation (NULL: any)?  And what is the highest revision
  * that it saw?
  */
-static bool
-databases_remember(const char *incarnation, int64 *revision)
+bool
+session_remembered(const char *incarnation, int64 *revision)
 {
 	bool found = false;
 	int db;
@@ -125,7 +134,7 @@ config_absent(void)
 {
 	int64 revision;
 
-	if (own_session.incarnation[0] != '\0' || databases_remember(NULL, &revision))
+	if (own_session.incarnation[0] != '\0' || session_remembered(NULL, &revision))
 	{
 		session_refuse(STEP_CONFIG, PROBLEM_REPLACED, replaced_hint,
 					   "etcd has been replaced or wiped: it does not know cluster \"%s\", which this instance was a member of",
@@ -152,39 +161,114 @@ config_found(const EtcdKv *kv, const EtcdResponse *r)
 	}
 	if (config.partitions != dsched_partitions)
 	{
-		snprintf(hint, sizeof(hint), "Set dsched.partitions = %d and restart the server.",
-				 config.partitions);
+		snprintf(hint, sizeof(hint), "Set dsched.partitions = %d and restart the server. To change the number for the whole cluster, "
+				 "set it on all instances, restart them all, and call dsched.recover_cluster(partitions => %d) on one.",
+				 config.partitions, dsched_partitions);
 		session_refuse(STEP_CONFIG, PROBLEM_CONFIG, hint,
 					   "cluster \"%s\" has %d partitions, but dsched.partitions is %d here", dsched_cluster_name,
 					   config.partitions, dsched_partitions);
 		return;
 	}
 
-	(void) databases_remember(config.incarnation, &floor);
+	own_session.recovered = config.nprevious > 0;
+	own_session.number = config.number;
+	(void) session_remembered(config.incarnation, &floor);
 	if (strcmp(own_session.incarnation, config.incarnation) == 0)
 		floor = Max(floor, own_session.floor_revision);
 	if (r->revision < floor)
 	{
-		session_refuse(STEP_CONFIG, PROBLEM_REPLACED, replaced_hint,
-					   "etcd has been replaced or wiped: its revision is " INT64_FORMAT ", but has been " INT64_FORMAT,
-					   r->revision, floor);
+		refuse_older(psprintf("etcd has been replaced or wiped: its revision is " INT64_FORMAT ", but has been " INT64_FORMAT,
+							  r->revision, floor));
 		return;
 	}
-	if (strcmp(own_session.incarnation, config.incarnation) == 0 && own_session.beat_revision != 0)
+	find_witness(config.incarnation);
+	if (own_session.witness != 0)
 	{
-		session_saw_revision(r->revision);
+		if (strcmp(own_session.incarnation, config.incarnation) == 0)
+			session_saw_revision(r->revision);
+		strlcpy(own_session.found, config.incarnation, sizeof(own_session.found));
 		session_set_step(STEP_HISTORY, 0);
+		return;
+	}
+	if (own_session.in_doubt)
+	{
+		refuse_older("etcd has been replaced or wiped: it was older than it should be, and nothing proves that it is the former one");
 		return;
 	}
 	match_incarnation(config.incarnation);
 	session_saw_revision(r->revision);
-	session_set_step(STEP_LOOK, 0);
+	after_config();
+}
+
+/*
+ * What has to be in this incarnation's history: our last heartbeat, or, for a process without one, the last that a database remembers.
+ */
+static void
+find_witness(const char *incarnation)
+{
+	int db;
+
+	own_session.witness = strcmp(own_session.incarnation, incarnation) == 0 ? own_session.beat_revision : 0;
+	own_session.in_doubt = false;
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	for (db = 0; db < dsched_shared->max_databases; db++)
+	{
+		const DatabaseSlot *slot = &dsched_shared->databases[db];
+
+		if (slot->state == SCHEDULER_NONE || slot->state == SCHEDULER_ABSENT || !slot->identity_known ||
+			strcmp(slot->incarnation, incarnation) != 0)
+			continue;
+		own_session.witness = Max(own_session.witness, slot->beat_revision);
+		own_session.in_doubt |= slot->doubts_etcd;
+	}
+	LWLockRelease(dsched_shared->control_lock);
+}
+
+/* It is the cluster's etcd, but an older one: the databases are to remember that, as its revisions grow. */
+static void
+refuse_older(const char *problem)
+{
+	session_refuse(STEP_CONFIG, PROBLEM_REPLACED, replaced_hint, "%s", problem);
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	dsched_shared->replaced = true;
+	LWLockRelease(dsched_shared->control_lock);
+	session_wake_schedulers();
+}
+
+static void
+after_config(void)
+{
+	session_set_step(own_session.recovered ? STEP_SETTLE : STEP_LOOK, 0);
+}
+
+/*
+ * Sessions of the former incarnation cannot be proven any more, but one that was proven right before the recovery may hold
+ * for the rest of its deadline, on an instance that cannot reach etcd.  The key has a lease that is longer.
+ */
+void
+session_settle(void)
+{
+	char key[KEYS_MAX_LEN];
+
+	keys_recovery(key, dsched_cluster_name);
+	session_ask(ETCD_PATH_RANGE, etcd_range(key, NULL, 1, true), ETCD_READ, settle_answered);
+}
+
+static void
+settle_answered(void *arg, const EtcdResponse *r)
+{
+	if (!session_answered(r))
+		return;
+	if (etcd_kv_count(r->body) > 0)
+		session_set_step(STEP_SETTLE, dsched_boot_now() + SETTLE_RECHECK_US);
+	else
+		session_set_step(STEP_LOOK, 0);
 }
 
 void
 session_read_history(void)
 {
-	session_ask(ETCD_PATH_RANGE, etcd_range_at(session_node_key, NULL, 1, true, own_session.beat_revision),
+	session_ask(ETCD_PATH_RANGE, etcd_range_at(session_node_key, NULL, 1, true, own_session.witness),
 				ETCD_READ, history_answered);
 }
 
@@ -198,24 +282,24 @@ history_answered(void *arg, const EtcdResponse *r)
 	if (!r->ok && r->grpc_code == ETCD_CODE_OUT_OF_RANGE)
 	{
 		own_session.request = NULL;
-		ours = strstr(r->message, "compacted") != NULL;
+		ours = strstr(r->message, "compacted") != NULL && !own_session.in_doubt;
 	}
 	else if (!session_answered(r))
 		return;
 	else if (etcd_kv_at(r->body, 0, &kv))
 	{
-		ours = kv.mod_revision == own_session.beat_revision;
+		ours = kv.mod_revision == own_session.witness;
 		etcd_kv_free(&kv);
 	}
 	if (!ours)
 	{
-		session_refuse(STEP_CONFIG, PROBLEM_REPLACED, replaced_hint,
-					   "etcd has been replaced or wiped: its history has no revision " INT64_FORMAT " of this instance",
-					   own_session.beat_revision);
+		refuse_older(psprintf("etcd has been replaced or wiped: its history has no revision " INT64_FORMAT " of this instance",
+							  own_session.witness));
 		return;
 	}
-	match_incarnation(own_session.incarnation);
-	session_set_step(STEP_LOOK, 0);
+	match_incarnation(own_session.found);
+	session_saw_revision(r->revision);
+	after_config();
 }
 
 /* It is the cluster that we know, or the first one; databases that know another one hold themselves. */
@@ -228,7 +312,11 @@ match_incarnation(const char *incarnation)
 		own_session.seen_revision = own_session.beat_revision = 0;
 	}
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	if (strcmp(dsched_shared->incarnation, own_session.incarnation) != 0)
+		dsched_shared->beat_revision = 0;
 	strlcpy(dsched_shared->incarnation, own_session.incarnation, sizeof(dsched_shared->incarnation));
+	dsched_shared->replaced = false;
+	pg_atomic_write_u64(&dsched_shared->incarnation_number, (uint64) own_session.number);
 	LWLockRelease(dsched_shared->control_lock);
 	session_wake_schedulers();
 
@@ -293,9 +381,8 @@ session_same_etcd(const EtcdResponse *r)
 
 	if (r->revision < own_session.floor_revision)
 	{
-		session_refuse(STEP_CONFIG, PROBLEM_REPLACED, replaced_hint,
-					   "etcd has been replaced or wiped: its revision is " INT64_FORMAT ", but has been " INT64_FORMAT,
-					   r->revision, own_session.floor_revision);
+		refuse_older(psprintf("etcd has been replaced or wiped: its revision is " INT64_FORMAT ", but has been " INT64_FORMAT,
+							  r->revision, own_session.floor_revision));
 		return false;
 	}
 	if (etcd_kv_at(etcd_txn_response(r->body, BEAT_BEFORE), 0, &kv))
@@ -305,9 +392,8 @@ session_same_etcd(const EtcdResponse *r)
 	}
 	if (before < own_session.beat_revision)
 	{
-		session_refuse(STEP_CONFIG, PROBLEM_REPLACED, replaced_hint,
-					   "etcd has been replaced or wiped: it has forgotten revision " INT64_FORMAT " of this instance",
-					   own_session.beat_revision);
+		refuse_older(psprintf("etcd has been replaced or wiped: it has forgotten revision " INT64_FORMAT " of this instance",
+							  own_session.beat_revision));
 		return false;
 	}
 	return true;

@@ -19,6 +19,7 @@ typedef enum SessionStep
 	STEP_CONFIG,
 	STEP_CREATE,
 	STEP_HISTORY,
+	STEP_SETTLE,
 	STEP_LOOK,
 	STEP_QUIET,
 	STEP_UNNAME,
@@ -53,9 +54,14 @@ typedef struct Session
 	bool revoking;
 
 	char incarnation[40];	/* of the cluster that we have matched; "" none yet */
+	int64 number;			/* of that incarnation; 0: the first */
+	bool recovered;			/* it is not the first one of its cluster */
 	int64 seen_revision;	/* the highest of that incarnation */
 	int64 floor_revision;	/* what an answer must reach: the highest when it was asked for */
 	int64 beat_revision;	/* of the last heartbeat's put; 0: none of this incarnation */
+	char found[40];			/* incarnation of the config that was read; taken when its history is looked at */
+	int64 witness;			/* revision of a heartbeat that has to be in it */
+	bool in_doubt;			/* and if that is compacted, it is not believed */
 	Predecessor old;
 
 	int64 lease;
@@ -70,6 +76,7 @@ typedef struct Session
 	int64 beat_ttl_us;
 	uint64 beat_term;
 	bool beat_validates;
+	bool beat_puts; /* its transaction writes the node key */
 } Session;
 
 extern Session own_session;
@@ -78,7 +85,7 @@ extern Session own_session;
 extern char session_config_key[KEYS_MAX_LEN];
 extern char session_node_key[KEYS_MAX_LEN];
 
-/* The operations of the heartbeat's transaction: the node key as it was, its put, config, owner keys. */
+/* The operations of the heartbeat's transaction: the node key as it was, its put (or a deletion of nothing), config, owner keys. */
 #define BEAT_BEFORE 0
 #define BEAT_CONFIG 2
 #define BEAT_OWNERS 3
@@ -103,10 +110,14 @@ extern bool session_answered(const EtcdResponse *r);
 
 /* ---- session_config.c ------------------------------------------------------------------------ */
 
-/* The steps CONFIG, CREATE and HISTORY. */
+/* The steps CONFIG, CREATE, HISTORY and SETTLE. */
 extern void session_read_config(void);
 extern void session_create_config(void);
 extern void session_read_history(void);
+extern void session_settle(void);
+
+/* The highest revision that the databases that remember this incarnation (NULL: any) have seen; false: none does. */
+extern bool session_remembered(const char *incarnation, int64 *revision);
 
 /* Were the jobs of all databases here adopted since, so that none of them remembers a cluster? */
 extern bool session_databases_adopted(void);

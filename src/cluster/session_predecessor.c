@@ -23,6 +23,7 @@
 #include "cluster/node.h"
 #include "cluster/session_internal.h"
 #include "core/codec.h"
+#include "mutant.h"
 #include "settings.h"
 
 #define HELD_RECHECK_US INT64CONST(1000000)
@@ -90,9 +91,9 @@ predecessor_found(const EtcdKv *kv, int64 revision)
 	own_session.old.resumable = readable && kv->lease != 0 &&
 								info.system_identifier == GetSystemIdentifier();
 
-	if (readable && node_is_here(&info))
+	if (readable && (MUTANT(NO_PREDECESSOR_WAIT) || node_is_here(&info)))
 	{
-		dsched_cancel_runs(-1, -1);
+		dsched_cancel_session_runs();
 		session_set_step(STEP_QUIET, 0);
 	}
 	else
@@ -135,7 +136,7 @@ wait_for_predecessor(const EtcdKv *kv, const NodeInfo *info, int64 revision)
 	if (waited >= 2 * own_session.ttl_us && kv->mod_revision != own_session.old.mod_revision)
 	{
 		session_refuse(STEP_LOOK, PROBLEM_NAME_IN_USE,
-					   "Give each instance of a cluster a dsched.node_name of its own_session.",
+					   "Give each instance of a cluster a dsched.node_name of its own.",
 					   "node name \"%s\" is in use by another living instance, %s", dsched_my_node(), where);
 		return;
 	}

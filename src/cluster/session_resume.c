@@ -118,7 +118,7 @@ keep_key(const char *encoded)
 	key[len] = '\0';
 	if (strlen(key) != len || !keys_parse(dsched_cluster_name, key, &parts))
 		return false;
-	if (parts.kind == KEY_OWNER && parts.partition >= dsched_partitions)
+	if (parts.kind == KEY_OWNER && strcmp(parts.place, KEYS_PLACE_ANY) == 0 && parts.partition >= dsched_partitions)
 		return false;
 	if (parts.kind != KEY_OWNER && (parts.kind != KEY_MEMBER || strcmp(parts.node, dsched_my_node()) != 0))
 		return false;

@@ -23,27 +23,29 @@
  *	 ["retry_delay":num],["retry_max_delay":num],["timeout":num],["priority":int],
  *	 ["deadline":num],["max_failures":num],["max_lost":id],["jitter":num],["queue":"..."],
  *	 "active":bool,["payload":"<json>"],["metadata":"<json>"],"anchor":time,"gen":num,
- *	 "slots_from":time,"gen_rev":num,"change_id":num,"node":"...",
- *	 ["closed_reason":"..."],<others>}
+ *	 "slots_from":time,"gen_rev":[-]num,"change_id":num,"node":"...",
+ *	 ["closed_reason":"..."],<others>,["after":num,"mac":"..."]}
  *
  * The policy, from overlap to jitter, is left out where it is policy_default; its durations are in
- * microseconds.  An overlap or misfire that this version does not know makes the definition unreadable.
+ * microseconds.  An overlap, misfire or delivery that this version does not know makes the definition unreadable.
  *
  * Either schedule or run_at is there.  payload and metadata are strings that hold JSON text,
  * so that their numbers keep every digit.  <others> are the members that this version does
  * not know: they are kept as text, byte by byte, and written back, so that an old version's
- * change of a job does not lose a newer version's fields.
+ * change of a job does not lose a newer version's fields.  after and mac are a signature (sync/sign.c), which is
+ * added to the encoded value, looked at before it is decoded, and neither kept nor written here; a trigger may have one too.
  *
  * The state of a partition, state/any/<pp> (other members are ignored, here and in all that
  * follow):
  *
  *	{"format":1,"node":"...","epoch":num,"seq":num,"jobrev":num,"watermark":time,
- *	 "watermark_job":num,"pending":[run,...],"done":[run,...],["failing":[failing,...]],"clean":bool}
+ *	 "watermark_job":num,"pending":[run,...],"done":[run,...],["failing":[failing,...]],
+ *	 ["system_identifier":dec,"timeline":num,"since":time],"clean":bool}
  *
  * and each run in it:
  *
  *	{"j":id,"g":num,"s":time,["e":time],["c":num],["t":id],["a":num],["f":num],["x":num],["n":time],
- *	 ["l":dec],["r":"..."]}
+ *	 ["l":dec],["h":true],["r":"..."]}
  *
  *	j	job_id
  *	g	gen
@@ -56,6 +58,7 @@
  *	x	lost, attempts that died with their process (0)
  *	n	not_before (none)
  *	l	session under which it was started: the create_revision of the owner's node key (none)
+ *	h	handed over: it goes on while that session lives, whoever owns the partition (false)
  *	r	reason ("")
  *
  * and each failing job:
@@ -73,7 +76,13 @@
  *
  * The cluster, config:
  *
- *	{"format":1,"partitions":id,"incarnation":"..."}
+ *	{"format":1,"partitions":id,"incarnation":"...",["previous":["...",...],"number":num,"resume_from":time,"recovered_at":time]}
+ *
+ * The last three are there if the cluster was recovered.  What a database was in the incarnation before, former/<database>:
+ *
+ *	{"format":1,"incarnation":"...","revision":num,["watermarks":{"any":[time,...]}]}
+ *
+ * in the order of the former partitions; the least time is that of a partition without a state.
  *
  * A trigger, trigger/<pp>/<id>:
  *
@@ -91,8 +100,8 @@
  *
  * max_running or rate_limit is there, or both; per is in microseconds, and there with rate_limit only.
  *
- * The formats are all above.  The code below is that for instances, the cluster and triggers; codec_job.c has that
- * for definitions, codec_state.c that for states, codec_queue.c that for queues.  It only names the fields: how a value is read, so that
+ * The formats are all above.  The code below is that for instances and triggers; codec_job.c has that
+ * for definitions, codec_cluster.c that for the cluster, codec_state.c that for states, codec_queue.c that for queues.  It only names the fields: how a value is read, so that
  * nothing in it is believed, and how it is written stands in json.h.  The bounds of the fields are in codec.h.
  *
  * What can go wrong is that a text is refused (decoding) or would be (encoding); then nothing is returned, and what
@@ -221,60 +230,6 @@ codec_node_free(NodeInfo *node)
 {
 	free(node->labels);
 	memset(node, 0, sizeof(*node));
-}
-
-/*
- * THE CLUSTER
- */
-
-bool
-codec_config_check(const ConfigInfo *config, char *err, size_t errlen)
-{
-	Problem problem = json_problem_begin(err, errlen);
-
-	json_check_range(&problem, "partitions", config->partitions, 1, KEYS_MAX_PARTITIONS);
-	json_check_text(&problem, "incarnation", config->incarnation, 1, sizeof(config->incarnation) - 1);
-	json_check_word(&problem, "incarnation", config->incarnation,
-					"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-");
-	return !problem.found;
-}
-
-bool
-codec_config_decode(const char *text, size_t len, ConfigInfo *out, char *err, size_t errlen)
-{
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
-	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		json_read_format(&reader);
-		out->format = CODEC_FORMAT;
-		out->partitions = (int) json_read_range(&reader, "partitions", 1, KEYS_MAX_PARTITIONS);
-		json_read_array(&reader, "incarnation", out->incarnation, sizeof(out->incarnation));
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_config_check(out, err, errlen))
-		return true;
-	memset(out, 0, sizeof(*out));
-	return false;
-}
-
-char *
-codec_config_encode(const ConfigInfo *config, size_t *len)
-{
-	Writer writer = json_writer_begin();
-
-	if (!codec_config_check(config, NULL, 0))
-		return json_refuse(len);
-	json_put_head(&writer);
-	json_put_int(&writer, "partitions", config->partitions);
-	json_put_text(&writer, "incarnation", config->incarnation);
-	return json_put_tail(&writer, len);
 }
 
 /*
@@ -426,4 +381,26 @@ codec_trigger_free(TriggerDef *trigger)
 	free(trigger->job_name);
 	free(trigger->requested_by);
 	memset(trigger, 0, sizeof(*trigger));
+}
+
+/*
+ * WHATEVER IT IS
+ */
+
+int64_t
+codec_format(const char *text, size_t len)
+{
+	Problem problem = json_problem_begin(NULL, 0);
+	Scanner scan;
+	cJSON *root = json_parse_object(text, len, &scan, &problem);
+	int64_t format = 0;
+
+	if (root != NULL)
+	{
+		Reader reader = json_reader_begin(root, &problem);
+
+		format = json_read_int(&reader, "format");
+		cJSON_Delete(root);
+	}
+	return problem.found || format < 0 ? 0 : format;
 }

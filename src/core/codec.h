@@ -26,7 +26,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/keys.h"
 #include "core/policy.h"
+#include "core/selector.h"
 
 /* The only format that this version writes and reads. */
 #define CODEC_FORMAT 1
@@ -48,6 +50,10 @@
 #define CODEC_MAX_ITEMS 65536  /* JSON values in a value: bounds the memory of the parser */
 #define CODEC_MAX_NUMBER 63	   /* digits and all; what every version of cJSON reads */
 #define CODEC_MAX_QUEUE_EXTRA 16384 /* of a queue: fields that we do not know */
+#define CODEC_MAX_PREVIOUS 8	   /* former incarnations that config remembers */
+#define CODEC_MAX_FORMER_PLACES 64 /* selectors whose accounts are carried over */
+#define CODEC_PLACE_PARTITIONS 4   /* partitions of a selector */
+#define CODEC_MAX_NUMBER_OF_INCARNATION ((1 << 23) - 1)
 #define CODEC_MAX_MEMBERS 128  /* members of an object that we interpret */
 
 /* The least and the greatest time that can be written; infinity is not among them. */
@@ -74,13 +80,15 @@ typedef struct JobDef
 	int32_t max_runs; /* 0: no bound */
 	JobPolicy policy;
 	char *queue; /* NULL: none */
+	char *run_on; /* NULL: any instance; "each", or a selector in its one form */
 	bool active;
 	char *payload;		 /* JSON text or NULL */
 	char *metadata;		 /* JSON text or NULL */
 	int64_t anchor;		 /* what an interval counts from */
 	int64_t gen;		 /* the generation */
 	int64_t slots_from;	 /* slots at or before it do not exist */
-	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did */
+	int64_t gen_rev;	 /* revision that began the generation; 0: this very version did; < 0: so did this one, which was carried over from
+						  * the former incarnation, where its revision was -gen_rev */
 	int64_t change_id;	 /* by which the publisher knows its own write again */
 	char *node;			 /* who published it */
 	char *closed_reason; /* why it is not active, or NULL */
@@ -101,6 +109,7 @@ typedef struct PendingRun
 	int32_t lost;		/* attempts that died with their process */
 	int64_t not_before; /* 0: none */
 	int64_t session;	/* under which it was started: create_revision of the node key; 0: not started */
+	bool handed_over;	/* it goes on as long as that session lives, whoever owns the partition */
 	char reason[16];	/* lower-case letters, digits, '_' and '-', or "" */
 } PendingRun;
 
@@ -127,6 +136,9 @@ typedef struct PartitionState
 	PendingRun *done;
 	int nfailing;
 	FailingJob *failing;
+	uint64_t system_identifier; /* of whoever wrote it, with its timeline; 0: not known, and neither are these two */
+	int64_t timeline;
+	int64_t since; /* the watermark at which its writer has taken it over */
 	bool clean; /* whoever wrote it left in order */
 } PartitionState;
 
@@ -155,7 +167,31 @@ typedef struct ConfigInfo
 	int64_t format; /* as in PartitionState */
 	int partitions;
 	char incarnation[40]; /* letters, digits and '-' */
+	/* of a cluster that was recovered; the rest means nothing without a previous one */
+	int nprevious;
+	char previous[CODEC_MAX_PREVIOUS][40]; /* its former incarnations, the latest first */
+	int64_t resume_from;				   /* no slot up to this time is open */
+	int64_t number;						   /* grows with each incarnation: above the revisions in an epoch, as people see it */
+	int64_t recovered_at;				   /* by any clock, the former incarnation decides nothing any more */
 } ConfigInfo;
+
+/* A selector in the incarnation before this one, and how far each of its partitions was accounted for. */
+typedef struct FormerPlace
+{
+	char place[SELECTOR_MAX + 1];
+	int64_t watermarks[CODEC_PLACE_PARTITIONS];
+} FormerPlace;
+
+/* former/<database>: what is known of a database in the incarnation before this one */
+typedef struct FormerInfo
+{
+	char incarnation[40];
+	int64_t revision; /* whatever was published up to it has been carried over, or was deleted; 0: nobody says so */
+	int npartitions;  /* 0: no watermarks */
+	int64_t watermarks[KEYS_MAX_PARTITIONS]; /* of "any": all slots up to these are accounted for */
+	int nplaces;
+	FormerPlace places[CODEC_MAX_FORMER_PLACES];
+} FormerInfo;
 
 /* What is asked of the owner of a job. */
 typedef enum TriggerKind
@@ -198,10 +234,46 @@ typedef struct QueueDef
 	char *extra;
 } QueueDef;
 
+/* cmd/any/<pp>/<run>: the owner of the partition asks the session that makes a run for its outcome */
+typedef struct CommandDef
+{
+	int64_t session;
+	bool cancel; /* and tells it to end the run */
+} CommandDef;
+
+/* outcome/any/<pp>/<run>: the answer */
+typedef struct OutcomeDef
+{
+	int64_t session;
+	char status[16];	 /* as in dsched.run, or "not_made": nothing of it was kept, and nothing is recorded */
+	int64_t finished_at; /* 0: not known */
+	char sqlstate[6];	 /* of one that was lost; "" */
+} OutcomeDef;
+
+extern bool codec_command_decode(const char *text, size_t len, CommandDef *out, char *err, size_t errlen);
+extern char *codec_command_encode(const CommandDef *command, size_t *len);
+extern bool codec_outcome_decode(const char *text, size_t len, OutcomeDef *out, char *err, size_t errlen);
+extern char *codec_outcome_encode(const OutcomeDef *outcome, size_t *len);
+
+/* run/... and decided/...: an attempt that was begun (at_most_once), or is committed (exactly_once) */
+typedef struct RunMark
+{
+	bool decision; /* of exactly_once, else a claim of at_most_once */
+	char node[CODEC_MAX_NAME + 1];
+	int64_t session;
+	int64_t epoch;
+	int32_t attempt;
+	char id[200]; /* gid of the prepared transaction, or what tells this claim from all others */
+	int64_t at;	  /* by the clock of that instance */
+} RunMark;
+
 extern bool codec_job_check(const JobDef *job, char *err, size_t errlen);
 extern bool codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t errlen);
 extern char *codec_job_encode(const JobDef *job, size_t *len);
 extern void codec_job_free(JobDef *job);
+
+/* The format that a value says it has; 0: it does not say.  For values that a decoder has refused. */
+extern int64_t codec_format(const char *text, size_t len);
 
 extern bool codec_state_check(const PartitionState *state, char *err, size_t errlen);
 extern bool
@@ -220,6 +292,11 @@ extern bool
 codec_config_decode(const char *text, size_t len, ConfigInfo *out, char *err, size_t errlen);
 extern char *codec_config_encode(const ConfigInfo *config, size_t *len);
 
+extern bool codec_former_check(const FormerInfo *former, char *err, size_t errlen);
+extern bool
+codec_former_decode(const char *text, size_t len, FormerInfo *out, char *err, size_t errlen);
+extern char *codec_former_encode(const FormerInfo *former, size_t *len);
+
 extern bool codec_trigger_check(const TriggerDef *trigger, char *err, size_t errlen);
 extern bool
 codec_trigger_decode(const char *text, size_t len, TriggerDef *out, char *err, size_t errlen);
@@ -231,5 +308,9 @@ extern bool
 codec_queue_decode(const char *text, size_t len, QueueDef *out, char *err, size_t errlen);
 extern char *codec_queue_encode(const QueueDef *queue, size_t *len);
 extern void codec_queue_free(QueueDef *queue);
+
+extern bool codec_mark_check(const RunMark *mark, char *err, size_t errlen);
+extern bool codec_mark_decode(const char *text, size_t len, RunMark *out, char *err, size_t errlen);
+extern char *codec_mark_encode(const RunMark *mark, size_t *len);
 
 #endif /* DSCHED_CORE_CODEC_H */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/selector.h"
 
 /* What the decoder of a definition knows, beside policy_fields; everything else goes to extra. */
 static const char *const job_fields[] = {
@@ -22,6 +23,8 @@ static const char *const job_fields[] = {
 	"command", "time_zone", "starts_at", "expires_at",	  "last_slot", "max_runs",
 	"queue",   "active",	"payload",	 "metadata",	  "anchor",	   "gen",
 	"slots_from", "gen_rev", "change_id", "node",		  "closed_reason",
+	"run_on",
+	"after",   "mac", /* the signature, which is of a version and not kept: see sync/sign.c */
 };
 
 #define JOB_FIELDS (sizeof(job_fields) / sizeof(job_fields[0]) + POLICY_FIELDS)
@@ -59,6 +62,26 @@ check_job_times(Problem *problem, const JobDef *job)
 	json_check_time(problem, "slots_from", job->slots_from);
 }
 
+/* Only the one form of a selector is a place; "each" cannot end with one run. */
+static void
+check_job_place(Problem *problem, const JobDef *job)
+{
+	char normal[SELECTOR_MAX + 1];
+	SelectorError error;
+
+	if (job->run_on == NULL)
+		return;
+	if (strcmp(job->run_on, "each") == 0)
+	{
+		if (job->schedule == NULL)
+			json_complain(problem, "run_on is \"each\" and the job runs once");
+	}
+	else if (!selector_normalise(job->run_on, normal, &error))
+		json_complain(problem, "run_on is no selector: %s at byte %d", error.message, error.position);
+	else if (strcmp(job->run_on, normal) != 0)
+		json_complain(problem, "run_on is not in its one form");
+}
+
 static void
 check_job_policy(Problem *problem, const JobDef *job)
 {
@@ -67,6 +90,7 @@ check_job_policy(Problem *problem, const JobDef *job)
 	if (!policy_check(&job->policy, why, sizeof(why)))
 		json_complain(problem, "%s", why);
 	json_check_text_or_null(problem, "queue", job->queue, 1, POLICY_MAX_QUEUE);
+	check_job_place(problem, job);
 }
 
 bool
@@ -86,7 +110,7 @@ codec_job_check(const JobDef *job, char *err, size_t errlen)
 	json_check_json(&problem, "payload", job->payload, CODEC_MAX_JSON, false);
 	json_check_json(&problem, "metadata", job->metadata, CODEC_MAX_JSON, false);
 	json_check_num(&problem, "gen", job->gen);
-	json_check_num(&problem, "gen_rev", job->gen_rev);
+	json_check_range(&problem, "gen_rev", job->gen_rev, -CODEC_MAX_INT, CODEC_MAX_INT);
 	json_check_num(&problem, "change_id", job->change_id);
 	json_check_text(&problem, "node", job->node, 1, CODEC_MAX_NAME);
 	json_check_text_or_null(&problem, "closed_reason", job->closed_reason, 0, CODEC_MAX_TEXT);
@@ -151,6 +175,7 @@ read_policy(const Reader *reader, JobDef *out)
 												: json_read_range(reader, info->name, info->least, info->most));
 	}
 	out->queue = json_read_text_or_null(reader, "queue");
+	out->run_on = json_read_text_or_null(reader, "run_on");
 }
 
 static void
@@ -240,6 +265,7 @@ put_policy(Writer *writer, const JobDef *job)
 			json_put_int(writer, policy_fields[i].name, value);
 	}
 	json_put_text_unless_null(writer, "queue", job->queue);
+	json_put_text_unless_null(writer, "run_on", job->run_on);
 }
 
 char *
@@ -281,6 +307,7 @@ codec_job_free(JobDef *job)
 	free(job->command);
 	free(job->time_zone);
 	free(job->queue);
+	free(job->run_on);
 	free(job->payload);
 	free(job->metadata);
 	free(job->node);

@@ -30,6 +30,8 @@ check_run(Problem *problem, const PendingRun *run)
 	json_check_range(problem, "failures", run->failures, 0, INT32_MAX);
 	json_check_range(problem, "lost", run->lost, 0, INT32_MAX);
 	json_check_time(problem, "not_before", run->not_before);
+	if (run->handed_over && run->session == 0)
+		json_complain(problem, "a run that was handed over has no session");
 	json_check_word(problem, "reason", run->reason, "abcdefghijklmnopqrstuvwxyz0123456789_-");
 }
 
@@ -70,6 +72,8 @@ codec_state_check(const PartitionState *state, char *err, size_t errlen)
 	check_runs(&problem, "pending", state->pending, state->npending);
 	check_runs(&problem, "done", state->done, state->ndone);
 	check_failing(&problem, state->failing, state->nfailing);
+	json_check_num(&problem, "timeline", state->timeline);
+	json_check_time(&problem, "since", state->since);
 	return !problem.found;
 }
 
@@ -87,6 +91,7 @@ read_run(const Reader *reader, PendingRun *out)
 	out->lost = json_read_int32_or_0(reader, "x");
 	out->not_before = json_has(reader, "n") ? json_read_time(reader, "n") : 0;
 	out->session = json_has(reader, "l") ? json_read_decimal(reader, "l") : 0;
+	out->handed_over = json_has(reader, "h") && json_read_bool(reader, "h");
 	json_read_array_or_empty(reader, "r", out->reason, sizeof(out->reason));
 }
 
@@ -187,6 +192,12 @@ read_state(const Reader *reader, PartitionState *out)
 	out->pending = read_runs(reader, "pending", &out->npending);
 	out->done = read_runs(reader, "done", &out->ndone);
 	out->failing = read_failing_jobs(reader, &out->nfailing);
+	if (json_has(reader, "system_identifier"))
+	{
+		out->system_identifier = json_read_unsigned_decimal(reader, "system_identifier");
+		out->timeline = json_read_int(reader, "timeline");
+		out->since = json_read_time(reader, "since");
+	}
 	out->clean = json_read_bool(reader, "clean");
 }
 
@@ -236,6 +247,8 @@ put_run(Writer *writer, const PendingRun *run)
 		json_put_time(writer, "n", run->not_before);
 	if (run->session != 0)
 		json_put_decimal(writer, "l", run->session);
+	if (run->handed_over)
+		json_put_bool(writer, "h", true);
 	if (run->reason[0] != '\0')
 		json_put_text(writer, "r", run->reason);
 	json_put(writer, "}");
@@ -290,6 +303,12 @@ codec_state_encode(const PartitionState *state, size_t *len)
 	put_runs(&writer, "pending", state->pending, state->npending);
 	put_runs(&writer, "done", state->done, state->ndone);
 	put_failing(&writer, state->failing, state->nfailing);
+	if (state->system_identifier != 0)
+	{
+		json_put_unsigned_decimal(&writer, "system_identifier", state->system_identifier);
+		json_put_int(&writer, "timeline", state->timeline);
+		json_put_time(&writer, "since", state->since);
+	}
 	json_put_bool(&writer, "clean", state->clean);
 	return json_put_tail(&writer, len);
 }

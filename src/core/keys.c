@@ -10,13 +10,17 @@
  *		/dsched/<cluster>/db/<database>/job/<pp>/<role>/<name>
  *		/dsched/<cluster>/db/<database>/jobrev/<pp>
  *		/dsched/<cluster>/db/<database>/trigger/<pp>/<id>
- *		/dsched/<cluster>/db/<database>/owner/any/<pp>
- *		/dsched/<cluster>/db/<database>/state/any/<pp>
+ *		/dsched/<cluster>/db/<database>/owner/<place>/<pp>
+ *		/dsched/<cluster>/db/<database>/state/<place>/<pp>
+ *		/dsched/<cluster>/db/<database>/cmd/<place>/<pp>/<job>/<slot>/<trigger>/<attempt>
+ *		/dsched/<cluster>/db/<database>/outcome/<place>/<pp>/<job>/<slot>/<trigger>/<attempt>
  *		/dsched/<cluster>/db/<database>/queue/<name>
  *		/dsched/<cluster>/db/<database>/queuerev
  *
- * <pp> is the partition's number in decimal with exactly three digits.  <id> is a decimal
- * number in 1..2^53-1 without leading zeros.  Every other <part> is a name of 1 to 255 bytes,
+ * <pp> is the partition's number in decimal with exactly three digits.  <place> is "any" or a selector in its one form
+ * (selector.c), which always has an equals sign.  <id>, <job> and <attempt>
+ * are decimal numbers from 1 without leading zeros, <trigger> from 0, and <slot> may be negative; none is
+ * beyond 2^53-1.  Every other <part> is a name of 1 to 255 bytes,
  * percent-encoded: the bytes A-Z a-z 0-9 - _ . ~ stand for themselves, each other byte is '%'
  * and two upper-case hexadecimal digits.  A name therefore never contains '/', and a key and
  * its parts determine each other: two keys that differ cannot mean the same thing.  NUL
@@ -42,6 +46,8 @@
  */
 #include "core/keys.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define FNV_OFFSET UINT64_C(14695981039346656037)
@@ -304,6 +310,19 @@ database_key(char *out, const char *cluster, const char *database, const char *l
 	return key_end(&key);
 }
 
+/* A key of a partition of a place. */
+static bool
+place_key(char *out, const char *cluster, const char *database, const char *literal,
+		  const char *place, int partition)
+{
+	KeyWriter key = begin_database(out, cluster, database, literal);
+
+	put_name(&key, place);
+	put_literal(&key, "/");
+	put_partition(&key, partition);
+	return key_end(&key);
+}
+
 static bool
 database_prefix(char *out, const char *cluster, const char *database, const char *literal)
 {
@@ -316,6 +335,31 @@ bool
 keys_config(char *out, const char *cluster)
 {
 	KeyWriter key = begin_cluster(out, cluster, "config");
+
+	return key_end(&key);
+}
+
+bool
+keys_recovery(char *out, const char *cluster)
+{
+	KeyWriter key = begin_cluster(out, cluster, "recovery");
+
+	return key_end(&key);
+}
+
+bool
+keys_former(char *out, const char *cluster, const char *database)
+{
+	KeyWriter key = begin_cluster(out, cluster, "former/");
+
+	put_name(&key, database);
+	return key_end(&key);
+}
+
+bool
+keys_databases_prefix(char *out, const char *cluster)
+{
+	KeyWriter key = begin_cluster(out, cluster, "db/");
 
 	return key_end(&key);
 }
@@ -369,16 +413,25 @@ keys_trigger(char *out, const char *cluster, const char *database, int partition
 	return key_end(&key);
 }
 
-bool
-keys_owner(char *out, const char *cluster, const char *database, int partition)
+void
+keys_short_place(const char *place, char *out)
 {
-	return database_key(out, cluster, database, "owner/any/", partition, "");
+	if (strcmp(place, KEYS_PLACE_ANY) == 0)
+		snprintf(out, KEYS_SHORT_PLACE, "%s", place);
+	else
+		snprintf(out, KEYS_SHORT_PLACE, "s%016" PRIx64, keys_hash(place, strlen(place), 0));
 }
 
 bool
-keys_state(char *out, const char *cluster, const char *database, int partition)
+keys_owner(char *out, const char *cluster, const char *database, const char *place, int partition)
 {
-	return database_key(out, cluster, database, "state/any/", partition, "");
+	return place_key(out, cluster, database, "owner/", place, partition);
+}
+
+bool
+keys_state(char *out, const char *cluster, const char *database, const char *place, int partition)
+{
+	return place_key(out, cluster, database, "state/", place, partition);
 }
 
 bool
@@ -396,6 +449,113 @@ keys_queuerev(char *out, const char *cluster, const char *database)
 	return database_prefix(out, cluster, database, "queuerev");
 }
 
+/* Any decimal number that is exact in JSON, for what has no id: 0, and times before 1970. */
+static void
+put_number(KeyWriter *key, int64_t number)
+{
+	if (number < 0)
+	{
+		put_literal(key, "-");
+		put_id(key, -number);
+	}
+	else if (number == 0)
+		put_literal(key, "0");
+	else
+		put_id(key, number);
+}
+
+/* <place>/<pp>/<job>/<slot>/<trigger> */
+static void
+put_run(KeyWriter *key, const RunName *run)
+{
+	put_name(key, run->place);
+	put_literal(key, "/");
+	put_partition(key, run->partition);
+	put_literal(key, "/");
+	put_id(key, run->job_id);
+	put_literal(key, "/");
+	put_number(key, run->slot);
+	put_literal(key, "/");
+	if (run->trigger_id < 0)
+		key->ok = false;
+	put_number(key, run->trigger_id);
+}
+
+bool
+keys_run(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_run(&key, run);
+	if (run->attempt != 0)
+	{
+		put_literal(&key, "/");
+		put_id(&key, run->attempt);
+	}
+	return key_end(&key);
+}
+
+static bool
+attempt_key(char *out, const char *cluster, const char *database, const char *literal, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, literal);
+
+	put_run(&key, run);
+	put_literal(&key, "/");
+	put_id(&key, run->attempt);
+	return key_end(&key);
+}
+
+bool
+keys_command(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	return attempt_key(out, cluster, database, "cmd/", run);
+}
+
+bool
+keys_outcome(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	return attempt_key(out, cluster, database, "outcome/", run);
+}
+
+bool
+keys_run_attempts_prefix(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_run(&key, run);
+	put_literal(&key, "/");
+	return key_end(&key);
+}
+
+bool
+keys_decided(char *out, const char *cluster, const char *database, const RunName *run)
+{
+	KeyWriter key = begin_database(out, cluster, database, "decided/");
+
+	put_run(&key, run);
+	return key_end(&key);
+}
+
+bool
+keys_run_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "run/");
+}
+
+bool
+keys_run_partition_prefix(char *out, const char *cluster, const char *database, const char *place,
+						  int partition)
+{
+	KeyWriter key = begin_database(out, cluster, database, "run/");
+
+	put_name(&key, place);
+	put_literal(&key, "/");
+	put_partition(&key, partition);
+	put_literal(&key, "/");
+	return key_end(&key);
+}
+
 bool
 keys_node_prefix(char *out, const char *cluster)
 {
@@ -408,6 +568,12 @@ bool
 keys_member_prefix(char *out, const char *cluster, const char *database)
 {
 	return database_prefix(out, cluster, database, "member/");
+}
+
+bool
+keys_jobrev_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "jobrev/");
 }
 
 bool
@@ -437,13 +603,25 @@ keys_trigger_partition_prefix(char *out, const char *cluster, const char *databa
 bool
 keys_owner_prefix(char *out, const char *cluster, const char *database)
 {
-	return database_prefix(out, cluster, database, "owner/any/");
+	return database_prefix(out, cluster, database, "owner/");
 }
 
 bool
 keys_state_prefix(char *out, const char *cluster, const char *database)
 {
-	return database_prefix(out, cluster, database, "state/any/");
+	return database_prefix(out, cluster, database, "state/");
+}
+
+bool
+keys_command_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "cmd/");
+}
+
+bool
+keys_outcome_prefix(char *out, const char *cluster, const char *database)
+{
+	return database_prefix(out, cluster, database, "outcome/");
 }
 
 bool
@@ -509,6 +687,26 @@ take_name(const char **key, char *out)
 	return len > 0 && keys_decode(encoded, out, KEYS_MAX_NAME + 1);
 }
 
+bool
+keys_is_shown(const char *name)
+{
+	const unsigned char *p = (const unsigned char *) name;
+
+	for (; *p != '\0'; p++)
+	{
+		if (*p < 0x20 || *p == 0x7F || (p[0] == 0xC2 && p[1] >= 0x80 && p[1] <= 0x9F))
+			return false;
+	}
+	return true;
+}
+
+/* The name of an instance, which is shown to people and logged. */
+static bool
+take_node(const char **key, char *out)
+{
+	return take_name(key, out) && keys_is_shown(out);
+}
+
 static bool
 take_partition(const char **key, int *partition)
 {
@@ -542,6 +740,40 @@ take_id(const char **key, int64_t *id)
 	return *id > 0;
 }
 
+/* What put_number() writes, and nothing else. */
+static bool
+take_number(const char **key, int64_t *number)
+{
+	bool negative = take_literal(key, "-");
+
+	if (!negative && take_literal(key, "0"))
+	{
+		*number = 0;
+		return true;
+	}
+	if (!take_id(key, number))
+		return false;
+	if (negative)
+		*number = -*number;
+	return true;
+}
+
+static bool
+take_run(const char **key, RunName *run, bool attempts)
+{
+	int64_t attempt = 0;
+
+	if (!take_name(key, run->place) || !take_literal(key, "/") || !take_partition(key, &run->partition) ||
+		!take_literal(key, "/") || !take_id(key, &run->job_id) || !take_literal(key, "/") ||
+		!take_number(key, &run->slot) || !take_literal(key, "/") || !take_number(key, &run->trigger_id) ||
+		run->trigger_id < 0)
+		return false;
+	if (attempts && take_literal(key, "/") && (!take_id(key, &attempt) || attempt > INT32_MAX))
+		return false;
+	run->attempt = (int32_t) attempt;
+	return true;
+}
+
 /* What follows /dsched/<cluster>/db/<database>/, but for the check that nothing is left over. */
 static bool
 take_database_key(const char **key, KeyParts *out)
@@ -549,7 +781,7 @@ take_database_key(const char **key, KeyParts *out)
 	if (take_literal(key, "member/"))
 	{
 		out->kind = KEY_MEMBER;
-		return take_name(key, out->node);
+		return take_node(key, out->node);
 	}
 	if (take_literal(key, "job/"))
 	{
@@ -563,6 +795,16 @@ take_database_key(const char **key, KeyParts *out)
 		return take_partition(key, &out->partition) && take_literal(key, "/") &&
 			   take_id(key, &out->id);
 	}
+	if (take_literal(key, "cmd/"))
+	{
+		out->kind = KEY_COMMAND;
+		return take_run(key, &out->run, true) && out->run.attempt > 0;
+	}
+	if (take_literal(key, "outcome/"))
+	{
+		out->kind = KEY_OUTCOME;
+		return take_run(key, &out->run, true) && out->run.attempt > 0;
+	}
 	if (take_literal(key, "queue/"))
 	{
 		out->kind = KEY_QUEUE;
@@ -573,15 +815,28 @@ take_database_key(const char **key, KeyParts *out)
 		out->kind = KEY_QUEUEREV;
 		return true;
 	}
+	if (take_literal(key, "run/"))
+	{
+		out->kind = KEY_RUN;
+		return take_run(key, &out->run, true);
+	}
+	if (take_literal(key, "decided/"))
+	{
+		out->kind = KEY_DECIDED;
+		return take_run(key, &out->run, false);
+	}
 	if (take_literal(key, "jobrev/"))
+	{
 		out->kind = KEY_JOBREV;
-	else if (take_literal(key, "owner/any/"))
+		return take_partition(key, &out->partition);
+	}
+	if (take_literal(key, "owner/"))
 		out->kind = KEY_OWNER;
-	else if (take_literal(key, "state/any/"))
+	else if (take_literal(key, "state/"))
 		out->kind = KEY_STATE;
 	else
 		return false;
-	return take_partition(key, &out->partition);
+	return take_name(key, out->place) && take_literal(key, "/") && take_partition(key, &out->partition);
 }
 
 /* What follows /dsched/. */
@@ -594,10 +849,18 @@ take_key(const char *cluster, const char *key, KeyParts *out)
 		return false;
 	if (take_literal(&key, "config"))
 		out->kind = KEY_CONFIG;
+	else if (take_literal(&key, "recovery"))
+		out->kind = KEY_RECOVERY;
+	else if (take_literal(&key, "former/"))
+	{
+		out->kind = KEY_FORMER;
+		if (!take_name(&key, out->database))
+			return false;
+	}
 	else if (take_literal(&key, "node/"))
 	{
 		out->kind = KEY_NODE;
-		if (!take_name(&key, out->node))
+		if (!take_node(&key, out->node))
 			return false;
 	}
 	else if (!take_literal(&key, "db/") || !take_name(&key, out->database) ||

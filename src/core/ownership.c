@@ -39,18 +39,19 @@
 #define LET_GO(member) (-2 - (member))
 #define ASKED_LAST(owner) (-2 - (owner))
 
+/* A partition is known here by a seed: its number, mixed with a hash of its place (0 for "any"). */
 static uint64_t
-weight(const char *member, int partition)
+weight(const char *member, uint64_t seed)
 {
-	return keys_hash(member, strlen(member), (uint64_t) partition);
+	return keys_hash(member, strlen(member), seed);
 }
 
 /* Does a partition ask member a before b?  Names, then places, decide between equal weights. */
 static bool
-asks_before(const char *const *members, int partition, int a, int b)
+asks_before(const char *const *members, uint64_t seed, int a, int b)
 {
-	uint64_t weight_a = weight(members[a], partition);
-	uint64_t weight_b = weight(members[b], partition);
+	uint64_t weight_a = weight(members[a], seed);
+	uint64_t weight_b = weight(members[b], seed);
 	int order;
 
 	if (weight_a != weight_b)
@@ -61,16 +62,16 @@ asks_before(const char *const *members, int partition, int a, int b)
 
 /* The member that a partition asks first, or next after the one that let it go. */
 static int
-next_choice(const char *const *members, int nmembers, int partition, int last)
+next_choice(const char *const *members, int nmembers, uint64_t seed, int last)
 {
 	int best = NOBODY;
 	int m;
 
 	for (m = 0; m < nmembers; m++)
 	{
-		if (last != NOBODY && !asks_before(members, partition, last, m))
+		if (last != NOBODY && !asks_before(members, seed, last, m))
 			continue;
-		if (best == NOBODY || asks_before(members, partition, m, best))
+		if (best == NOBODY || asks_before(members, seed, m, best))
 			best = m;
 	}
 	return best;
@@ -78,7 +79,7 @@ next_choice(const char *const *members, int nmembers, int partition, int last)
 
 /* The number of partitions that member m has, and the one for which its weight is lowest. */
 static int
-count_load(const char *name, int m, int partitions, const int *owner, int *weakest)
+count_load(const char *name, int m, uint64_t salt, int partitions, const int *owner, int *weakest)
 {
 	uint64_t lowest = 0;
 	int load = 0;
@@ -91,7 +92,7 @@ count_load(const char *name, int m, int partitions, const int *owner, int *weake
 
 		if (owner[p] != m)
 			continue;
-		here = weight(name, p);
+		here = weight(name, salt ^ (uint64_t) p);
 		if (load == 0 || here <= lowest)
 		{
 			lowest = here;
@@ -104,22 +105,22 @@ count_load(const char *name, int m, int partitions, const int *owner, int *weake
 
 /* Finds an owner for a partition; returns the partition that is without one thereby, or -1. */
 static int
-place(const char *const *members, int nmembers, int partitions, int bound, int *owner, int p)
+place(const char *const *members, int nmembers, uint64_t salt, int partitions, int bound, int *owner, int p)
 {
 	int last = owner[p] == NOBODY ? NOBODY : ASKED_LAST(owner[p]);
-	int m = next_choice(members, nmembers, p, last);
+	int m = next_choice(members, nmembers, salt ^ (uint64_t) p, last);
 	int weakest;
 
 	/* m is a member: only full ones let go, and they cannot all be full while p has no place. */
 	owner[p] = m;
-	if (count_load(members[m], m, partitions, owner, &weakest) <= bound)
+	if (count_load(members[m], m, salt, partitions, owner, &weakest) <= bound)
 		return -1;
 	owner[weakest] = LET_GO(m);
 	return weakest;
 }
 
-void
-ownership_assign(const char *const *members, int nmembers, int partitions, int *owner)
+static void
+assign(const char *const *members, int nmembers, uint64_t salt, int partitions, int *owner)
 {
 	int bound;
 	int p;
@@ -135,6 +136,20 @@ ownership_assign(const char *const *members, int nmembers, int partitions, int *
 		int asking = p;
 
 		while (asking >= 0)
-			asking = place(members, nmembers, partitions, bound, owner, asking);
+			asking = place(members, nmembers, salt, partitions, bound, owner, asking);
 	}
+}
+
+void
+ownership_assign(const char *const *members, int nmembers, int partitions, int *owner)
+{
+	assign(members, nmembers, 0, partitions, owner);
+}
+
+void
+ownership_assign_place(const char *place, const char *const *members, int nmembers, int partitions, int *owner)
+{
+	uint64_t salt = strcmp(place, KEYS_PLACE_ANY) == 0 ? 0 : keys_hash(place, strlen(place), 0);
+
+	assign(members, nmembers, salt, partitions, owner);
 }

@@ -13,4 +13,11 @@
  */
 extern void ownership_assign(const char *const *members, int nmembers, int partitions, int *owner);
 
+/*
+ * The same for the partitions of a place: so that those of different places do not all go to the same members.  For
+ * the place "any" it is ownership_assign().
+ */
+extern void ownership_assign_place(const char *place, const char *const *members, int nmembers, int partitions,
+								   int *owner);
+
 #endif /* DSCHED_CORE_OWNERSHIP_H */

@@ -26,6 +26,7 @@ const JobPolicy policy_default = {
 
 static const char *const overlap_names[] = {"skip", "queue_one", "queue_all", "allow", "cancel_running"};
 static const char *const misfire_names[] = {"latest", "all", "skip"};
+static const char *const delivery_names[] = {"at_least_once", "at_most_once", "exactly_once"};
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -49,6 +50,7 @@ const PolicyInfo policy_fields[POLICY_FIELDS] = {
 	NUMBER(max_failures, 0, POLICY_MAX_COUNT, true, false),
 	NUMBER(max_lost, 1, POLICY_MAX_COUNT, false, true),
 	DURATION(jitter, true, false),
+	NAMES(delivery, delivery_names, true),
 };
 
 int64_t
@@ -60,6 +62,8 @@ policy_get(const JobPolicy *policy, PolicyField field)
 		return (int64_t) policy->overlap;
 	if (field == POLICY_MISFIRE)
 		return (int64_t) policy->misfire;
+	if (field == POLICY_DELIVERY)
+		return (int64_t) policy->delivery;
 	if (policy_fields[field].type == POLICY_IS_NUMBER)
 		return *(const int32_t *) at;
 	return *(const int64_t *) at;
@@ -74,6 +78,8 @@ policy_set(JobPolicy *policy, PolicyField field, int64_t value)
 		policy->overlap = (OverlapPolicy) value;
 	else if (field == POLICY_MISFIRE)
 		policy->misfire = (MisfirePolicy) value;
+	else if (field == POLICY_DELIVERY)
+		policy->delivery = (DeliveryMode) value;
 	else if (policy_fields[field].type == POLICY_IS_NUMBER)
 		*(int32_t *) at = (int32_t) value;
 	else
@@ -83,6 +89,8 @@ policy_set(JobPolicy *policy, PolicyField field, int64_t value)
 static const char *const *
 names_of(PolicyField field)
 {
+	if (field == POLICY_DELIVERY)
+		return delivery_names;
 	return field == POLICY_OVERLAP ? overlap_names : misfire_names;
 }
 

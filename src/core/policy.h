@@ -39,6 +39,14 @@ typedef enum MisfirePolicy
 	MISFIRE_SKIP
 } MisfirePolicy;
 
+/* How often a slot may take effect, at the price of what: docs/delivery.md. */
+typedef enum DeliveryMode
+{
+	DELIVERY_AT_LEAST_ONCE,
+	DELIVERY_AT_MOST_ONCE,
+	DELIVERY_EXACTLY_ONCE
+} DeliveryMode;
+
 typedef struct JobPolicy
 {
 	OverlapPolicy overlap;
@@ -53,6 +61,7 @@ typedef struct JobPolicy
 	int32_t max_failures;	 /* in a row, before the job is paused; 0: never */
 	int32_t max_lost;		 /* attempts of one slot that end with the death of their process, before it is */
 	int64_t jitter;			 /* slots are due up to so much later; 0: none. Part of the generation */
+	DeliveryMode delivery;
 } JobPolicy;
 
 /* The members one by one, for those who do the same with each of them. */
@@ -69,14 +78,15 @@ typedef enum PolicyField
 	POLICY_DEADLINE,
 	POLICY_FAILURES,
 	POLICY_LOST,
-	POLICY_JITTER
+	POLICY_JITTER,
+	POLICY_DELIVERY
 } PolicyField;
 
-#define POLICY_FIELDS (POLICY_JITTER + 1)
+#define POLICY_FIELDS (POLICY_DELIVERY + 1)
 
 typedef enum PolicyType
 {
-	POLICY_IS_NAME,	   /* of an OverlapPolicy or a MisfirePolicy */
+	POLICY_IS_NAME,	   /* of an OverlapPolicy, a MisfirePolicy or a DeliveryMode */
 	POLICY_IS_NUMBER,  /* int32_t */
 	POLICY_IS_DURATION /* int64_t */
 } PolicyType;

@@ -29,6 +29,9 @@
 /* Longest request deadline: what fits the eight digits of Grpc-Timeout. */
 #define MAX_TIMEOUT_MS 99999999
 
+/* How often a call that is refused for its token is sent again. */
+#define MAX_LOGINS 2
+
 #define MAX_URL 512
 #define MAX_HOST 255
 
@@ -47,6 +50,11 @@ struct EtcdRequest
 	uint32 tried;		/* a bit for each endpoint */
 	int endpoint;		/* of the last attempt; -1: none was made */
 	bool maybe_applied; /* by any attempt */
+	bool waiting;		/* for a token of its endpoint */
+	int64 share_end;	/* boot time until which this endpoint is given to begin */
+	unsigned int serial; /* of the token that was sent */
+	int logins;			/* how often its token was refused */
+	EtcdFault fault;	/* of an attempt that nothing was sent for */
 	EtcdCallback cb;
 	void *arg;
 	cJSON *answer;
@@ -59,6 +67,7 @@ typedef enum Verdict
 	VERDICT_OK,
 	VERDICT_FINAL,	 /* not applied, and the other endpoints would say the same */
 	VERDICT_REFUSED, /* not applied, by this endpoint */
+	VERDICT_LOGIN,	 /* not applied, as this endpoint does not know its token */
 	VERDICT_UNKNOWN	 /* if it was sent it may have been applied, or may be yet */
 } Verdict;
 
@@ -80,11 +89,11 @@ host_length(const char *text)
 	return n > 1 && text[n] == ']' ? n + 1 : 0;
 }
 
-/* Is that all of "http://host:port"? If not, says why. */
+/* Is that all of "http://host:port", or the same with https? If not, says why. */
 static bool
 endpoint_valid(const char *text, size_t len, char *errbuf, size_t n)
 {
-	size_t scheme = strlen("http://");
+	size_t scheme;
 	size_t host;
 	size_t digits;
 	char copy[MAX_HOST + 32];
@@ -99,21 +108,17 @@ endpoint_valid(const char *text, size_t len, char *errbuf, size_t n)
 	memcpy(copy, text, len);
 	copy[len] = '\0';
 
-	if (strncmp(copy, "https://", strlen("https://")) == 0)
+	scheme = strncmp(copy, "https://", strlen("https://")) == 0 ? strlen("https://") : strlen("http://");
+	if (scheme == strlen("http://") && strncmp(copy, "http://", scheme) != 0)
 	{
-		snprintf(errbuf, n, "Endpoint \"%s\" begins with \"https://\": TLS is not supported yet.",
-				 shown);
-		return false;
-	}
-	if (strncmp(copy, "http://", scheme) != 0)
-	{
-		snprintf(errbuf, n, "Endpoint \"%s\" does not begin with \"http://\".", shown);
+		snprintf(errbuf, n, "Endpoint \"%s\" does not begin with \"http://\" or \"https://\".", shown);
 		return false;
 	}
 	host = host_length(copy + scheme);
 	if (host == 0 || host > MAX_HOST || copy[scheme + host] != ':')
 	{
-		snprintf(errbuf, n, "Endpoint \"%s\" is not of the form \"http://host:port\".", shown);
+		snprintf(errbuf, n, "Endpoint \"%s\" is not of the form \"%shost:port\".", shown,
+				 scheme == strlen("https://") ? "https://" : "http://");
 		return false;
 	}
 	digits = strspn(copy + scheme + host + 1, "0123456789");
@@ -128,8 +133,8 @@ endpoint_valid(const char *text, size_t len, char *errbuf, size_t n)
 }
 
 /*
- * Goes to the next endpoint of a list, without the blanks around it; false: there is none.  *list is moved on, and
- * becomes NULL behind the last one.
+ * Goes to the next endpoint of a list, without the blanks around it; false: there is none.  *list is moved
+ * on, and becomes NULL behind the last one.
  */
 static bool
 next_endpoint(const char **list, const char **start, size_t *len)
@@ -182,8 +187,8 @@ etcd_endpoints_valid(const char *endpoints, char *errbuf, size_t n)
 }
 
 /* xorshift64: only to spread retries. */
-static uint64
-next_random(EtcdClient *client)
+uint64
+etcd_random(EtcdClient *client)
 {
 	client->random ^= client->random << 13;
 	client->random ^= client->random >> 7;
@@ -239,7 +244,7 @@ etcd_endpoint_failed(EtcdClient *client, int endpoint)
 		return;
 	failed->failures++;
 	failed->failed_until = now + backoff_delay(failed->failures, ENDPOINT_BACKOFF_MIN,
-											   ENDPOINT_BACKOFF_MAX, next_random(client));
+											   ENDPOINT_BACKOFF_MAX, etcd_random(client));
 }
 
 bool
@@ -257,7 +262,12 @@ free_client(EtcdGrave *self)
 	int i;
 
 	for (i = 0; i < client->nendpoints; i++)
+	{
 		free(client->endpoints[i].url);
+		etcd_free_secret(client->endpoints[i].token);
+		etcd_free_secret(client->endpoints[i].login_body);
+	}
+	etcd_security_free(client);
 	free(client);
 }
 
@@ -276,6 +286,7 @@ copy_endpoints(EtcdClient *client, const char *endpoints)
 
 		if (url == NULL)
 			return false;
+		client->endpoints[client->nendpoints].client = client;
 		client->endpoints[client->nendpoints++].url = url;
 	}
 	return true;
@@ -297,8 +308,9 @@ etcd_client_create(DschedLoop *loop, const char *endpoints)
 		return NULL;
 	dlist_init(&client->requests);
 	dlist_init(&client->watches);
+	client->loop = loop;
 	client->random = ((uint64) getpid() << 32 ^ (uint64) dsched_boot_now()) | 1;
-	if (!copy_endpoints(client, endpoints) || (client->http = etcd_http_create(loop)) == NULL)
+	if (!copy_endpoints(client, endpoints) || (client->http = etcd_http_create(loop, NULL)) == NULL)
 	{
 		free_client(&client->grave);
 		return NULL;
@@ -320,6 +332,7 @@ void
 etcd_client_destroy(EtcdClient *client)
 {
 	dlist_mutable_iter iter;
+	int i;
 
 	if (client == NULL)
 		return;
@@ -332,6 +345,8 @@ etcd_client_destroy(EtcdClient *client)
 		etcd_watch_discard(iter.cur);
 	}
 	etcd_http_destroy(client->http);
+	for (i = 0; i < client->nretired; i++)
+		etcd_http_destroy(client->retired[i]);
 	etcd_bury(&client->grave, free_client);
 }
 
@@ -373,30 +388,24 @@ untried_endpoints(const EtcdRequest *request)
 	return n;
 }
 
-/*
- * Begins the attempt at the next endpoint; false: there is none, no time is left, or no memory.  All attempts but the
- * last have a share of the time; a write that has been sent cannot be tried again, so it has all of it, and only
- * its connecting has a share.
- */
+/* Sends the request to its endpoint; false: no time is left, or no memory. */
 static bool
-start_attempt(EtcdRequest *request)
+send_request(EtcdRequest *request)
 {
 	int64 now = dsched_boot_now();
-	int endpoint = etcd_choose_endpoint(request->client, request->tried);
-	int64 share;
+	Endpoint *endpoint = &request->client->endpoints[request->endpoint];
 	char url[MAX_URL];
 	HttpPost post = {0};
 
-	if (endpoint < 0 || request->deadline - now < USECS_PER_MSEC ||
-		!etcd_endpoint_url(request->client, endpoint, request->path, url, sizeof(url)))
+	post.deadline = request->kind == ETCD_WRITE ? request->deadline : request->share_end;
+	if (post.deadline - now < USECS_PER_MSEC ||
+		!etcd_endpoint_url(request->client, request->endpoint, request->path, url, sizeof(url)))
 		return false;
-
-	share = (request->deadline - now) / untried_endpoints(request);
 	post.url = url;
 	post.body = request->body;
 	post.body_len = request->body_len;
-	post.deadline = request->kind == ETCD_WRITE ? request->deadline : now + share;
-	post.connect_timeout_ms = (int) Max(share / USECS_PER_MSEC, 1);
+	post.authorization = endpoint->token;
+	post.connect_timeout_ms = (int) Max((request->share_end - now) / USECS_PER_MSEC, 1);
 	/* A tenth less, so that the server gives up first and can say so. */
 	post.grpc_timeout_ms = (int) Max((post.deadline - now) / USECS_PER_MSEC * 9 / 10, 1);
 	post.may_resend = request->kind != ETCD_WRITE;
@@ -404,10 +413,56 @@ start_attempt(EtcdRequest *request)
 	post.done = call_done;
 	post.arg = request;
 
-	request->tried |= endpoint_bit(endpoint);
-	request->endpoint = endpoint;
+	request->serial = endpoint->serial;
 	request->transfer = etcd_http_post(request->client->http, &post);
 	return request->transfer != NULL;
+}
+
+/* Waits for a token of its endpoint; false: no memory. */
+static bool
+wait_for_token(EtcdRequest *request)
+{
+	const char *reason = etcd_auth_begin(request->client, request->endpoint, &request->fault);
+	HttpPost post = {0};
+
+	post.deadline = request->share_end;
+	post.done = call_done;
+	post.arg = request;
+	request->waiting = reason == NULL;
+	request->transfer = reason == NULL ? etcd_http_wait(request->client->http, &post)
+									   : etcd_http_fail(request->client->http, &post, reason);
+	return request->transfer != NULL;
+}
+
+static bool
+begin_at_endpoint(EtcdRequest *request)
+{
+	request->fault = ETCD_FAULT_NONE;
+	if (etcd_auth_needed(request->client, request->endpoint))
+		return wait_for_token(request);
+	return send_request(request);
+}
+
+/*
+ * Begins the attempt at the next endpoint; false: there is none, no time is left, or no memory.  Each attempt
+ * but the last has half of the time that is left, so that a slow etcd is waited for, and one that hangs does
+ * not use it all up.  A write that has been sent cannot be tried again, so it has all of it, and only its
+ * connecting has a share.
+ */
+static bool
+start_attempt(EtcdRequest *request)
+{
+	int64 now = dsched_boot_now();
+	int endpoint = etcd_choose_endpoint(request->client, request->tried);
+
+	if (endpoint < 0 || request->deadline - now < USECS_PER_MSEC)
+		return false;
+	request->share_end = request->deadline;
+	if (untried_endpoints(request) > 1)
+		request->share_end = now + (request->deadline - now) / 2;
+	request->tried |= endpoint_bit(endpoint);
+	request->endpoint = endpoint;
+	return begin_at_endpoint(request);
 }
 
 /* A call that fails as soon as the loop comes round. */
@@ -429,6 +484,7 @@ start_call(EtcdClient *client, const char *path, cJSON *body, EtcdKind kind, boo
 {
 	EtcdRequest *request = calloc(1, sizeof(EtcdRequest));
 	const char *reason = NULL;
+	bool refused = false;
 	bool started;
 
 	if (request == NULL)
@@ -449,6 +505,9 @@ start_call(EtcdClient *client, const char *path, cJSON *body, EtcdKind kind, boo
 		request->body_len = strlen(request->body);
 	if (client->nendpoints == 0)
 		reason = "no etcd endpoints are set";
+	if (reason == NULL && (reason = etcd_security_refusal(client)) != NULL)
+		refused = true;
+	etcd_sweep_retired(client);
 
 	started = reason == NULL && start_attempt(request);
 	if (!started &&
@@ -457,6 +516,8 @@ start_call(EtcdClient *client, const char *path, cJSON *body, EtcdKind kind, boo
 		free_request(&request->grave);
 		return NULL;
 	}
+	if (refused)
+		request->fault = ETCD_FAULT_SETTINGS;
 	dlist_push_tail(&client->requests, &request->node);
 	return request;
 }
@@ -488,7 +549,7 @@ code_is_final(int grpc_code)
 		case ETCD_CODE_INVALID_ARGUMENT:
 		case ETCD_CODE_NOT_FOUND:
 		case 6: /* already exists */
-		case 7: /* permission denied */
+		case ETCD_CODE_PERMISSION:
 		case ETCD_CODE_EXHAUSTED:
 		case 9: /* failed precondition */
 		case ETCD_CODE_OUT_OF_RANGE:
@@ -541,6 +602,41 @@ read_header(EtcdResponse *response)
 	response->member_id = etcd_json_uint64(header, "member_id");
 }
 
+EtcdFault
+etcd_plain_answer(long status, const char *text, size_t len, char *message, size_t n)
+{
+	char clean[120];
+	const char *newline = memchr(text, '\n', len);
+
+	etcd_clean_text(clean, sizeof(clean), text, newline != NULL ? (size_t) (newline - text) : len);
+	if (status == 400 && strstr(clean, "CommonName") != NULL)
+	{
+		strlcpy(message, "etcd has users and our client certificate a common name, which etcd does not allow over HTTP", n);
+		return ETCD_FAULT_SETTINGS;
+	}
+	snprintf(message, n, "HTTP status %ld%s%s", status, clean[0] != '\0' ? ": " : "", clean);
+	return status == 400 && strstr(clean, "HTTPS") != NULL ? ETCD_FAULT_TLS : ETCD_FAULT_NETWORK;
+}
+
+/* An error that etcd has told: what of it concerns the caller. */
+static Verdict
+judge_error(EtcdRequest *request, const char *error)
+{
+	EtcdResponse *response = &request->response;
+
+	set_message(response, error);
+	if (etcd_auth_is_refusal(response->grpc_code, error))
+	{
+		response->fault = ETCD_FAULT_AUTH;
+		return request->client->user != NULL ? VERDICT_LOGIN : VERDICT_FINAL;
+	}
+	if (response->grpc_code == ETCD_CODE_PERMISSION)
+		response->fault = ETCD_FAULT_PERMISSION;
+	else if (strstr(error, "database space exceeded") != NULL)
+		response->fault = ETCD_FAULT_SPACE;
+	return code_is_final(response->grpc_code) ? VERDICT_FINAL : VERDICT_UNKNOWN;
+}
+
 /* Reads an answer that came completely. */
 static Verdict
 read_answer(EtcdRequest *request, EtcdTransfer *transfer)
@@ -553,15 +649,10 @@ read_answer(EtcdRequest *request, EtcdTransfer *transfer)
 	request->answer = parse_answer(request, text, len);
 	if (request->answer != NULL &&
 		etcd_json_error(request->answer, &response->grpc_code, error, sizeof(error)))
-	{
-		set_message(response, error);
-		if (code_is_final(response->grpc_code))
-			return VERDICT_FINAL;
-		return VERDICT_UNKNOWN;
-	}
+		return judge_error(request, error);
 	if (transfer->status != 200)
 	{
-		snprintf(error, sizeof(error), "HTTP status %ld", transfer->status);
+		response->fault = etcd_plain_answer(transfer->status, text, len, error, sizeof(error));
 		set_message(response, error);
 		return status_is_refusal(transfer->status) ? VERDICT_REFUSED : VERDICT_UNKNOWN;
 	}
@@ -590,6 +681,7 @@ take_attempt(EtcdRequest *request, EtcdTransfer *transfer)
 	cJSON_Delete(request->answer);
 	request->answer = NULL;
 	response->grpc_code = -1;
+	response->fault = transfer->tls_failed ? ETCD_FAULT_TLS : ETCD_FAULT_NETWORK;
 	response->sent_at = transfer->sent_at;
 	response->received_at = transfer->received_at;
 	response->server_date = transfer->server_date;
@@ -604,8 +696,17 @@ take_attempt(EtcdRequest *request, EtcdTransfer *transfer)
 		/* A read that is too big is so everywhere. */
 		if (transfer->outcome == HTTP_TOO_BIG && request->kind == ETCD_READ)
 			verdict = VERDICT_FINAL;
+		/* Nor does another endpoint know better what is wrong with our files, or our password. */
+		if (request->fault != ETCD_FAULT_NONE)
+		{
+			response->fault = request->fault;
+			if (request->fault != ETCD_FAULT_NETWORK && request->fault != ETCD_FAULT_TLS)
+				verdict = VERDICT_FINAL;
+		}
 	}
 	response->ok = verdict == VERDICT_OK;
+	if (response->ok)
+		response->fault = ETCD_FAULT_NONE;
 	if (verdict == VERDICT_UNKNOWN && transfer->body_given)
 		request->maybe_applied = true;
 	return verdict;
@@ -638,10 +739,22 @@ static void
 call_done(void *arg, EtcdTransfer *transfer)
 {
 	EtcdRequest *request = arg;
-	Verdict verdict = take_attempt(request, transfer);
+	Verdict verdict;
 
+	request->waiting = false;
 	request->transfer = NULL; /* void when we return */
-	if (request->endpoint >= 0)
+	if (transfer->outcome == HTTP_WOKEN && begin_at_endpoint(request))
+		return;
+	verdict = take_attempt(request, transfer);
+	if (verdict == VERDICT_LOGIN)
+	{
+		etcd_auth_refused(request->client, request->endpoint, request->serial);
+		if (++request->logins <= MAX_LOGINS && begin_at_endpoint(request))
+			return;
+		verdict = VERDICT_FINAL;
+	}
+	/* Of an endpoint nothing was asked of, for our own fault, nothing was learned. */
+	if (request->endpoint >= 0 && (verdict != VERDICT_FINAL || transfer->outcome == HTTP_COMPLETE))
 	{
 		if (verdict == VERDICT_OK || verdict == VERDICT_FINAL)
 			etcd_endpoint_worked(request->client, request->endpoint);
@@ -650,6 +763,27 @@ call_done(void *arg, EtcdTransfer *transfer)
 	}
 	if (!may_try_again(request, verdict) || !start_attempt(request))
 		finish_call(request);
+}
+
+void
+etcd_wake_waiting(EtcdClient *client, int endpoint, HttpOutcome outcome, const char *message, EtcdFault fault)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &client->requests)
+	{
+		EtcdRequest *request = dlist_container(EtcdRequest, node, iter.cur);
+
+		if (!request->waiting || request->endpoint != endpoint)
+			continue;
+		request->waiting = false;
+		request->fault = fault;
+		etcd_http_end(request->transfer, outcome, message);
+	}
+	dlist_foreach(iter, &client->watches)
+	{
+		etcd_watch_wake(iter.cur, endpoint, outcome, message);
+	}
 }
 
 /* ---- leases --------------------------------------------------------------------------------- */

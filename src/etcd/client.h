@@ -8,7 +8,7 @@
  * uses its memory contexts: what fails is told in the answer.
  *
  * Several endpoints: the first that works is kept until it fails, and one that failed is tried last for a
- * while.  A call makes at most one attempt at each endpoint.  TLS and users are not supported yet.
+ * while.  A call makes at most one attempt at each endpoint, but for one that was refused for its token.
  */
 #ifndef DSCHED_ETCD_CLIENT_H
 #define DSCHED_ETCD_CLIENT_H
@@ -38,16 +38,30 @@ typedef struct EtcdRequest EtcdRequest;
 #define ETCD_CODE_INVALID_ARGUMENT 3
 #define ETCD_CODE_DEADLINE 4
 #define ETCD_CODE_NOT_FOUND 5		/* an unknown lease */
+#define ETCD_CODE_PERMISSION 7
 #define ETCD_CODE_EXHAUSTED 8		/* etcd's space quota, or too many requests */
 #define ETCD_CODE_OUT_OF_RANGE 11	/* a compacted or a future revision */
 #define ETCD_CODE_UNAVAILABLE 14	/* no leader */
 #define ETCD_CODE_UNAUTHENTICATED 16
+
+/* What is wrong when a call fails, as far as people can do something about it. */
+typedef enum EtcdFault
+{
+	ETCD_FAULT_NONE,
+	ETCD_FAULT_NETWORK,	   /* nobody there, no answer in time, no leader, or anything that is none of the following */
+	ETCD_FAULT_TLS,		   /* the certificates, ours or theirs */
+	ETCD_FAULT_SETTINGS,   /* files that cannot be used, settings that do not fit etcd's */
+	ETCD_FAULT_AUTH,	   /* a user is needed, or its password is refused */
+	ETCD_FAULT_PERMISSION, /* the user may not */
+	ETCD_FAULT_SPACE	   /* etcd's database has reached its quota */
+} EtcdFault;
 
 typedef struct EtcdResponse
 {
 	bool ok;			 /* HTTP 200, no error object, body parsed */
 	bool ambiguous;		 /* not ok, and a write may have been or may yet be applied */
 	int grpc_code;		 /* -1: none (a transport error); 0: ok */
+	EtcdFault fault;	 /* if not ok */
 	char message[256];	 /* if not ok: for people; printable ASCII, no secrets */
 	int64 revision;		 /* header.revision, 0 if none */
 	uint64 raft_term;	 /* these three: 0 if none */
@@ -73,11 +87,28 @@ typedef enum EtcdKind
 	ETCD_IDEMPOTENT
 } EtcdKind;
 
-/* Whether the text is a list of "http://host:port", separated by commas; if not, why. Empty is valid. */
+/* Whether the text is a list of "http://host:port" or https, separated by commas; if not, why. Empty is valid. */
 extern bool etcd_endpoints_valid(const char *endpoints, char *errbuf, size_t n);
 
 /* NULL: the endpoints are not valid, or out of memory or file descriptors (errno tells). */
 extern EtcdClient *etcd_client_create(DschedLoop *loop, const char *endpoints);
+
+/* How to talk to etcd safely: files in PEM format and one with a password; NULL or "": none. */
+typedef struct EtcdSecurity
+{
+	const char *ca_file; /* whom to believe; none: the system's authorities */
+	const char *cert_file;
+	const char *key_file;
+	const char *user;
+	const char *password_file;
+} EtcdSecurity;
+
+/*
+ * Takes these settings, or what their files have now.  false, with the reason: they cannot be used; those that were in use go
+ * on to be.  If there are none, all calls fail with ETCD_FAULT_SETTINGS until the files are better.  No memory and no descriptors
+ * are such a reason, too.  May lose watches (ETCD_WATCH_DISCONNECTED); calls none of the callbacks itself.
+ */
+extern bool etcd_client_secure(EtcdClient *client, const EtcdSecurity *settings, char *reason, size_t n);
 
 /* No callbacks are made any more; calls and watches are gone, their handles too. NULL is fine. */
 extern void etcd_client_destroy(EtcdClient *client);

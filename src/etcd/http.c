@@ -28,6 +28,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -65,6 +66,7 @@ struct EtcdHttp
 	EtcdGrave grave;
 	DschedLoop *loop;
 	CURLM *multi;
+	EtcdTls tls;
 	bool closed;
 	int timer_fd;
 	int64 armed;   /* what the timer is set to; 0: nothing */
@@ -396,6 +398,28 @@ add_header(EtcdTransfer *transfer, const char *header)
 	return longer != NULL;
 }
 
+/* The token as it is: etcd before 3.5 takes no "Bearer" before it. */
+static bool
+add_authorization(EtcdTransfer *transfer)
+{
+	const char *token = transfer->post.authorization;
+	size_t size;
+	char *header;
+	bool added;
+
+	if (token == NULL)
+		return true;
+	size = strlen(token) + sizeof("Authorization: ");
+	header = malloc(size);
+	if (header == NULL)
+		return false;
+	snprintf(header, size, "Authorization: %s", token);
+	added = add_header(transfer, header);
+	explicit_bzero(header, size);
+	free(header);
+	return added;
+}
+
 static bool
 make_headers(EtcdTransfer *transfer)
 {
@@ -412,6 +436,8 @@ make_headers(EtcdTransfer *transfer)
 	 */
 	if (transfer->post.stream && !add_header(transfer, "Connection: close"))
 		return false;
+	if (!add_authorization(transfer))
+		return false;
 	if (transfer->post.grpc_timeout_ms <= 0)
 		return true;
 	snprintf(timeout, sizeof(timeout), "Grpc-Timeout: %dm", transfer->post.grpc_timeout_ms);
@@ -425,16 +451,16 @@ make_headers(EtcdTransfer *transfer)
 			return false;                                                                          \
 	} while (0)
 
-/* Plain HTTP/1.1 to just that host: the gateway speaks nothing newer without TLS. */
+/* HTTP/1.1 to just that host: the gateway speaks nothing newer without TLS, and with it we need nothing newer. */
 static bool
 set_connection_options(CURL *easy, const HttpPost *post)
 {
 	SET(CURLOPT_URL, post->url);
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 #if LIBCURL_VERSION_NUM >= 0x075500
-	SET(CURLOPT_PROTOCOLS_STR, "http");
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 #else
-	SET(CURLOPT_PROTOCOLS, (long) CURLPROTO_HTTP);
+	SET(CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NOPROXY, "*");
@@ -494,11 +520,35 @@ etcd_http_post(EtcdHttp *http, const HttpPost *post)
 	transfer->easy = curl_easy_init();
 	if (transfer->easy == NULL || !make_headers(transfer) ||
 		!set_connection_options(transfer->easy, post) ||
+		!etcd_tls_apply(transfer->easy, &http->tls) ||
 		!set_request_options(transfer->easy, transfer) ||
 		curl_multi_add_handle(http->multi, transfer->easy) != CURLM_OK)
 		fail_transfer(transfer, "could not set up an HTTP request");
+	transfer->post.authorization = NULL; /* as is this */
 	arm_timer(http);
 	return transfer;
+}
+
+EtcdTransfer *
+etcd_http_wait(EtcdHttp *http, const HttpPost *post)
+{
+	EtcdTransfer *transfer = new_transfer(http, post);
+
+	if (transfer != NULL)
+		arm_timer(http);
+	return transfer;
+}
+
+void
+etcd_http_end(EtcdTransfer *transfer, HttpOutcome outcome, const char *message)
+{
+	if (transfer->ended)
+		return;
+	end_transfer(transfer);
+	transfer->outcome = outcome;
+	set_message(transfer, message);
+	make_ready(transfer);
+	arm_timer(transfer->http);
 }
 
 EtcdTransfer *
@@ -596,6 +646,7 @@ collect_finished(EtcdHttp *http)
 		else
 		{
 			transfer->outcome = HTTP_FAILED;
+			transfer->tls_failed = etcd_tls_is_failure(result, transfer->message);
 			if (transfer->refused_rewind)
 				set_message(transfer, "the connection broke after the request was sent");
 			else if (transfer->message[0] == '\0')
@@ -734,19 +785,28 @@ set_multi_options(EtcdHttp *http)
 static void
 free_http(EtcdGrave *self)
 {
-	free(self);
+	EtcdHttp *http = (EtcdHttp *) self;
+
+	etcd_tls_free(&http->tls);
+	free(http);
 }
 
 EtcdHttp *
-etcd_http_create(DschedLoop *loop)
+etcd_http_create(DschedLoop *loop, EtcdTls *tls)
 {
-	EtcdHttp *http;
+	EtcdHttp *http = init_curl() ? calloc(1, sizeof(EtcdHttp)) : NULL;
 
-	if (!init_curl())
-		return NULL;
-	http = calloc(1, sizeof(EtcdHttp));
 	if (http == NULL)
+	{
+		if (tls != NULL)
+			etcd_tls_free(tls);
 		return NULL;
+	}
+	if (tls != NULL)
+	{
+		http->tls = *tls;
+		memset(tls, 0, sizeof(*tls));
+	}
 	http->loop = loop;
 	dlist_init(&http->sockets);
 	dlist_init(&http->transfers);
@@ -760,6 +820,18 @@ etcd_http_create(DschedLoop *loop)
 	}
 	loop_set_fd(loop, http->timer_fd, EPOLLIN, http_handler, http);
 	return http;
+}
+
+bool
+etcd_http_idle(EtcdHttp *http)
+{
+	return dlist_is_empty(&http->transfers);
+}
+
+const EtcdTls *
+etcd_http_tls(const EtcdHttp *http)
+{
+	return &http->tls;
 }
 
 void

@@ -5,6 +5,9 @@
  * A transfer is one POST of JSON.  Its buffer fills while libcurl runs, and what happened is told
  * afterwards, when no code of libcurl is on the stack: data() for a stream that got more, done() once at the
  * end.  The transfer is void when done() returns.
+ *
+ * TLS: what verifies the servers and shows who we are belongs to the EtcdHttp, for its whole life.  Other certificates
+ * take another EtcdHttp, so that no connection and no TLS session of the former ones is used on.
  */
 #ifndef DSCHED_ETCD_HTTP_H
 #define DSCHED_ETCD_HTTP_H
@@ -34,8 +37,30 @@ typedef enum HttpOutcome
 	HTTP_COMPLETE,	/* an answer came, with whatever status, to its end */
 	HTTP_FAILED,	/* anything else, said in message */
 	HTTP_TIMEOUT,	/* the deadline passed */
-	HTTP_TOO_BIG	/* the answer was beyond the bound */
+	HTTP_TOO_BIG,	/* the answer was beyond the bound */
+	HTTP_WOKEN		/* of etcd_http_wait(): what was waited for is there */
 } HttpOutcome;
+
+/* Files of certificates and keys, in PEM; a NULL path: none.  The texts are what they had when they were read. */
+typedef struct EtcdPem
+{
+	char *path;
+	char *text;
+	size_t len;
+} EtcdPem;
+
+typedef struct EtcdTls
+{
+	EtcdPem ca; /* none: the system's */
+	EtcdPem cert;
+	EtcdPem key;
+} EtcdTls;
+
+extern void etcd_tls_free(EtcdTls *tls);
+
+/* For http.c: sets up a request that is sent over these; was it TLS that it failed for? */
+extern bool etcd_tls_apply(CURL *easy, const EtcdTls *tls);
+extern bool etcd_tls_is_failure(CURLcode result, const char *message);
 
 /* What to send. All is copied but body, which must stay until done() or the cancellation. */
 typedef struct HttpPost
@@ -43,6 +68,7 @@ typedef struct HttpPost
 	const char *url;
 	const char *body;
 	size_t body_len;
+	const char *authorization; /* a token, or NULL */
 	int64 deadline;			/* boot time; 0: none */
 	int connect_timeout_ms; /* > 0 */
 	int grpc_timeout_ms;	/* for the server to obey; 0: not told */
@@ -64,6 +90,7 @@ struct EtcdTransfer
 	int64 sent_at;		 /* boot time before libcurl had the request */
 	int64 received_at;	 /* boot time when its end was found */
 	int64 server_date;	 /* Unix seconds; 0: none */
+	bool tls_failed;	 /* it failed for TLS */
 	char message[CURL_ERROR_SIZE];
 	/* private to http.c */
 	EtcdHttp *http;
@@ -83,8 +110,13 @@ struct EtcdTransfer
 	size_t size;
 };
 
-/* NULL: out of memory or descriptors. */
-extern EtcdHttp *etcd_http_create(DschedLoop *loop);
+/* Takes what is in *tls (NULL: nothing) also if it fails.  NULL: out of memory or descriptors. */
+extern EtcdHttp *etcd_http_create(DschedLoop *loop, EtcdTls *tls);
+
+/* Is nothing under way? */
+extern bool etcd_http_idle(EtcdHttp *http);
+
+extern const EtcdTls *etcd_http_tls(const EtcdHttp *http);
 
 /* Transfers end without a call. */
 extern void etcd_http_destroy(EtcdHttp *http);
@@ -94,6 +126,12 @@ extern EtcdTransfer *etcd_http_post(EtcdHttp *http, const HttpPost *post);
 
 /* A transfer that fails with this message without anything being sent. */
 extern EtcdTransfer *etcd_http_fail(EtcdHttp *http, const HttpPost *post, const char *message);
+
+/* Sends nothing: only waits for its deadline, or until it is ended. */
+extern EtcdTransfer *etcd_http_wait(EtcdHttp *http, const HttpPost *post);
+
+/* Ends a transfer whose done() was not called, which will be when the loop comes round. */
+extern void etcd_http_end(EtcdTransfer *transfer, HttpOutcome outcome, const char *message);
 
 /* No more calls. */
 extern void etcd_http_cancel(EtcdTransfer *transfer);

@@ -162,16 +162,16 @@ etcd_txn_free(EtcdTxn *txn)
 
 /* A condition with a key, to which the caller adds what is compared with; it is freed with the transaction. */
 static cJSON *
-add_compare(EtcdTxn *txn, const char *key, const char *target, const char *result)
+add_range_compare(EtcdTxn *txn, const char *key, const char *range_end, const char *target, const char *result)
 {
 	cJSON *compare;
 
 	if (txn == NULL || txn->failed)
 		return NULL;
 	txn->ncompare++;
-	txn->bytes += strlen(key) + OP_OVERHEAD;
+	txn->bytes += strlen(key) + (range_end != NULL ? strlen(range_end) : 0) + OP_OVERHEAD;
 
-	compare = key_object(key, NULL);
+	compare = key_object(key, range_end);
 	if (compare == NULL || cJSON_AddStringToObject(compare, "target", target) == NULL ||
 		cJSON_AddStringToObject(compare, "result", result) == NULL ||
 		!cJSON_AddItemToArray(txn->compare, compare))
@@ -181,6 +181,12 @@ add_compare(EtcdTxn *txn, const char *key, const char *target, const char *resul
 		return NULL;
 	}
 	return compare;
+}
+
+static cJSON *
+add_compare(EtcdTxn *txn, const char *key, const char *target, const char *result)
+{
+	return add_range_compare(txn, key, NULL, target, result);
 }
 
 void
@@ -198,6 +204,16 @@ etcd_txn_if_mod(EtcdTxn *txn, const char *key, int64 mod_revision)
 	cJSON *compare = add_compare(txn, key, "MOD", "EQUAL");
 
 	if (compare != NULL && !add_int64(compare, "mod_revision", mod_revision))
+		txn->failed = true;
+}
+
+/* A range is compared key by key; one without keys is compared as a key that is absent. */
+void
+etcd_txn_if_none(EtcdTxn *txn, const char *key, const char *range_end)
+{
+	cJSON *compare = add_range_compare(txn, key, range_end, "CREATE", "EQUAL");
+
+	if (compare != NULL && !add_int64(compare, "create_revision", 0))
 		txn->failed = true;
 }
 
@@ -294,6 +310,25 @@ void
 etcd_txn_get(EtcdTxn *txn, const char *key, const char *range_end)
 {
 	add_get(txn, true, key, range_end);
+}
+
+void
+etcd_txn_get_newest(EtcdTxn *txn, const char *key, const char *range_end)
+{
+	cJSON *range;
+
+	if (txn == NULL || txn->failed)
+		return;
+	txn->bytes += strlen(key) + strlen(range_end) + OP_OVERHEAD;
+	range = key_object(key, range_end);
+	if (range != NULL &&
+		(!add_int64(range, "limit", 1) || cJSON_AddStringToObject(range, "sort_order", "DESCEND") == NULL ||
+		 cJSON_AddStringToObject(range, "sort_target", "MOD") == NULL))
+	{
+		cJSON_Delete(range);
+		range = NULL;
+	}
+	add_op(txn, true, "request_range", range);
 }
 
 void

@@ -63,12 +63,15 @@ typedef struct EtcdTxn EtcdTxn;
 extern EtcdTxn *etcd_txn_begin(void);
 extern void etcd_txn_if_create(EtcdTxn *txn, const char *key, int64 create_revision); /* 0: absent */
 extern void etcd_txn_if_mod(EtcdTxn *txn, const char *key, int64 mod_revision);		  /* 0: absent */
+extern void etcd_txn_if_none(EtcdTxn *txn, const char *key, const char *range_end);	  /* no key in the range */
 extern void etcd_txn_if_exists(EtcdTxn *txn, const char *key);
 extern void etcd_txn_if_value(EtcdTxn *txn, const char *key, const char *value, size_t len);
 extern void etcd_txn_put(EtcdTxn *txn, const char *key, const char *value, size_t len, int64 lease);
 extern void etcd_txn_delete(EtcdTxn *txn, const char *key);
 extern void etcd_txn_delete_range(EtcdTxn *txn, const char *key, const char *range_end);
 extern void etcd_txn_get(EtcdTxn *txn, const char *key, const char *range_end);
+/* Of a range, the key that was written last. */
+extern void etcd_txn_get_newest(EtcdTxn *txn, const char *key, const char *range_end);
 extern void etcd_txn_else_get(EtcdTxn *txn, const char *key, const char *range_end);
 extern void etcd_txn_nest(EtcdTxn *txn, EtcdTxn *nested); /* success branch; consumes nested */
 extern cJSON *etcd_txn_end(EtcdTxn *txn);				  /* consumes txn */

@@ -23,7 +23,10 @@
 #define PATH_WATCH "/v3/watch"
 
 /* A watch that is not created in this time is lost. */
-#define START_TIMEOUT_US INT64CONST(5000000)
+#define START_TIMEOUT_US INT64CONST(3000000)
+
+/* How often it is sent again when it is refused for its token. */
+#define MAX_LOGINS 2
 
 #define MAX_URL 512
 
@@ -41,6 +44,11 @@ struct EtcdWatch
 	EtcdClient *client;
 	EtcdTransfer *transfer; /* NULL: ended */
 	int endpoint;			/* -1: none was had */
+	bool waiting;			/* for a token of that endpoint */
+	bool renewing;			/* lost because the certificates are others */
+	bool again;				/* refused for its token: to be sent again, with another */
+	unsigned int serial;	/* of the token that was sent */
+	int logins;				/* how often it was refused */
 	char *body;
 	const EtcdWatchHandler *handler;
 	void *arg;
@@ -115,8 +123,9 @@ watch_body(const EtcdWatch *watch, const EtcdWatchRange *ranges)
 	return body;
 }
 
+/* Sends it to its endpoint, or waits for a token of that. */
 static EtcdTransfer *
-start_transfer(EtcdWatch *watch)
+begin_at_endpoint(EtcdWatch *watch)
 {
 	HttpPost post = {0};
 	char url[MAX_URL];
@@ -125,21 +134,67 @@ start_transfer(EtcdWatch *watch)
 	post.done = watch_done;
 	post.data = watch_data;
 	post.arg = watch;
-	watch->endpoint = etcd_choose_endpoint(watch->client, 0);
-	if (watch->endpoint < 0)
-		return etcd_http_fail(watch->client->http, &post, "no etcd endpoints are set");
+	post.deadline = now + START_TIMEOUT_US;
+	if (etcd_auth_needed(watch->client, watch->endpoint))
+	{
+		EtcdFault fault;
+		const char *reason = etcd_auth_begin(watch->client, watch->endpoint, &fault);
+
+		watch->waiting = reason == NULL;
+		return reason == NULL ? etcd_http_wait(watch->client->http, &post)
+							  : etcd_http_fail(watch->client->http, &post, reason);
+	}
 	if (!etcd_endpoint_url(watch->client, watch->endpoint, PATH_WATCH, url, sizeof(url)))
 		return etcd_http_fail(watch->client->http, &post, "the endpoint is too long");
 
+	watch->serial = watch->client->endpoints[watch->endpoint].serial;
+	post.authorization = watch->client->endpoints[watch->endpoint].token;
 	post.url = url;
 	post.body = watch->body;
 	post.body_len = strlen(watch->body);
-	post.deadline = now + START_TIMEOUT_US;
 	post.connect_timeout_ms = START_TIMEOUT_US / 1000;
 	post.may_resend = true;
 	post.stream = true;
 	post.max_buffer = ETCD_MAX_RESPONSE;
 	return etcd_http_post(watch->client->http, &post);
+}
+
+static EtcdTransfer *
+start_transfer(EtcdWatch *watch)
+{
+	const char *reason = etcd_security_refusal(watch->client);
+	HttpPost post = {0};
+
+	post.done = watch_done;
+	post.arg = watch;
+	watch->endpoint = etcd_choose_endpoint(watch->client, 0);
+	if (watch->endpoint < 0)
+		reason = "no etcd endpoints are set";
+	if (reason == NULL)
+		return begin_at_endpoint(watch);
+	watch->endpoint = -1;
+	return etcd_http_fail(watch->client->http, &post, reason);
+}
+
+void
+etcd_watch_wake(dlist_node *node, int endpoint, HttpOutcome outcome, const char *message)
+{
+	EtcdWatch *watch = dlist_container(EtcdWatch, node, node);
+
+	if (!watch->waiting || watch->endpoint != endpoint)
+		return;
+	watch->waiting = false;
+	etcd_http_end(watch->transfer, outcome, message);
+}
+
+void
+etcd_watch_renew(dlist_node *node)
+{
+	EtcdWatch *watch = dlist_container(EtcdWatch, node, node);
+
+	watch->renewing = true;
+	if (watch->transfer != NULL)
+		etcd_http_end(watch->transfer, HTTP_FAILED, "other certificates are in use now");
 }
 
 static void
@@ -206,6 +261,14 @@ etcd_watch_stop(EtcdWatch *watch)
 }
 
 void
+etcd_watch_give_up(EtcdWatch *watch)
+{
+	if (watch->endpoint >= 0)
+		etcd_endpoint_failed(watch->client, watch->endpoint);
+	etcd_watch_stop(watch);
+}
+
+void
 etcd_watch_discard(dlist_node *node)
 {
 	etcd_watch_stop(dlist_container(EtcdWatch, node, node));
@@ -232,7 +295,7 @@ lose(EtcdWatch *watch, EtcdWatchLoss why, const char *message)
 		strlcpy(text, clean, sizeof(text));
 
 	/* What is asked next should ask another member, unless this one has answered for all. */
-	if (watch->endpoint >= 0 && why != ETCD_WATCH_COMPACTED && why != ETCD_WATCH_REFUSED)
+	if (watch->endpoint >= 0 && why != ETCD_WATCH_COMPACTED && why != ETCD_WATCH_REFUSED && !watch->renewing)
 		etcd_endpoint_failed(watch->client, watch->endpoint);
 	etcd_watch_stop(watch);
 	if (watch->handler->lost != NULL)
@@ -241,11 +304,39 @@ lose(EtcdWatch *watch, EtcdWatchLoss why, const char *message)
 
 /* ---- one answer of the stream --------------------------------------------------------------- */
 
+/* Refused for its token, which is forgotten: is it to be tried with another one? */
+static bool
+wants_login(EtcdWatch *watch, int grpc_code, const char *message)
+{
+	if (watch->client->user == NULL || watch->ncreated > 0 || !etcd_auth_is_refusal(grpc_code, message))
+		return false;
+	etcd_auth_refused(watch->client, watch->endpoint, watch->serial);
+	watch->again = ++watch->logins <= MAX_LOGINS;
+	return watch->again;
+}
+
+/* The refused one has ended, or is to be; all of its answers are void. */
+static void
+send_again(EtcdWatch *watch)
+{
+	watch->again = false;
+	if (watch->transfer != NULL)
+		etcd_http_cancel(watch->transfer);
+	watch->scanned = 0;
+	watch->ncreated = 0;
+	watch->transfer = begin_at_endpoint(watch);
+	if (watch->transfer == NULL)
+		lose(watch, ETCD_WATCH_PROTOCOL, "out of memory");
+}
+
 /* An error object ends the stream. */
 static void
 handle_error(EtcdWatch *watch, int grpc_code, const char *message)
 {
 	EtcdWatchLoss why = ETCD_WATCH_DISCONNECTED;
+
+	if (wants_login(watch, grpc_code, message))
+		return;
 
 	if (grpc_code == ETCD_CODE_OUT_OF_RANGE)
 		why = ETCD_WATCH_COMPACTED;
@@ -271,6 +362,8 @@ handle_canceled(EtcdWatch *watch, const cJSON *result)
 				 (long long) compacted);
 		lose(watch, ETCD_WATCH_COMPACTED, message);
 	}
+	else if (wants_login(watch, -1, reason))
+		return;
 	else if (strstr(reason, "Unavailable") != NULL || strstr(reason, "no leader") != NULL)
 		lose(watch, ETCD_WATCH_DISCONNECTED, reason);
 	else
@@ -468,7 +561,7 @@ handle_lines(EtcdWatch *watch, EtcdTransfer *transfer)
 {
 	cJSON *object;
 
-	while (!watch->stopped && next_object(watch, transfer, &object))
+	while (!watch->stopped && !watch->again && next_object(watch, transfer, &object))
 	{
 		if (object == NULL)
 			lose(watch, ETCD_WATCH_PROTOCOL, "a line that is not JSON within the bounds");
@@ -480,7 +573,11 @@ handle_lines(EtcdWatch *watch, EtcdTransfer *transfer)
 static void
 watch_data(void *arg, EtcdTransfer *transfer)
 {
-	handle_lines(arg, transfer);
+	EtcdWatch *watch = arg;
+
+	handle_lines(watch, transfer);
+	if (!watch->stopped && watch->again)
+		send_again(watch);
 }
 
 static void
@@ -494,9 +591,18 @@ watch_done(void *arg, EtcdTransfer *transfer)
 	size_t len;
 
 	watch->transfer = NULL; /* void when we return */
-	handle_lines(watch, transfer);
+	watch->waiting = false;
+	if (transfer->outcome == HTTP_WOKEN)
+		watch->again = true;
+	else
+		handle_lines(watch, transfer);
 	if (watch->stopped)
 		return;
+	if (watch->again)
+	{
+		send_again(watch);
+		return;
+	}
 
 	if (transfer->outcome == HTTP_TOO_BIG)
 	{
@@ -510,6 +616,11 @@ watch_done(void *arg, EtcdTransfer *transfer)
 		handle_object(watch, object);
 	if (watch->stopped)
 		return;
+	if (watch->again)
+	{
+		send_again(watch);
+		return;
+	}
 
 	snprintf(status, sizeof(status), "the stream has ended, with HTTP status %ld",
 			 transfer->status);

@@ -66,6 +66,9 @@ extern EtcdWatch *etcd_watch_start(EtcdClient *client, const EtcdWatchRange *ran
 /* No more calls; the handle is void. */
 extern void etcd_watch_stop(EtcdWatch *watch);
 
+/* The same for one that has been found deaf: another member is asked next. */
+extern void etcd_watch_give_up(EtcdWatch *watch);
+
 /* The start_revision with which a range can be followed on without a gap; 0: nothing known yet. */
 extern int64 etcd_watch_next_revision(const EtcdWatch *watch, int range_index);
 

@@ -7,6 +7,7 @@
 
 #include "nodes/parsenodes.h"
 #include "tcop/cmdtag.h"
+#include "tcop/dest.h"
 
 typedef enum StatementKind
 {
@@ -39,6 +40,12 @@ typedef struct CommandResult
 extern void command_parse(Command *command, const char *text);
 
 extern StatementKind statement_kind(const RawStmt *statement);
+
+/* ERROR if it can be seen that the statement cannot be part of a transaction that is prepared: see preparable.c. */
+extern void statement_require_preparable(const RawStmt *statement);
+
+/* The whole command as one transaction that is prepared: ERROR if it cannot be. */
+extern void command_require_preparable(Command *command);
 
 /* Is it a COMMIT after which no transaction block is open? */
 extern bool statement_ends_block(const RawStmt *statement);

@@ -12,17 +12,22 @@
  * callback acts only while a commit of the run is expected: it must not prevent the recording of a failure
  * after the fence, nor leave an invalid index behind a CREATE INDEX CONCURRENTLY.
  *
+ * A transaction that is prepared is checked in the same way, in PRE_PREPARE.
+ *
  * The ABORT callback clears "committing", whatever the error was; if the process dies, its exit callback
  * does.  It leaves the guard armed: a procedure may roll back and commit after that.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/elog.h"
 
+#include "catalog/catalog.h"
 #include "compat.h"
 #include "ending.h"
 #include "guard.h"
+#include "mutant.h"
 
 static ExecutorSlot *slot = NULL;
 static const RunToken *token = NULL;	/* of the run under way */
@@ -87,11 +92,17 @@ guard_disarm(void)
 void
 guard_check(void)
 {
-	if (dsched_token_holds(token))
+	if (MUTANT(NO_PRECOMMIT_CHECK) || dsched_token_holds(token))
 	{
 		ending_check();
 		return;
 	}
+	guard_trip();
+}
+
+void
+guard_trip(void)
+{
 	tripped = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -118,6 +129,25 @@ guard_commit_unchecked(void)
 	CommitTransactionCommand();
 	armed = false;
 	checking = true;
+	leave_commit();
+}
+
+/*
+ * A fencer waits for a prepare, too, but what it waits for commits nothing: whether it is committed is decided in etcd, under a
+ * comparison with what the fencer is about to delete.
+ */
+void
+guard_prepare(const char *gid)
+{
+	armed = true;
+	enter_commit();
+	HOLD_INTERRUPTS();
+	if (!prepared_begin(gid))
+		elog(ERROR, "there is no transaction block to prepare");
+	CommitTransactionCommand();
+	prepared_end();
+	RESUME_INTERRUPTS();
+	armed = false;
 	leave_commit();
 }
 

@@ -29,6 +29,12 @@ extern void guard_commit(void);
 /* The same without the check, but so that a fencer waits for it: for what cannot be taken back any more. */
 extern void guard_commit_unchecked(void);
 
+/* Prepares the open block's transaction under this name, as the extension's owner; ERROR as in guard_commit(). */
+extern void guard_prepare(const char *gid);
+
+/* ERROR as if the check had failed. */
+extern void guard_trip(void) pg_attribute_noreturn();
+
 /* Has a check failed since guard_begin()? */
 extern bool guard_tripped(void);
 

@@ -10,6 +10,11 @@
  * end; in the last transaction of the command where that is possible, so that a procedure that does not
  * commit is atomic with its row after all.
  *
+ * With delivery at_most_once nothing starts before a key in etcd says so (standalone: a start row), and the key makes it the only
+ * start of this attempt.  With exactly_once the command and its row are a transaction block that is prepared; then etcd is asked
+ * for the decision, and the transaction committed or rolled back accordingly (delivery.h).  A process that ends in between, or
+ * cannot wait, leaves it to the scheduler (schedule/settling.c).
+ *
  * After an error: abort, clean the session, and write the failed row in a transaction of its own.  If that
  * fails too (a full disk), the entry goes back with status NONE and the reason; the scheduler decides.  The
  * order matters: nothing that the command left behind may stand when the row is written.
@@ -44,9 +49,11 @@
 #include "clock.h"
 #include "command.h"
 #include "compat.h"
+#include "delivery.h"
 #include "ending.h"
 #include "executor.h"
 #include "guard.h"
+#include "mutant.h"
 #include "plans.h"
 #include "record.h"
 #include "run.h"
@@ -80,6 +87,12 @@ static bool begin(void);
 static bool job_applies(void);
 static void check_superuser(void);
 static bool commit_start_row(void);
+static bool is_to_end(void);
+static bool claim(void);
+static void run_as_block(void);
+static void decide(const char *gid);
+static void leave_in_doubt(const char *message);
+static bool finish_prepared(const char *gid, bool commit);
 static void run_in_one_transaction(void);
 static void run_at_top_level(void);
 static void run_top_level_statement(int n, bool last);
@@ -186,8 +199,12 @@ perform(void)
 		record_note(entry, ERRCODE_T_R_SERIALIZATION_FAILURE, "ownership of the partition was lost before the start");
 		return;
 	}
+	if (entry->delivery == DELIVERY_AT_MOST_ONCE && delivery_is_shared(entry->token.partition) && !claim())
+		return;
 	if (!begin())
 		return;
+	if (entry->delivery == DELIVERY_EXACTLY_ONCE)
+		command_require_preparable(&run.command);
 	if (run.command.top_level || entry->start_row)
 	{
 		if (!commit_start_row())
@@ -195,6 +212,8 @@ perform(void)
 	}
 	if (run.command.top_level)
 		run_at_top_level();
+	else if (entry->delivery == DELIVERY_EXACTLY_ONCE)
+		run_as_block();
 	else
 		run_in_one_transaction();
 	command_log_duration(&run.command);
@@ -255,17 +274,29 @@ job_applies(void)
 	username = GetUserNameFromId(GetSessionUserId(), true);
 	if (username == NULL || strcmp(username, run.job.username) != 0)
 		return false;
+	/* it decides what was done before this, and what is done with the run if it is lost */
+	if (run.job.policy.delivery != run.entry->delivery)
+		return false;
 	return run.job.gen == run.entry->gen || run.entry->reason == RUN_MANUAL || run.entry->key.trigger_id != 0;
+}
+
+/* Where signatures are what allows it, they must have been looked at: keys may just have come into force. */
+static bool
+superuser_allowed(void)
+{
+	if (dsched_allow_superuser_jobs == SUPERUSER_JOBS_AUTO && dsched_signed_cluster())
+		return dsched_shared->databases[run.entry->token.db].verified;
+	return dsched_superuser_jobs_allowed();
 }
 
 static void
 check_superuser(void)
 {
-	if (superuser_arg(GetSessionUserId()) && !dsched_superuser_jobs_allowed())
+	if (superuser_arg(GetSessionUserId()) && !superuser_allowed())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("jobs of superusers are not allowed to run on this instance"),
-				 errhint("Schedule the job for another role, or set dsched.allow_superuser_jobs to \"on\".")));
+				 errhint("Schedule the job for another role, let definitions be signed with dsched.cluster_key_file, or set dsched.allow_superuser_jobs to \"on\".")));
 }
 
 /* In the open transaction, which ends; a new one begins unless the run is over. */
@@ -310,6 +341,157 @@ run_in_one_transaction(void)
 		EndImplicitTransactionBlock();
 	finish_transaction(true);
 	run.settled = run.row_written;
+}
+
+/* ---- the strict modes -------------------------------------------------------------------------- */
+
+static bool
+is_to_end(void)
+{
+	return ProcDiePending || QueryCancelPending || guard_was_fenced() || ending_cause() != END_NONE;
+}
+
+/*
+ * at_most_once: the key of this attempt, before it starts.  The job is looked at before that, as an attempt with a key cannot be
+ * put off any more.  False: it is not to start.
+ */
+static bool
+claim(void)
+{
+	RunEntry   *entry = run.entry;
+	Decision	decision;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(run_context);
+	entry->not_applicable = !job_applies();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(run_context);
+	if (entry->not_applicable)
+		return false;
+	decision = MUTANT(NO_CLAIM) ? DECISION_GRANTED : delivery_ask(entry, is_to_end);
+	delivery_test_point("claimed");
+	if (decision == DECISION_GRANTED && dsched_token_holds(&entry->token))
+		return true;
+	if (decision == DECISION_GRANTED)
+		record_note(entry, ERRCODE_T_R_SERIALIZATION_FAILURE, "ownership of the partition was lost before the start");
+	else if (decision == DECISION_TAKEN)
+		record_note(entry, ERRCODE_OBJECT_IN_USE, "this attempt was begun before");
+	else if (decision == DECISION_SENT)
+		record_note(entry, ERRCODE_CONNECTION_FAILURE, "etcd did not answer whether this attempt may start");
+	else
+		record_note(entry, ERRCODE_T_R_SERIALIZATION_FAILURE, "ownership of the partition was lost before the start");
+	return false;
+}
+
+/*
+ * exactly_once: a block, in which procedures cannot commit either.  Without etcd it commits as it is, and the row with it; nobody
+ * else has to know.
+ */
+static void
+run_as_block(void)
+{
+	int			n = list_length(run.command.statements);
+	char		gid[GID_MAX];
+
+	BeginTransactionBlock();
+	CommitTransactionCommand();
+	StartTransactionCommand();
+	for (int i = 0; i < n; i++)
+	{
+		ending_check();
+		command_run_statement(&run.command, i, &run.result);
+		CommandCounterIncrement();
+	}
+	if (!delivery_is_shared(run.entry->token.partition))
+	{
+		(void) EndTransactionBlock(false);
+		finish_transaction(true);
+		run.settled = run.row_written;
+		return;
+	}
+	if (!delivery_id(run.entry, gid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the transaction of this run cannot be named")));
+	command_settle();
+	write_row();
+	delivery_test_point("before prepare");
+	guard_prepare(gid);
+	run.entry->prepared = true;
+	run.settled = true;
+	decide(gid);
+}
+
+/* It is prepared, and no transaction is open. */
+static void
+decide(const char *gid)
+{
+	Decision	decision;
+
+	delivery_test_point("prepared");
+	decision = MUTANT(NO_PREPARED_DECISION) ? DECISION_GRANTED : delivery_ask(run.entry, is_to_end);
+	delivery_test_point("answered");
+	if (decision == DECISION_SENT)
+	{
+		leave_in_doubt("etcd did not answer in time whether this run is committed");
+		return;
+	}
+	if (!finish_prepared(gid, decision == DECISION_GRANTED))
+		return;
+	delivery_test_point("finished");
+	run.entry->prepared = false;
+	run.row_written = false;
+	if (decision == DECISION_GRANTED)
+	{
+		succeeded();
+		return;
+	}
+	if (decision == DECISION_TAKEN)
+	{
+		/* whoever has it is the one that counts, and has the row */
+		run.to_record = false;
+		record_note(run.entry, ERRCODE_OBJECT_IN_USE, "another attempt at this run was committed before");
+		return;
+	}
+	CHECK_FOR_INTERRUPTS();
+	guard_check();
+	/* the right can be back, under another epoch or session */
+	guard_trip();
+}
+
+/* The scheduler will find out, and until then nobody runs it again. */
+static void
+leave_in_doubt(const char *message)
+{
+	run.to_record = false;
+	record_note(run.entry, ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN, message);
+}
+
+/* False: it failed, and the scheduler has to do it. */
+static bool
+finish_prepared(const char *gid, bool commit)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		HOLD_INTERRUPTS();
+		ending_enter_commit();
+		StartTransactionCommand();
+		prepared_finish(gid, commit);
+		CommitTransactionCommand();
+		RESUME_INTERRUPTS();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata = after_error();
+
+		leave_in_doubt(edata->message ? edata->message : "");
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(run_context);
+	return done;
 }
 
 static void

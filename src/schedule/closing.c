@@ -5,6 +5,11 @@
  * They are collected during a turn and written together at its end, before any state that counts on them: a
  * watermark that says "accounted for" must not reach the disk, or etcd, before the row that accounts for it.
  * If they cannot be written (a full disk) they stay here and the states wait.
+ *
+ * That a slot is skipped or missed is a verdict, which only the owner of its partition may pass.  An instance that stood
+ * still for longer than its lease finds slots late that another has run meanwhile.  So verdicts are written before the deadline
+ * of the session only.  After it they wait, until the session is proven again, or are dropped with the partition; what
+ * is recorded of attempts that were made here is not held back.
  */
 #include "postgres.h"
 
@@ -54,7 +59,7 @@ extend_last(const ClosedSlot *slot)
 
 	if (last == NULL || slot->status != last->status || slot->status != RUN_SKIPPED ||
 		last->key.job_id != slot->key.job_id || last->gen != slot->gen || last->reason_text != slot->reason_text ||
-		last->reason != slot->reason || last->key.trigger_id != slot->key.trigger_id ||
+		last->reason != slot->reason || last->epoch != slot->epoch || last->key.trigger_id != slot->key.trigger_id ||
 		last->key.attempt != 1 || slot->key.attempt != 1 || !goes_on(last, slot))
 		return false;
 	last->last_slot = slot->last_slot != 0 ? slot->last_slot : slot->key.scheduled_for;
@@ -85,6 +90,60 @@ bool
 closing_empty(void)
 {
 	return closed_slots == NIL;
+}
+
+static bool
+is_verdict(const ClosedSlot *slot)
+{
+	return slot->status == RUN_SKIPPED || slot->status == RUN_MISSED;
+}
+
+/* Is it past the deadline, so that another may have what was ours?  (No session: the partitions are gone, or being left in order.) */
+static bool
+has_session_lapsed(void)
+{
+	int64		deadline = (int64) pg_atomic_read_u64(&dsched_shared->deadline);
+
+	return scheduler.etcd != NULL && deadline != 0 && dsched_boot_now() >= deadline;
+}
+
+/* Verdicts of an ownership that has ended since: whoever has the partition now decides. */
+static void
+drop_void_verdicts(void)
+{
+	ListCell   *lc;
+
+	if (scheduler.etcd == NULL)
+		return;
+	foreach(lc, closed_slots)
+	{
+		ClosedSlot *slot = lfirst(lc);
+
+		if (!is_verdict(slot) || slot->epoch == 0 || timetable_find(slot->key.job_id) == NULL ||
+			scheduler.partitions[slot->partition].epoch == slot->epoch)
+			continue;
+		closed_slots = foreach_delete_current(closed_slots, lc);
+		pfree(slot);
+	}
+}
+
+/* Moves the verdicts to a list of their own; the others stay. */
+static List *
+set_verdicts_aside(void)
+{
+	List	   *aside = NIL;
+	ListCell   *lc;
+	MemoryContext old = MemoryContextSwitchTo(scheduler.context);
+
+	foreach(lc, closed_slots)
+	{
+		if (!is_verdict(lfirst(lc)))
+			continue;
+		aside = lappend(aside, lfirst(lc));
+		closed_slots = foreach_delete_current(closed_slots, lc);
+	}
+	MemoryContextSwitchTo(old);
+	return aside;
 }
 
 static void
@@ -121,23 +180,44 @@ write_rows(void *arg)
 	}
 }
 
+static bool
+write_closed_slots(void)
+{
+	if (closed_slots == NIL)
+		return true;
+	if (!scheduler_transaction(write_rows, NULL, "recording slots"))
+		return false;
+	list_free_deep(closed_slots);
+	closed_slots = NIL;
+	return true;
+}
+
 bool
 closing_flush(void)
 {
+	List	   *aside = NIL;
+	MemoryContext old;
+
+	drop_void_verdicts();
 	if (closed_slots == NIL)
 		return true;
 	if (retry_at > scheduler.boot)
 		return false;
-	if (!scheduler_transaction(write_rows, NULL, "recording slots"))
+	if (has_session_lapsed())
+		aside = set_verdicts_aside();
+	if (write_closed_slots() && aside == NIL)
 	{
-		retry_at = scheduler.boot + RETRY_WRITE_US;
-		scheduler_wake_at(retry_at);
-		return false;
+		retry_at = 0;
+		return true;
 	}
-	retry_at = 0;
-	list_free_deep(closed_slots);
-	closed_slots = NIL;
-	return true;
+	/* of an empty list it makes a new one, which has to outlive this turn */
+	old = MemoryContextSwitchTo(scheduler.context);
+	closed_slots = list_concat(closed_slots, aside);
+	list_free(aside);
+	MemoryContextSwitchTo(old);
+	retry_at = scheduler.boot + RETRY_WRITE_US;
+	scheduler_wake_at(retry_at);
+	return false;
 }
 
 static void
@@ -159,5 +239,6 @@ run_history_in_transaction(const RunKey *key, RunHistory *history)
 	else if (!scheduler_transaction(lookup, &question, "looking up a run"))
 		return false;
 	*history = question.history;
+	marks_add_history(key, history);
 	return true;
 }

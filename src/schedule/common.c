@@ -77,6 +77,15 @@ job_role(const Job *job)
 	return (JobRole *) unconstify(char *, job->username);
 }
 
+bool
+common_role_known(const char *username)
+{
+	char		name[NAMEDATALEN] = {0};
+
+	strlcpy(name, username, sizeof(name));
+	return hash_search(roles, name, HASH_FIND, NULL) != NULL;
+}
+
 void
 common_role_free(const char *username)
 {

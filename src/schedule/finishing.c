@@ -24,6 +24,8 @@
 
 static void finish_run(OpenRun *run, const RunEntry *entry);
 static void settle_unrecorded(OpenRun *run, const RunEntry *entry);
+static void after_loss(OpenRun *run, const ClosedSlot *closed);
+static void fence_run(OpenRun *run);
 
 /* ---- counting -------------------------------------------------------------------------------------- */
 
@@ -99,7 +101,7 @@ is_failure(RunStatus status)
 bool
 history_is_final(const Job *job, const RunHistory *history)
 {
-	return run_history_is_final(history, job->policy->max_attempts);
+	return run_history_is_final(history, job->policy);
 }
 
 /* Back to waiting, for the same attempt. */
@@ -179,15 +181,20 @@ end_attempt(OpenRun *run, RunStatus status, TimestampTz finished_at)
 	close_run(run);
 }
 
+/* Nobody knows how far it came, so with at_most_once there is no other attempt. */
+static bool
+is_last_loss(const OpenRun *run)
+{
+	return run->job != NULL && run->job->policy->delivery == DELIVERY_AT_MOST_ONCE;
+}
+
 /*
  * An attempt ended with its process.  A row says so, and the next attempt is opened; after max_lost the job is paused.
  */
 void
 lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid)
 {
-	Job		   *job = run->job;
 	ClosedSlot	closed;
-	char	   *problem;
 
 	describe_run(&closed, run);
 	closed.status = run->cancelled ? RUN_CANCELLED : RUN_LOST;
@@ -198,36 +205,68 @@ lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz st
 	strlcpy(closed.message, message && message[0] ? message : "the process that ran it ended before it committed",
 			sizeof(closed.message));
 	closing_add(&closed);
+	after_loss(run, &closed);
+}
+
+/* It is recorded, by us or by the instance that made it: the next attempt, or the end. */
+static void
+after_loss(OpenRun *run, const ClosedSlot *closed)
+{
+	Job		   *job = run->job;
+	char	   *problem;
+
 	partition_touch(&scheduler.partitions[run->partition]);
 	run->lost++;
 
 	/* a server that is stopped ends what runs: that is no fault of the job */
-	if (job == NULL || run->cancelled || (run->lost >= job->policy->max_lost && !scheduler.stopping))
+	if (job == NULL || run->cancelled || is_last_loss(run) || (run->lost >= job->policy->max_lost && !scheduler.stopping))
 	{
-		if (job != NULL && !run->cancelled)
+		if (job != NULL && !run->cancelled && run->lost >= job->policy->max_lost && !scheduler.stopping)
 		{
 			problem = psprintf("paused: a run of it ended %d times in a row with the death of its process (max_lost)",
 							   run->lost);
 			pause_job(job, problem);
 			pfree(problem);
 		}
-		notify_run(&run->key, closed.job_name, closed.username, closed.status, false);
+		notify_run(&run->key, closed->job_name, closed->username, closed->status, false);
 		run->gen = 0;
 		close_run(run);
 		return;
 	}
-	notify_run(&run->key, closed.job_name, closed.username, closed.status, true);
+	notify_run(&run->key, closed->job_name, closed->username, closed->status, true);
 	next_attempt(run, RUN_RECOVERY);
 	run->careful = true;
 	run->backlog = true;
 	run_consider(run);
 }
 
+void
+end_remote_run(OpenRun *run, RunStatus status, TimestampTz finished_at, const char *sqlstate)
+{
+	ClosedSlot	closed;
+
+	remote_forget(run);
+	if (status == RUN_STATUS_NONE && run->cancelled)
+		close_cancelled(run);
+	else if (status == RUN_STATUS_NONE)
+		run_consider(run);
+	else if (status != RUN_LOST)
+		end_attempt(run, status, finished_at);
+	else if (strcmp(sqlstate, "40001") == 0)
+		fence_run(run);
+	else
+	{
+		describe_run(&closed, run);
+		closed.status = run->cancelled ? RUN_CANCELLED : RUN_LOST;
+		after_loss(run, &closed);
+	}
+}
+
 /* Fenced: the executor has written its row; not a death of a process. */
 static void
 fence_run(OpenRun *run)
 {
-	if (run->job == NULL)
+	if (run->job == NULL || is_last_loss(run))
 	{
 		close_run(run);
 		return;
@@ -330,13 +369,13 @@ settle_unrecorded(OpenRun *run, const RunEntry *entry)
 		record_forced_end(run, entry);
 		return;
 	}
-	if (entry->started_at == 0 && !recorded)
+	if (entry->started_at == 0 && !recorded && !entry->claimed)
 	{
 		requeue_run(run, RETRY_SOON_US);
 		return;
 	}
 	/* rolled back, and the row could not be written for want of room: no fault of the job, and no death */
-	if (!recorded && (strncmp(entry->sqlstate, "53", 2) == 0 || strncmp(entry->sqlstate, "58", 2) == 0))
+	if (!recorded && !entry->claimed && (strncmp(entry->sqlstate, "53", 2) == 0 || strncmp(entry->sqlstate, "58", 2) == 0))
 	{
 		requeue_run(run, RETRY_LATER_US);
 		return;
@@ -366,6 +405,54 @@ fail_unstartable(OpenRun *run, const char *sqlstate, const char *message)
 	end_attempt(run, RUN_FAILED, scheduler.now);
 }
 
+/* The slot has its one commit, by an attempt of which we did not know; the row is with that.  But a start row has to have its end. */
+static void
+close_committed_elsewhere(OpenRun *run, const RunEntry *entry)
+{
+	RunHistory	history;
+	ClosedSlot	closed;
+
+	ereport(LOG,
+			(errmsg("dsched: a run of job " INT64_FORMAT " was rolled back: %s", run->key.job_id, entry->message)));
+	if (run_history_in_transaction(&entry->key, &history) && history.attempt == entry->key.attempt &&
+		history.status == RUN_RUNNING)
+	{
+		describe_run(&closed, run);
+		closed.status = RUN_LOST;
+		closed.replaces = true;
+		closed.started_at = entry->started_at;
+		closed.pid = entry->pid;
+		strlcpy(closed.sqlstate, "40001", sizeof(closed.sqlstate));
+		strlcpy(closed.message, entry->message, sizeof(closed.message));
+		closing_add(&closed);
+	}
+	run_is_not_queued(run);
+	close_run(run);
+}
+
+/* An executor had left it prepared; its row is there now, or will never be. */
+void
+finish_in_doubt(OpenRun *run)
+{
+	RunHistory	history;
+	bool		recorded;
+
+	if (!run_history_in_transaction(&run->key, &history))
+	{
+		settling_wanted();
+		return;
+	}
+	recorded = history.attempt == run->key.attempt && status_is_final(history.status);
+	run_is_not_queued(run);
+	if (recorded)
+		end_attempt(run, history.status, history.finished_at);
+	else
+	{
+		run->lost--;			/* its process may live, and the command was no fault */
+		lose_run(run, "40001", "it was prepared, but ownership of the partition was lost before it was committed", 0, 0);
+	}
+}
+
 static void
 finish_run(OpenRun *run, const RunEntry *entry)
 {
@@ -376,7 +463,12 @@ finish_run(OpenRun *run, const RunEntry *entry)
 		sync_problem(run->job->job_id, NULL);
 		run->job->start_problem = false;
 	}
-	if (entry->cannot_start)
+	marks_keep(run, entry);
+	if (entry->prepared)
+		run_is_in_doubt(run);
+	else if (entry->decision == DECISION_TAKEN && entry->delivery == DELIVERY_EXACTLY_ONCE)
+		close_committed_elsewhere(run, entry);
+	else if (entry->cannot_start)
 	{
 		run_is_not_queued(run);
 		fail_unstartable(run, entry->sqlstate, entry->message);
@@ -423,9 +515,14 @@ dispatch_finished(void)
 		{
 			OpenRun    *run = run_of_entry(index[i], &batch[i].key);
 
+			if (batch[i].prepared)
+				settling_wanted();
+
 			/* one that was started under a former epoch may end after its run was opened again */
-			if (run != NULL && batch[i].token.epoch == scheduler.partitions[run->partition].epoch)
+			if (run != NULL && (run->bound || batch[i].token.epoch == scheduler.partitions[run->partition].epoch))
 				finish_run(run, &batch[i]);
+			else if (run == NULL && batch[i].session_bound)
+				reports_run_ended(&batch[i]);
 		}
 	} while (n == FINISHED_BATCH);
 	advance_jobs();

@@ -29,6 +29,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -232,6 +233,11 @@ supersede(Job *job)
 
 		if (run->key.trigger_id != 0)
 			continue;
+		if (run->remote != 0)
+		{
+			remote_cancel(run);
+			continue;
+		}
 		if (run->queued && !run_withdraw(run))
 		{
 			if (!run->cancelled)
@@ -421,7 +427,7 @@ dispatch_due_slots(void)
 
 	if (pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0)
 		return;
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
@@ -461,7 +467,7 @@ dispatch_due_slots(void)
 		}
 	}
 	/* not before all of them are open: till then the watermark says which of them are in no account yet */
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
@@ -523,6 +529,33 @@ advance_jobs(void)
 /* ---- the end of a generation ---------------------------------------------------------------------- */
 
 void
+end_requests(Job *job)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &job->work->open)
+	{
+		OpenRun    *run = dlist_container(OpenRun, in_job, iter.cur);
+		ClosedSlot	closed;
+
+		if (run->key.trigger_id == 0 || (run->queued && !run_withdraw(run)))
+			continue;
+		describe_run(&closed, run);
+		closed.status = RUN_SKIPPED;
+		closed.reason_text = "redefined";
+		closing_add(&closed);
+		close_run(run);
+	}
+	dlist_foreach_modify(iter, &job->work->ranges)
+	{
+		SlotRange  *range = dlist_container(SlotRange, in_job, iter.cur);
+
+		if (range->trigger_id != 0)
+			range_close(range, PG_INT64_MAX, RUN_SKIPPED, "redefined");
+	}
+}
+
+void
 end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reason)
 {
 	bool		unscheduled = strcmp(reason, "unscheduled") == 0;
@@ -536,7 +569,7 @@ end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reas
 		/* a request to run it does not depend on the schedule, unless the job is gone */
 		if (run->key.trigger_id != 0 && !unscheduled)
 			continue;
-		if (run->queued && !run_withdraw(run))
+		if (run->remote != 0 || (run->queued && !run_withdraw(run)))
 			continue;			/* started: it goes on */
 		if (run->key.trigger_id != 0 || (run->key.scheduled_for <= until && run->key.scheduled_for != run_at))
 		{

@@ -2,7 +2,7 @@
  * partition.c
  *	  The life of a partition in its owner's scheduler.
  *
- *	  NONE --OWNED--> READING --> (BEHIND) --> CLAIMING --> ACTIVE --RELEASING--> DRAINING --> FINAL --> NONE
+ *	  NONE --OWNED--> READING --> (BEHIND) --> CLAIMING --> ACTIVE --RELEASING--> DRAINING --> FINAL or HANDING --> NONE
  *	  standalone: NONE --OWNED--> ACTIVE, and DRAINING --> FINAL only when the server stops
  *
  * The coordinator moves the phases in shared memory (OWNED, RELEASING, NONE), this file answers with ACTIVE and
@@ -11,16 +11,19 @@
  * commit because their epoch is void.
  *
  * A hand-over stops opening and starting, lets running jobs end for dsched.drain_timeout, clears the epoch so
- * that nothing can commit any more, and only then writes the last state.  A job that runs longer puts the hand-over
- * off: the partition goes back to ACTIVE and the coordinator asks again.  When the server stops, running jobs
+ * that nothing can commit any more, and only then writes the last state (FINAL).  Runs that last longer are handed over alive
+ * (HANDING): the state that says so is written while their epoch still holds; when it is, they are bound to the session, and
+ * the epoch is cleared.  What becomes of them then is in remote.c and reports.c.  When the server stops, running jobs
  * are cancelled instead.
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -33,6 +36,8 @@
  * it over reads all of its own rows since then, which an instance that is busy with others has made by the thousand each second.
  */
 #define QUIET_WATERMARK_US INT64CONST(20000000)
+/* Settling a prepared transaction takes less, unless it cannot be done now. */
+#define LEAVE_HELD_US INT64CONST(10000000)
 
 static int64 local_state_at = 0;
 
@@ -40,7 +45,6 @@ static void set_phase(Partition *partition, PartitionPhase phase);
 static void forget(Partition *partition);
 static void begin_drain(Partition *partition);
 static void continue_drain(Partition *partition);
-static void return_to_active(Partition *partition);
 static void write_last_state(Partition *partition);
 static void follow_phases(const PartitionPhase *phases, const uint64 *epochs);
 static void take_over(Partition **partitions, int n);
@@ -142,9 +146,13 @@ forget(Partition *partition)
 	partition_unplan(partition);
 	drop_runs(partition);
 	codec_state_free(&partition->taken);
+	codec_state_free(&partition->history);
 	partition_free_triggers(partition);
 	list_free_deep(partition->done_triggers);
-	partition->done_triggers = NIL;
+	list_free_deep(partition->done_remotes);
+	partition->done_triggers = partition->done_remotes = NIL;
+	leftovers_wanted();
+	marks_free(partition);
 	partition->dirty = partition->writing = partition->behind = partition->crowded = false;
 	partition->request = NULL;
 	partition->epoch = 0;
@@ -164,8 +172,8 @@ partition_lost(Partition *partition, const char *why)
 	ereport(DEBUG1,
 			(errmsg_internal("dsched: partition %d of database \"%s\" is not ours any more: %s",
 							 partition->number, scheduler.dbname, why)));
-	/* clear the epoch only if the coordinator has not got a new one meanwhile; alone they are all the same */
-	if (scheduler.etcd != NULL)
+	/* clear the epoch only if the coordinator has not got a new one meanwhile; of a local one they are all the same */
+	if (!partition_is_local(partition))
 	{
 		uint64		expected = partition->epoch;
 
@@ -179,18 +187,113 @@ partition_lost(Partition *partition, const char *why)
 	forget(partition);
 }
 
+/* The owner key goes, and the coordinator claims it no more for a while. */
+static void
+leave_to_others(Partition *partition)
+{
+	PartitionSlot *slot = &scheduler.slot->partitions[partition->number];
+
+	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
+	slot->declined = true;
+	LWLockRelease(dsched_shared->control_lock);
+	pg_atomic_write_u64(&slot->epoch, 0);
+	pg_memory_barrier();
+	partition_released(partition);
+}
+
+/*
+ * A newer version has written its account.  This one must not own it: what it cannot read it cannot go on from, nor pass on.  The owner
+ * key goes, for those who can; the coordinator claims it no more for a while.
+ */
+void
+partition_decline(Partition *partition, int64 format)
+{
+	if (!partition->declined)
+		ereport(WARNING,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("dsched: partition %d of database \"%s\" is left to other instances", partition->number, scheduler.dbname),
+				 errdetail("Its account has format " INT64_FORMAT ", which a newer version has written; this one reads format %d.",
+						   format, CODEC_FORMAT),
+				 errhint("Upgrade dsched on this server.")));
+	partition->declined = true;
+	leave_to_others(partition);
+}
+
+static bool
+is_alone(void)
+{
+	bool		alone;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	alone = dsched_shared->nmembers < 2;
+	LWLockRelease(dsched_shared->control_lock);
+	return alone;
+}
+
+/*
+ * A prepared transaction that cannot be settled holds the partition up here, and only here: whoever else has it needs nothing of
+ * ours, as what is not decided by a key in etcd when it is taken over never will be.
+ */
+static void
+leave_held(Partition *partition)
+{
+	if (partition->held_since == 0 || is_alone())
+		partition->held_since = scheduler.boot;
+	if (scheduler.boot < partition->held_since + LEAVE_HELD_US)
+	{
+		scheduler_wake_at(partition->held_since + LEAVE_HELD_US);
+		return;
+	}
+	partition->held_since = 0;
+	ereport(LOG,
+			(errmsg("dsched: partition %d of database \"%s\" is left to other instances", partition->number, scheduler.dbname),
+			 errdetail("A prepared transaction of one of its runs waits to be settled here.")));
+	leave_to_others(partition);
+}
+
+/* Says it in status() as long as nobody has taken them. */
+static void
+show_declined(void)
+{
+	static bool shown = false;
+	int			n = 0;
+	int			first = -1;
+
+	for (int i = 0; i < places_shared(); i++)
+	{
+		Partition  *partition = &scheduler.partitions[i];
+
+		/* the name is a hint: a torn one is another name */
+		if (partition->declined && scheduler.slot->partitions[i].owner[0] != '\0' &&
+			strcmp(scheduler.slot->partitions[i].owner, dsched_my_node()) != 0)
+			partition->declined = false;
+		if (partition->declined && n++ == 0)
+			first = i;
+	}
+	if (n > 0 && scheduler.slot->problem[0] == '\0')
+	{
+		char	   *text = psprintf("%d partitions, among them number %d, have an account that a newer version has written, and no owner",
+									n, first);
+
+		dsched_set_problem(scheduler.db, text, "Upgrade dsched on this server, or start one that has the newer version; their slots stay open.");
+		pfree(text);
+		shown = true;
+	}
+	else if (n == 0 && shown)
+	{
+		dsched_set_problem(scheduler.db, NULL, NULL);
+		shown = false;
+	}
+}
+
 /* ---- taking over ------------------------------------------------------------------------------ */
 
+/* Those whose accounts are in the table: read, and active at once. */
 static void
-take_over(Partition **partitions, int n)
+take_over_locally(Partition **partitions, int n)
 {
 	bool		read = true;
 
-	if (scheduler.etcd != NULL)
-	{
-		state_etcd_take_over(partitions, n);
-		return;
-	}
 	for (int i = 0; i < n && read; i++)
 		read = state_local_take_over(partitions[i]);
 	if (read && recovery_open(partitions, n))
@@ -205,17 +308,42 @@ take_over(Partition **partitions, int n)
 		for (int i = 0; i < n; i++)
 		{
 			forget(partitions[i]);
+			if (partitions[i]->stateless)
+				continue;		/* tried again as soon as there is something new */
 			partitions[i]->retry_at = scheduler.boot + RETRY_TAKE_OVER_US;
 			scheduler_wake_at(partitions[i]->retry_at);
 		}
+}
+
+static void
+take_over(Partition **partitions, int n)
+{
+	Partition  *in_etcd[DSCHED_MAX_PARTITIONS];
+	Partition  *local[DSCHED_MAX_PARTITIONS];
+	int			nin_etcd = 0;
+	int			nlocal = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (partition_is_local(partitions[i]))
+			local[nlocal++] = partitions[i];
+		else
+			in_etcd[nin_etcd++] = partitions[i];
+	}
+	if (nin_etcd > 0)
+		state_etcd_take_over(in_etcd, nin_etcd);
+	if (nlocal > 0)
+		take_over_locally(local, nlocal);
 }
 
 void
 partition_activate(Partition *partition)
 {
 	partition->step = STEP_ACTIVE;
+	partition->declined = false;
 	partition_consider(partition);
 	codec_state_free(&partition->taken);
+	codec_state_free(&partition->history);
 	partition_free_triggers(partition);
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	if (scheduler.slot->partitions[partition->number].phase == PARTITION_OWNED)
@@ -243,6 +371,7 @@ begin_drain(Partition *partition)
 
 	partition->step = STEP_DRAINING;
 	partition->drain_until = scheduler.boot + patience;
+	partition->cancelling = scheduler.stopping;
 	if (!partition->behind && watermark_may_move())
 	{
 		partition->watermark = Max(partition->watermark, scheduler.now);
@@ -271,24 +400,6 @@ has_queued_runs(Partition *partition)
 }
 
 static void
-plan_again(Job *job, void *arg)
-{
-	Partition  *partition = arg;
-
-	timetable_plan(job, Max(job->opened, job->job_id <= partition->watermark_job ?
-							partition->watermark : partition->watermark - 1));
-}
-
-static void
-return_to_active(Partition *partition)
-{
-	partition->step = STEP_ACTIVE;
-	timetable_each(partition->number, plan_again, partition);
-	partition_consider(partition);
-	set_phase(partition, PARTITION_ACTIVE);
-}
-
-static void
 continue_drain(Partition *partition)
 {
 	scheduler.draining = true;
@@ -301,7 +412,8 @@ continue_drain(Partition *partition)
 		}
 		if (!scheduler.stopping)
 		{
-			return_to_active(partition);
+			partition->step = STEP_HANDING;
+			partition->dirty = true;
 			return;
 		}
 	}
@@ -318,6 +430,21 @@ continue_drain(Partition *partition)
 	partition->dirty = true;
 }
 
+/*
+ * The state says of each run that is under way that it goes on.  Until now the epoch was its right, so that whatever had become of us
+ * the state in etcd and the right of the run would have agreed; from here on the session is, and whoever owns the partition next asks us
+ * for the outcome.  One that has ended meanwhile is asked for, too: its row tells.
+ */
+void
+partition_handed_over(Partition *partition)
+{
+	dsched_bind_runs(scheduler.db, partition->number, partition->epoch);
+	pg_atomic_write_u64(&scheduler.slot->partitions[partition->number].epoch, 0);
+	pg_memory_barrier();
+	reports_handed_over(partition);
+	partition_released(partition);
+}
+
 /* The last state is safe, or cannot be written. */
 void
 partition_released(Partition *partition)
@@ -331,10 +458,19 @@ write_last_state(Partition *partition)
 {
 	if (partition->writing)
 		return;
-	if (!partition->dirty || scheduler.etcd == NULL || scheduler.boot > partition->drain_until + INT64CONST(5000000))
+	/* when the server stops, the states of local ones are written together, at the very end */
+	if (partition_is_local(partition))
 	{
-		if (scheduler.etcd != NULL)
+		if (!scheduler.stopping && closing_flush() && state_local_write(false, true))
 			partition_released(partition);
+		return;
+	}
+	/* while it hands over alive it does not give up: what the runs would end as hangs on this state */
+	if (partition->step == STEP_HANDING)
+		partition->dirty = true;
+	else if (!partition->dirty || scheduler.boot > partition->drain_until + INT64CONST(5000000))
+	{
+		partition_released(partition);
 		return;
 	}
 	if (partition->retry_at > scheduler.boot)
@@ -356,34 +492,44 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 	int			lost = 0;
 	uint64		session = pg_atomic_read_u64(&dsched_shared->session);
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 		bool		ours = phases[i] == PARTITION_OWNED || phases[i] == PARTITION_ACTIVE;
 		/* standalone nobody else gets it: whoever stops keeps the account until it is written */
-		bool		keep = scheduler.stopping && scheduler.etcd == NULL;
+		bool		keep = scheduler.stopping && partition_is_local(partition);
+		bool		ready = scheduler.ready;
+
+		if (partition->number == place_each())
+			ready = (ready || !partition->stateless) && sync_may_run_locally();
 
 		if (partition->step != STEP_NONE && partition->step != STEP_FINAL && partition->step != STEP_DRAINING &&
-			!keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
+			partition->step != STEP_HANDING && !keep && (phases[i] == PARTITION_NONE || epochs[i] != partition->epoch))
 		{
 			partition_lost(partition, "its lease or its owner key ended");
 			lost++;
 		}
-		else if (partition->step == STEP_ACTIVE && !keep && session != 0 && session != partition->session)
+		else if (partition->step == STEP_ACTIVE && !partition_is_local(partition) && session != 0 &&
+				 session != partition->session)
 		{
 			/* a coordinator after another goes on with the owner key, under a session of its own: taken over anew */
 			forget(partition);
 			lost++;
 		}
-		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING) && !keep &&
-				 phases[i] == PARTITION_NONE)
+		else if ((partition->step == STEP_FINAL || partition->step == STEP_DRAINING || partition->step == STEP_HANDING) &&
+				 !keep && phases[i] == PARTITION_NONE)
 			forget(partition);
 
-		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && scheduler.ready &&
-			partition->retry_at <= scheduler.boot)
+		if (partition->step != STEP_NONE || !ours || !settling_holds(i))
+			partition->held_since = 0;
+		else if (epochs[i] != 0 && !scheduler.stopping && ready && !partition_is_local(partition))
+			leave_held(partition);
+		if (partition->step == STEP_NONE && ours && epochs[i] != 0 && !scheduler.stopping && ready &&
+			partition->retry_at <= scheduler.boot && settling_allows(i))
 		{
+			partition->held_since = 0;
 			partition->epoch = epochs[i];
-			partition->session = pg_atomic_read_u64(&dsched_shared->session);
+			partition->session = partition_is_local(partition) ? DSCHED_STANDALONE_TOKEN : session;
 			partition->step = STEP_READING;
 			taken[n++] = partition;
 		}
@@ -394,7 +540,10 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 		}
 		if (scheduler.stopping || phases[i] == PARTITION_RELEASING)
 		{
-			if (partition->step == STEP_ACTIVE)
+			/* one that is being handed over does not wait any longer when the server stops */
+			if (partition->step == STEP_ACTIVE ||
+				(scheduler.stopping && !partition->cancelling &&
+				 (partition->step == STEP_DRAINING || partition->step == STEP_HANDING)))
 				begin_drain(partition);
 			else if (partition->step == STEP_READING || partition->step == STEP_BEHIND ||
 					 partition->step == STEP_CLAIMING)
@@ -406,7 +555,7 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 		}
 		if (partition->step == STEP_DRAINING)
 			continue_drain(partition);
-		if (partition->step == STEP_FINAL)
+		if (partition->step == STEP_FINAL || partition->step == STEP_HANDING)
 			write_last_state(partition);
 	}
 	if (lost > 0)
@@ -414,6 +563,7 @@ follow_phases(const PartitionPhase *phases, const uint64 *epochs)
 				(errmsg("dsched: %d partitions of database \"%s\" are not ours any more", lost, scheduler.dbname)));
 	if (n > 0)
 		take_over(taken, n);
+	show_declined();
 }
 
 void
@@ -423,7 +573,7 @@ partitions_turn(void)
 	uint64		epochs[DSCHED_MAX_PARTITIONS];
 
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		phases[i] = scheduler.slot->partitions[i].phase;
 		epochs[i] = pg_atomic_read_u64(&scheduler.slot->partitions[i].epoch);
@@ -435,13 +585,13 @@ partitions_turn(void)
 bool
 partitions_idle(void)
 {
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
 		if (partition->step == STEP_NONE)
 			continue;
-		if (partition->step != STEP_ACTIVE || partition->writing || (scheduler.etcd != NULL && partition->dirty))
+		if (partition->step != STEP_ACTIVE || partition->writing || (!partition_is_local(partition) && partition->dirty))
 			return false;
 	}
 	return true;
@@ -486,7 +636,12 @@ describe_open_run(OpenRun *run, PartitionState *out)
 	pending->failures = run->failures;
 	pending->lost = run->lost;
 	pending->not_before = run->not_before;
-	pending->session = run_is_running(run) ? (int64) scheduler.partitions[run->partition].session : 0;
+	if (run->remote != 0)
+		pending->session = run->remote;
+	else if (run_is_running(run))
+		pending->session = (int64) scheduler.partitions[run->partition].session;
+	pending->handed_over = pending->session != 0 &&
+		(run->remote != 0 || run->bound || scheduler.partitions[run->partition].step == STEP_HANDING);
 	strlcpy(pending->reason, run_reason_name(run->reason), sizeof(pending->reason));
 	out->npending++;
 }
@@ -551,6 +706,12 @@ partition_describe(Partition *partition, bool clean, PartitionState *out)
 	out->jobrev = partition->jobrev;
 	out->watermark = partition->watermark;
 	out->watermark_job = partition->watermark_job;
+	if (scheduler.etcd != NULL)
+	{
+		out->system_identifier = GetSystemIdentifier();
+		out->timeline = GetWALInsertionTimeLine();
+		out->since = partition->since;
+	}
 	out->clean = clean;
 	out->pending = palloc(sizeof(PendingRun) * Min(partition->nopen + 1, CODEC_MAX_ENTRIES));
 	if (partition->behind)
@@ -610,12 +771,12 @@ checkpoint_etcd(void)
 	Partition  *dirty[DSCHED_MAX_PARTITIONS];
 	int			n = 0;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
-		if (partition->step == STEP_ACTIVE && !partition->behind && !partition->dirty && watermark_may_move() &&
-			scheduler.now - partition->watermark > QUIET_WATERMARK_US)
+		if (partition->step == STEP_ACTIVE && !partition_is_local(partition) && !partition->behind &&
+			!partition->dirty && watermark_may_move() && scheduler.now - partition->watermark > QUIET_WATERMARK_US)
 		{
 			partition->watermark = scheduler.now;
 			partition->watermark_job = KEYS_MAX_ID;
@@ -623,12 +784,12 @@ checkpoint_etcd(void)
 		}
 	}
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		Partition  *partition = &scheduler.partitions[i];
 
 		if ((partition->step != STEP_ACTIVE && partition->step != STEP_DRAINING && partition->step != STEP_CLAIMING) ||
-			!partition->dirty ||
+			partition_is_local(partition) || !partition->dirty ||
 			partition->writing)
 			continue;
 		if (partition->retry_at > scheduler.boot)

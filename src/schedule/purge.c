@@ -33,6 +33,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -131,7 +132,7 @@ is_with_another(const Partition *partition)
 	const PartitionSlot *slot = &scheduler.slot->partitions[partition->number];
 	bool		result;
 
-	if (scheduler.etcd == NULL || partition->step != STEP_NONE)
+	if (partition_is_local(partition) || partition->step != STEP_NONE)
 		return false;
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
 	result = slot->phase == PARTITION_NONE && slot->owner[0] != '\0';
@@ -145,7 +146,7 @@ is_requested(const Partition *partition, int64 trigger_id)
 {
 	ListCell   *lc;
 
-	if (scheduler.etcd == NULL)
+	if (partition_is_local(partition))
 		return sync_has_request(trigger_id);
 	foreach(lc, partition->done_triggers)
 		if (*(int64 *) lfirst(lc) == trigger_id)
@@ -304,7 +305,7 @@ begin_round(void)
 	by_job.keep = dsched_run_retention_per_job < 0 ? PG_INT64_MAX : Max(dsched_run_retention_per_job, 1);
 	rows = -1;
 	/* alone the account may be written at any time; what it knows can go.  Rows first: it must not know more than the table. */
-	if (scheduler.etcd == NULL && closing_empty())
+	if ((scheduler.etcd == NULL || partition_is_active(place_each())) && closing_empty())
 		(void) state_local_write(false, false);
 	if (dsched_run_retention_per_job < 0 && dsched_run_retention_total < 0)
 		begin_walk_by_time();

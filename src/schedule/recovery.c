@@ -18,12 +18,18 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
+
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -76,6 +82,8 @@ static Partition *current;		/* for the callbacks */
 static HTAB *done = NULL;		/* of current->taken.done, by job */
 
 static SlotRows *find_rows(const RunKey *key);
+static const PartitionState *account_of(const Job *job);
+static bool is_of_history(const PendingRun *pending);
 
 /*
  * Pending runs are looked up one by one, so that an old one does not make us read all rows since.  But of a job whose failures are
@@ -91,6 +99,8 @@ look_back(Partition **partitions, int n)
 		PartitionState *state = &partitions[i]->taken;
 
 		from = Min(from, state->watermark);
+		if (partitions[i]->history.node[0] != '\0')
+			from = Min(from, partitions[i]->history.watermark);
 		for (int k = 0; k < state->npending; k++)
 		{
 			PendingRun *pending = &state->pending[k];
@@ -136,6 +146,29 @@ note_row(const RunSeen *row)
 	seen = enter_rows(&row->key);
 	run_history_add(&seen->history, row);
 	seen->gen = row->gen;
+}
+
+/* Runs that the rows of this instance do not know, or not yet, and etcd does. */
+static void
+note_marks(const Partition *partition)
+{
+	ListCell   *lc;
+
+	foreach(lc, partition->taken_marks)
+	{
+		const TakenMark *taken = lfirst(lc);
+		RunKey		key = {taken->name.slot - CODEC_EPOCH_DIFF, taken->name.job_id, taken->name.trigger_id, taken->mark.attempt};
+		Job		   *job = timetable_find(key.job_id);
+		SlotRows   *seen = find_rows(&key);
+
+		if (seen == NULL)
+		{
+			seen = enter_rows(&key);
+			run_history(&key, &seen->history);
+			seen->gen = job != NULL ? job->gen : 0;
+		}
+		marks_add_history(&key, &seen->history);
+	}
 }
 
 /* Those of a slot that is older than the rows that were read. */
@@ -261,6 +294,17 @@ read_everything(void *arg)
 			else if (pending->trigger_id == 0)
 				note_closed_range(pending);
 		}
+		state = &reading->partitions[i]->history;
+		for (int k = 0; k < state->npending; k++)
+		{
+			PendingRun *pending = &state->pending[k];
+			RunKey		key = {pending->slot, pending->job_id, pending->trigger_id, pending->attempt};
+
+			if (pending->attempt > 0)
+				note_slot(&key, pending->gen);
+		}
+		marks_open(reading->partitions[i]);
+		note_marks(reading->partitions[i]);
 	}
 }
 
@@ -302,12 +346,14 @@ take_up(OpenRun *run)
 		RunEntry   *entry = &running[i].entry;
 
 		if (entry->key.job_id != run->key.job_id || entry->key.scheduled_for != run->key.scheduled_for ||
-			entry->key.trigger_id != run->key.trigger_id || entry->token.epoch != current->epoch)
+			entry->key.trigger_id != run->key.trigger_id ||
+			(entry->session_bound ? entry->token.session != current->session : entry->token.epoch != current->epoch))
 			continue;
 		run->key.attempt = entry->key.attempt;
 		run->careful = false;
 		run_wait_nowhere(run);
 		run_is_queued(run, running[i].index);
+		run->bound = entry->session_bound;
 		return true;
 	}
 	return false;
@@ -346,7 +392,17 @@ open_recovered(Job *job, const RunKey *key, const PendingRun *pending, const cha
 	SlotRows   *seen = find_rows(key);
 	OpenRun    *run;
 
-	if ((seen != NULL && history_is_final(job, &seen->history)) || is_open(job, key->scheduled_for))
+	/* by our rows an attempt that was handed over has been settled, and what followed it is ours */
+	if (pending != NULL && pending->handed_over && seen != NULL && seen->history.attempt >= key->attempt)
+		remote_done(current, key);
+	if (seen != NULL && history_is_final(job, &seen->history))
+	{
+		/* the account had it pending, so nobody has come to this */
+		if (job->one_shot && key->trigger_id == 0)
+			sync_retire(job->job_id);
+		return;
+	}
+	if (is_open(job, key->scheduled_for))
 		return;
 	run = open_run(job, key, pending != NULL ? reason_named(pending->reason) : RUN_SCHEDULE);
 	run->backlog = true;
@@ -357,6 +413,13 @@ open_recovered(Job *job, const RunKey *key, const PendingRun *pending, const cha
 		run->not_before = pending->not_before;
 		if (run->not_before != 0)
 			run_show(run);
+	}
+	if (pending != NULL && pending->handed_over)
+	{
+		/* of a generation that is over, perhaps */
+		run->gen = pending->gen;
+		if ((seen == NULL || seen->history.attempt < key->attempt) && remote_open(run, pending))
+			return;
 	}
 	/* the clock was set back meanwhile */
 	if (run->due > scheduler.now)
@@ -391,18 +454,48 @@ open_running(void)
 	}
 }
 
+/*
+ * How many of the slots of a pending run or range are before its generation's end; *last is the last of them.  Others there are only below
+ * a watermark that is ahead of our clock: they are those of the generation after it, and a row would say that they have been dealt
+ * with.  (The rule of the former generation is not known any more; it is counted by that of the job.)
+ */
+static int64
+slots_before_end(const PendingRun *pending, const Job *job, TimestampTz *last)
+{
+	TimestampTz end = job != NULL ? job->slots_from : scheduler.now;
+	SlotRule	rule;
+	int64		n = 0;
+
+	*last = pending->slot_to;
+	if (pending->slot > end)
+		return 0;
+	if (pending->slots <= 1 || pending->slot_to <= end)
+		return Max(pending->slots, 1);
+	if (job != NULL && job->usable && !job->one_shot)
+	{
+		rule = job_rule(job);
+		rule.slots_from = CODEC_MIN_TIME;
+		n = slot_count(&rule, pending->slot, end, last, NULL);
+	}
+	return Max(n, 1);
+}
+
 /* The generation of a pending run or range is over. */
 static void
 close_pending(const PendingRun *pending, const Job *job)
 {
 	ClosedSlot	closed = {0};
+	TimestampTz last;
+	int64		n = slots_before_end(pending, job, &last);
 
+	if (n == 0)
+		return;
 	closed.key.scheduled_for = pending->slot;
 	closed.key.job_id = pending->job_id;
 	closed.key.trigger_id = pending->trigger_id;
 	closed.key.attempt = Max(pending->attempt, 1);
-	closed.slots = Max(pending->slots, 1);
-	closed.last_slot = closed.slots > 1 ? pending->slot_to : 0;
+	closed.slots = (int32) Min(n, PG_INT32_MAX);
+	closed.last_slot = n > 1 ? last : 0;
 	if (job != NULL)
 	{
 		strlcpy(closed.job_name, job->job_name, sizeof(closed.job_name));
@@ -412,6 +505,7 @@ close_pending(const PendingRun *pending, const Job *job)
 	closed.status = RUN_SKIPPED;
 	closed.reason_text = job == NULL ? "unscheduled" : "redefined";
 	closed.epoch = current->epoch;
+	closed.partition = current->number;
 	closing_add(&closed);
 }
 
@@ -428,7 +522,15 @@ open_pending(const PendingRun *pending)
 		remember_request(current, pending);
 		return;
 	}
-	if (job == NULL || job->gen != pending->gen)
+	if (pending->handed_over)
+	{
+		/* it has begun, and goes on whatever has become of its definition; without one nothing follows it */
+		if (job != NULL)
+			open_recovered(job, &key, pending, "the instance that ran it");
+		else
+			remote_done(current, &key);
+	}
+	else if (job == NULL || job->gen != pending->gen)
 		close_pending(pending, job);
 	else if (pending->attempt == 0)
 	{
@@ -468,6 +570,9 @@ done_until(const Job *job)
 {
 	JobDone    *known = hash_search(done, &job->job_id, HASH_FIND, NULL);
 
+	/* our rows say it all */
+	if (account_of(job) != &current->taken)
+		return PG_INT64_MIN;
 	return known != NULL && known->gen == job->gen ? known->until : PG_INT64_MIN;
 }
 
@@ -485,12 +590,17 @@ is_being_made(const RunKey *key)
 	return false;
 }
 
-/* The attempt died with its process, and there is none after it. */
+/*
+ * The attempt died with its process, and there is none after it.  The row of one whose transaction is still prepared is locked, perhaps for
+ * long: recovery_end_rows() comes to it when that is settled.
+ */
 static void
 end_started_row(const RunSeen *row)
 {
 	ClosedSlot	closed = {0};
 
+	if (settling_waits(&row->key))
+		return;
 	closed.key = row->key;
 	closed.slots = 1;
 	strlcpy(closed.job_name, row->job_name, sizeof(closed.job_name));
@@ -499,6 +609,7 @@ end_started_row(const RunSeen *row)
 	closed.reason = row->key.trigger_id != 0 ? RUN_MANUAL : row->key.attempt > 1 ? RUN_RECOVERY : RUN_SCHEDULE;
 	closed.status = RUN_LOST;
 	closed.epoch = current->epoch;
+	closed.partition = current->number;
 	closed.replaces = true;
 	strlcpy(closed.sqlstate, "57P01", sizeof(closed.sqlstate));
 	strlcpy(closed.message, "the process that ran it ended before it committed", sizeof(closed.message));
@@ -512,14 +623,31 @@ end_started_row(const RunSeen *row)
 static bool
 is_accounted_for(const Job *job, TimestampTz slot)
 {
-	const PartitionState *state = &current->taken;
+	const PartitionState *state = account_of(job);
 
-	return scheduler.etcd != NULL && job->gen_rev <= state->jobrev &&
+	return !partition_is_local(current) && job->gen_rev <= state->jobrev &&
 		(slot < state->watermark || (slot == state->watermark && job->job_id <= state->watermark_job) ||
 		 slot <= done_until(job));
 }
 
-/* Start rows of this instance for which the state has no pending entry. */
+/* Another instance has given this attempt up and come to a later one, which is pending.  It could not write to our row. */
+static bool
+is_overtaken(const RunSeen *row, const Job *job)
+{
+	const PartitionState *state = row->key.trigger_id != 0 ? &current->taken : account_of(job);
+
+	for (int i = 0; i < state->npending; i++)
+	{
+		const PendingRun *pending = &state->pending[i];
+
+		if (pending->job_id == row->key.job_id && pending->trigger_id == row->key.trigger_id &&
+			pending->slot == row->key.scheduled_for && pending->attempt > row->key.attempt)
+			return true;
+	}
+	return false;
+}
+
+/* Start rows of this instance for which the state has no pending entry, or that of a later attempt. */
 static void
 open_started_rows(void)
 {
@@ -529,9 +657,9 @@ open_started_rows(void)
 		Job		   *job = timetable_find(row->key.job_id);
 
 		if (row->key.trigger_id != 0 || job == NULL || job->partition != current->number ||
-			is_open(job, row->key.scheduled_for))
+			(is_open(job, row->key.scheduled_for) && !is_overtaken(row, job)))
 			continue;
-		if (row->gen == job->gen && !is_accounted_for(job, row->key.scheduled_for))
+		if (row->gen == job->gen && !is_overtaken(row, job) && !is_accounted_for(job, row->key.scheduled_for))
 			open_recovered(job, &row->key, NULL, "the process that ran it");
 		else if (!is_being_made(&row->key))
 			end_started_row(row);
@@ -611,11 +739,14 @@ recount_failures(void)
 	}
 }
 
-/* Those of triggers that are gone from etcd: another instance has made them.  (Alone, a request stays until it is accounted for.) */
+/*
+ * Those of triggers that are gone from etcd: another instance has made them, or has come to a later attempt.  (Alone, a request stays until
+ * it is accounted for.)
+ */
 static void
 end_triggered_rows(void)
 {
-	for (int i = 0; i < nstarted && scheduler.etcd != NULL; i++)
+	for (int i = 0; i < nstarted && !partition_is_local(current); i++)
 	{
 		const RunSeen *row = &started[i];
 		Job		   *job = timetable_find(row->key.job_id);
@@ -624,6 +755,8 @@ end_triggered_rows(void)
 
 		dlist_foreach(iter, &current->open)
 			known |= dlist_container(OpenRun, in_partition, iter.cur)->key.trigger_id == row->key.trigger_id;
+		if (row->key.trigger_id != 0 && job != NULL && job->partition == current->number && is_overtaken(row, job))
+			known = false;
 		if (!known && !is_being_made(&row->key))
 			end_started_row(row);
 	}
@@ -638,11 +771,60 @@ end_orphaned_rows(void)
 			end_started_row(&started[i]);
 }
 
+/* Has another instance the partition, as the watch says? */
+static bool
+is_elsewhere(int partition)
+{
+	const char *owner = scheduler.slot->partitions[partition].owner;
+	bool		elsewhere;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	elsewhere = owner[0] != '\0' && strcmp(owner, dsched_my_node()) != 0;
+	LWLockRelease(dsched_shared->control_lock);
+	return elsewhere && scheduler.partitions[partition].step == STEP_NONE;
+}
+
+/*
+ * Those of partitions that another instance has taken over meanwhile.  It sees to their slots, but not to rows of ours,
+ * which would say for ever that something runs.  Nothing of these partitions can begin here, and what ended since the
+ * living runs were listed is among these.
+ */
+static void
+end_rows_of_others(void)
+{
+	for (int i = 0; i < nstarted && scheduler.etcd != NULL; i++)
+	{
+		Job		   *job = timetable_find(started[i].key.job_id);
+
+		if (job != NULL && is_elsewhere(job->partition) && !is_being_made(&started[i].key))
+			end_started_row(&started[i]);
+	}
+}
+
+static void
+read_started(void *arg)
+{
+	MemoryContextSwitchTo(scheduler.turn);
+	list_running();
+	started = run_read_started(&nstarted);
+}
+
+/* Prepared transactions were settled: start rows that nobody comes to, as their partition is not ours, nor is about to be. */
+void
+recovery_end_rows(void)
+{
+	/* the first partition that is taken over sees to them */
+	if (current == NULL || !scheduler_transaction(read_started, NULL, "reading start rows"))
+		return;
+	end_orphaned_rows();
+	end_rows_of_others();
+}
+
 /* A slot that the state did not know yet: nobody was there in time, however short that was (see opening.c on overlap). */
 static void
 continue_run(OpenRun *run)
 {
-	if (run->queued || run->gen == 0)
+	if (run->queued || run->remote != 0 || run->gen == 0)
 		return;
 	run->backlog = true;
 	if (scheduler.unclean)
@@ -652,6 +834,7 @@ continue_run(OpenRun *run)
 static void
 open_later_slots(Job *job, void *arg)
 {
+	const PartitionState *account = account_of(job);
 	SlotRule	rule = job_rule(job);
 	TimestampTz after = PG_INT64_MIN;
 	TimestampTz slot;
@@ -660,15 +843,20 @@ open_later_slots(Job *job, void *arg)
 
 	if (!job->usable || !job->active)
 		return;
-	if (scheduler.etcd == NULL ? !job->one_shot : job->gen_rev <= current->taken.jobrev)
-		after = job->job_id <= current->taken.watermark_job ? current->taken.watermark : current->taken.watermark - 1;
+	if (scheduler.etcd == NULL ? !job->one_shot : job->gen_rev <= account->jobrev)
+		after = job->job_id <= account->watermark_job ? account->watermark : account->watermark - 1;
 	job->opened = 0;
 	/* alone, a one-shot that is still there has to be looked for */
 	if (done_until(job) > after && !(job->one_shot && scheduler.etcd == NULL))
 		job->opened = after = done_until(job);
 	slot = slot_next_due(&rule, after);
 	if (slot == 0)
+	{
+		/* the account has its one slot closed, but whoever wrote that did not live to delete the definition */
+		if (job->one_shot && after != PG_INT64_MIN && job->work->nopen == 0 && dlist_is_empty(&job->work->ranges))
+			sync_retire(job->job_id);
 		return;
+	}
 	due = slot_due(&rule, slot);
 	/* a one-shot older than the rows that were read: look for its own */
 	if (job->one_shot && slot < scheduler.now)
@@ -696,6 +884,99 @@ open_later_slots(Job *job, void *arg)
 		continue_run(dlist_container(OpenRun, in_job, iter.cur));
 }
 
+/* ---- a history that was lost ---------------------------------------------------------------------- */
+
+/*
+ * A standby that is promoted goes on where it had come to.  What its primary has done after that, and reported to etcd, is no part of
+ * any history any more, its effects are gone.  So where the last account is that of our own lower timeline, jobs with at_least_once
+ * go by what our history says instead: the copy of the account in our table, with which the rows agree, as both came in the order of the
+ * log.  If that copy is of an earlier ownership, the last one began after it, at "since": nothing before that was the
+ * primary's to do, but for what it had found open, which the account still lists if it had not ended.
+ *
+ * Of the strict modes the account in etcd is the truth: what was begun is not begun again, what was decided is not repeated.  Requests
+ * go by their keys.  Runs that were handed over, and that another instance makes, are part of no history.
+ *
+ * None of this is for a former primary that lives on beside us, under a name of its own: what it does has its effects there.  It is known by an
+ * account that is younger than our timeline.
+ */
+static const PartitionState *
+account_of(const Job *job)
+{
+	return current->history.node[0] != '\0' && job->policy->delivery == DELIVERY_AT_LEAST_ONCE ?
+		&current->history : &current->taken;
+}
+
+static bool
+is_of_history(const PendingRun *pending)
+{
+	Job		   *job = timetable_find(pending->job_id);
+
+	return job != NULL && pending->trigger_id == 0 && !pending->handed_over && account_of(job) == &current->history &&
+		!current->history_is_since;
+}
+
+/* When our timeline began, by the file that was written then; without it (it was removed) never. */
+static TimestampTz
+promoted_at(TimeLineID timeline)
+{
+	char		path[MAXPGPATH];
+	struct stat st;
+
+	TLHistoryFilePath(path, timeline);
+	if (timeline <= 1 || stat(path, &st) != 0)
+		return PG_INT64_MIN;
+	return time_t_to_timestamptz(st.st_mtime + 1);
+}
+
+static void
+read_histories(void *arg)
+{
+	Reading    *reading = arg;
+	TimeLineID	timeline = GetWALInsertionTimeLine();
+
+	for (int i = 0; i < reading->n; i++)
+	{
+		Partition  *partition = reading->partitions[i];
+		PartitionState *history = &partition->history;
+		char	   *text;
+
+		codec_state_free(history);
+		partition->history_is_since = false;
+		if (partition->taken.system_identifier != GetSystemIdentifier() ||
+			partition->taken.timeline >= (int64) timeline || partition->taken.watermark >= promoted_at(timeline))
+			continue;
+		text = state_read(partition_place(partition->number), place_number(partition->number));
+		if (text == NULL || !codec_state_decode(text, strlen(text), history, NULL, 0) ||
+			history->epoch != partition->taken.epoch)
+		{
+			codec_state_free(history);
+			strlcpy(history->node, dsched_my_node(), sizeof(history->node));
+			history->jobrev = partition->taken.jobrev;
+			history->watermark = Min(partition->taken.since, partition->taken.watermark);
+			history->watermark_job = KEYS_MAX_ID;
+			partition->history_is_since = true;
+		}
+		if (reading->from == 0 || history->watermark < reading->from)
+			reading->from = history->watermark;
+	}
+}
+
+bool
+recovery_compare_histories(Partition **partitions, int n)
+{
+	Reading		reading = {0, partitions, n};
+
+	if (!scheduler_transaction(read_histories, &reading, "reading the accounts of this server's history"))
+		return false;
+	if (reading.from != 0)
+		ereport(LOG,
+				(errmsg("dsched: partitions of database \"%s\" were last owned by the server that this one was a standby of",
+						scheduler.dbname),
+				 errdetail("Times from %s on of which this server has no record are run again.",
+						   timestamptz_to_str(reading.from))));
+	return true;
+}
+
 bool
 recovery_open(Partition **partitions, int n)
 {
@@ -711,8 +992,13 @@ recovery_open(Partition **partitions, int n)
 		note_done();
 		recount_failures();
 		open_running();
+		current->since = current->history.node[0] != '\0' ? current->history.watermark : current->taken.watermark;
 		for (int k = 0; k < current->taken.npending; k++)
-			open_pending(&current->taken.pending[k]);
+			if (!is_of_history(&current->taken.pending[k]))
+				open_pending(&current->taken.pending[k]);
+		for (int k = 0; k < current->history.npending; k++)
+			if (is_of_history(&current->history.pending[k]))
+				open_pending(&current->history.pending[k]);
 		open_started_rows();
 		open_unfinished_rows();
 		timetable_each(current->number, open_later_slots, NULL);
@@ -725,6 +1011,7 @@ recovery_open(Partition **partitions, int n)
 		partition_touch(current);
 	}
 	end_orphaned_rows();
+	end_rows_of_others();
 	hash_destroy(rows);
 	rows = NULL;
 	if (done != NULL)

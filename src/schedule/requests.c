@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 
 static void run_now(Partition *partition, Job *job, const TriggerDef *trigger);
@@ -41,8 +42,29 @@ close_orphan(Partition *partition, const TriggerDef *trigger)
 	closed.reason_text = "unscheduled";
 	closed.status = RUN_SKIPPED;
 	closed.epoch = partition->epoch;
+	closed.partition = partition->number;
 	if (trigger->kind == TRIGGER_RUN)
 		closing_add(&closed);
+	request_done(partition, trigger->trigger_id);
+}
+
+/* It was for a job that ran on each instance, and does not any more. */
+static void
+close_moved(Partition *partition, const TriggerDef *trigger)
+{
+	ClosedSlot	closed;
+
+	if (trigger->kind == TRIGGER_RUN)
+	{
+		describe_slot(&closed, timetable_find(trigger->job_id), trigger->requested_at);
+		closed.key.trigger_id = trigger->trigger_id;
+		closed.reason = RUN_MANUAL;
+		closed.reason_text = "redefined";
+		closed.status = RUN_SKIPPED;
+		closed.epoch = partition->epoch;
+		closed.partition = partition->number;
+		closing_add(&closed);
+	}
 	request_done(partition, trigger->trigger_id);
 }
 
@@ -53,7 +75,16 @@ open_trigger(Partition *partition, const TriggerDef *trigger)
 
 	if (job == NULL)
 	{
-		close_orphan(partition, trigger);
+		/* the one that its key is in sees to it that it has an end */
+		if (place_of(partition->number) == PLACE_IS_ANY || partition_is_local(partition))
+			close_orphan(partition, trigger);
+		return;
+	}
+	if (job->partition != partition->number)
+	{
+		/* that of a job elsewhere; where it was asked for it has to end here, if the job has moved since */
+		if (partition_is_local(partition))
+			close_moved(partition, trigger);
 		return;
 	}
 	switch (trigger->kind)
@@ -127,6 +158,7 @@ open_requested(Partition *partition, Job *job, const RunKey *key, RunReason reas
 {
 	RunHistory	history = {0};
 	OpenRun    *run = open_run(job, key, reason);
+	bool		known_remote = false;
 	bool		taken_up;
 
 	/* with a start row, so that one that takes the server down is counted */
@@ -139,7 +171,11 @@ open_requested(Partition *partition, Job *job, const RunKey *key, RunReason reas
 		run->not_before = known->not_before;
 		if (run->not_before != 0)
 			run_show(run);
+		if (known->handed_over)
+			known_remote = remote_open(run, known);
 	}
+	if (known_remote)
+		return;
 	taken_up = run_take_up(run);
 	/* after that, so that what ends in between is seen; a table that cannot be read now does no harm: the executor meets the row */
 	(void) run_history_in_transaction(key, &history);
@@ -259,7 +295,9 @@ cancel_run(OpenRun *run, int64 request)
 		run->cancel_id = request;
 	else if (request != 0)
 		request_done(&scheduler.partitions[run->partition], request);
-	if (run->queued && !run_withdraw(run))
+	if (run->remote != 0)
+		remote_cancel(run);
+	else if (run->queued && !run_withdraw(run))
 		(void) dsched_cancel_run(run->entry, &run->key);
 	else
 		close_cancelled(run);

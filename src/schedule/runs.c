@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -65,6 +66,8 @@ forget_run(OpenRun *run)
 	run_wait_nowhere(run);
 	if (run->queued)
 		run_is_not_queued(run);
+	if (run->remote != 0)
+		remote_forget(run);
 	scheduler.waiting--;
 	if (job != NULL)
 	{
@@ -79,6 +82,8 @@ forget_run(OpenRun *run)
 	if (run->key.trigger_id == 0 || run->of_backfill)
 		scheduler.partitions[run->partition].nslots--;
 	scheduler.partitions[run->partition].nshown -= run->shown;
+	if (run->mark != NULL)
+		pfree(run->mark);
 	if (run->orphan != NULL)
 		pfree(run->orphan);
 	pfree(run);
@@ -102,14 +107,32 @@ run_is_queued(OpenRun *run, int entry)
 void
 run_is_not_queued(OpenRun *run)
 {
-	if (runs_by_entry[run->entry] == run)
+	if (run->in_doubt)
+	{
+		run->in_doubt = false;
+		scheduler.in_doubt--;
+	}
+	else if (runs_by_entry[run->entry] == run)
 		runs_by_entry[run->entry] = NULL;
-	run->queued = false;
+	run->queued = run->bound = false;
 	run->entry = -1;
 	scheduler.waiting++;
 	if (run->careful)
 		scheduler.careful_running--;
 	throttle_count(run, false);
+}
+
+/*
+ * Its executor has left it prepared, and the entry is gone: it goes on counting as one that runs, so that nothing takes its place, is
+ * no longer to be withdrawn or cancelled, and ends when it is settled.
+ */
+void
+run_is_in_doubt(OpenRun *run)
+{
+	runs_by_entry[run->entry] = NULL;
+	run->entry = -1;
+	run->in_doubt = true;
+	scheduler.in_doubt++;
 }
 
 /*
@@ -127,7 +150,7 @@ run_of_entry(int entry, const RunKey *key)
 void
 run_await(OpenRun *run)
 {
-	if (run->queued)
+	if (run->queued && !run->in_doubt)
 		dsched_queue_await(scheduler.db, run->entry);
 }
 
@@ -147,7 +170,7 @@ request_done(Partition *partition, int64 trigger_id)
 	MemoryContext old;
 	int64	   *id;
 
-	if (scheduler.etcd == NULL)
+	if (partition_is_local(partition))
 	{
 		sync_trigger_done(trigger_id);
 		return;
@@ -183,6 +206,7 @@ close_run(OpenRun *run)
 	int64		trigger_id = run->key.trigger_id;
 	bool		of_backfill = run->of_backfill;
 
+	marks_close(run);
 	if (trigger_id == 0 && job != NULL && job->one_shot && run->gen == job->gen)
 		sync_retire(run->key.job_id);
 	if (run->cancel_id != 0)
@@ -223,6 +247,8 @@ run_is_running(const OpenRun *run)
 	const RunEntry *entry;
 	bool		running;
 
+	if (run->remote != 0 || run->in_doubt)
+		return true;
 	if (!run->queued || run->entry < 0)
 		return false;
 	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
@@ -233,7 +259,10 @@ run_is_running(const OpenRun *run)
 	return running;
 }
 
-/* The entry of a run, whatever its attempt is (*attempt), that an executor is making under the partition's epoch; -1: none is. */
+/*
+ * The entry of a run, whatever its attempt is (*attempt), that an executor is making under the partition's epoch, or under our session
+ * alone since it was handed over; -1: none is.
+ */
 int
 run_find_executor(const RunKey *key, int partition, int32 *attempt)
 {
@@ -249,7 +278,9 @@ run_find_executor(const RunKey *key, int partition, int32 *attempt)
 		if (executor->state != EXECUTOR_BUSY || executor->entry < 0)
 			continue;
 		entry = &dsched_shared->entries[executor->entry];
-		if (entry->token.db != scheduler.db || entry->token.epoch != epoch || entry->key.job_id != key->job_id ||
+		if (entry->token.db != scheduler.db || (entry->token.epoch != epoch && !entry->session_bound) ||
+			entry->token.partition != partition || entry->token.session != scheduler.partitions[partition].session ||
+			entry->key.job_id != key->job_id ||
 			entry->key.scheduled_for != key->scheduled_for || entry->key.trigger_id != key->trigger_id)
 			continue;
 		found = executor->entry;
@@ -271,6 +302,7 @@ run_take_up(OpenRun *run)
 	run->careful = false;
 	run_wait_nowhere(run);
 	run_is_queued(run, entry);
+	run->bound = dsched_shared->entries[entry].session_bound;
 	run_await(run);
 	return true;
 }
@@ -280,7 +312,7 @@ open_runs_of_all(void)
 {
 	int			n = 0;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 		n += scheduler.partitions[i].nopen;
 	return n;
 }
@@ -300,6 +332,7 @@ describe_slot(ClosedSlot *closed, const Job *job, TimestampTz slot)
 	closed->gen = job->gen;
 	closed->reason = RUN_SCHEDULE;
 	closed->epoch = scheduler.partitions[job->partition].epoch;
+	closed->partition = job->partition;
 }
 
 void
@@ -316,6 +349,7 @@ describe_run(ClosedSlot *closed, const OpenRun *run)
 	closed->gen = run->gen;
 	closed->reason = run->reason;
 	closed->epoch = scheduler.partitions[run->partition].epoch;
+	closed->partition = run->partition;
 	closed->was_open = true;
 }
 
@@ -336,7 +370,7 @@ describe_cancelled(ClosedSlot *closed)
 bool
 run_is_void(const OpenRun *run)
 {
-	return !run->queued && (run->job == NULL || (run->key.trigger_id == 0 && run->gen != run->job->gen));
+	return !run->queued && run->remote == 0 && (run->job == NULL || (run->key.trigger_id == 0 && run->gen != run->job->gen));
 }
 
 void

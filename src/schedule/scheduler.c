@@ -34,6 +34,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "schedule/supervisor.h"
 #include "settings.h"
@@ -41,8 +42,14 @@
 #define OWN_LOCK_TIMEOUT "500ms"
 /* How long room that came free may stay unused, as long as every executor has work: it is filled again for many runs at once. */
 #define REFILL_US INT64CONST(20000)
+/* After ALTER EXTENSION nobody wakes us. */
+#define VERSION_LOOK_US INT64CONST(2000000)
 #define STOP_TIMEOUT_US INT64CONST(4000000)
 #define RESTART_DELAY_US INT64CONST(200000)
+/* Runs wait for so long and no executor is up: others are to make them; and how long until it is tried again. */
+#define STARVED_US INT64CONST(10000000)
+#define STARVED_PAUSE_US INT64CONST(60000000)
+#define STARVED_PAUSE_MAX_US INT64CONST(600000000)
 #define RESTART_MAX_US INT64CONST(30000000)
 /* A scheduler that lived this long did not die of what it found at its start. */
 #define GOOD_LIFE_US INT64CONST(60000000)
@@ -52,6 +59,7 @@ Scheduler	scheduler;
 static bool extension_absent = false;
 static Oid	extension_seen = InvalidOid;
 static bool extension_replaced = false;	/* absent was ours: there is another one */
+static char other_version[64];	/* of the extension's objects, if it is not that of this library; "" */
 static bool finished_in_order = false;
 static int64 stop_until = 0;
 static int64 born = 0;
@@ -59,6 +67,7 @@ static int64 born = 0;
 PGDLLEXPORT void dsched_scheduler_main(Datum arg);
 
 static void handle_cancel(SIGNAL_ARGS);
+static void secure_client(void);
 static void claim_slot(int db, const SchedulerStart *start);
 static void leave(int code, Datum arg);
 static void secure_settings(void);
@@ -105,7 +114,10 @@ dsched_scheduler_main(Datum arg)
 	waiting_init();
 	scheduler.loop = loop_create(true);
 	if (dsched_clustered())
+	{
 		scheduler.etcd = etcd_client_create(scheduler.loop, dsched_etcd_endpoints);
+		secure_client();
+	}
 	scheduler_refresh_time();
 
 	if (!scheduler_transaction(learn_name, NULL, "looking up the database's name") ||
@@ -115,6 +127,7 @@ dsched_scheduler_main(Datum arg)
 		proc_exit(0);
 
 	withdraw_leftovers();
+	decisions_init();
 	/* before it counts as running: the coordinator decides by it whether etcd is the right one */
 	publish_identity();
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
@@ -139,6 +152,18 @@ dsched_scheduler_main(Datum arg)
 	}
 	finished_in_order = true;
 	proc_exit(extension_absent ? 0 : 1);
+}
+
+/* What cannot be used is reported by the coordinator, which has the same settings. */
+static void
+secure_client(void)
+{
+	EtcdSecurity security;
+	char		reason[256];
+
+	dsched_etcd_security(&security);
+	if (scheduler.etcd != NULL)
+		(void) etcd_client_secure(scheduler.etcd, &security, reason, sizeof(reason));
 }
 
 /* The server's lock timeout sends itself this signal.  Nobody else has anything to cancel here. */
@@ -180,7 +205,7 @@ leave(int code, Datum arg)
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	slot->scheduler_pid = 0;
 	slot->scheduler_proc = NULL;
-	slot->member_wanted = false;
+	slot->member_wanted = slot->local_wanted = false;
 	if (extension_absent && !extension_replaced)
 	{
 		slot->state = SCHEDULER_ABSENT;
@@ -297,8 +322,18 @@ learn_name(void *arg)
 static void
 look_at_extension(void *arg)
 {
-	const CatalogOids *oids = catalog_oids();
+	const CatalogOids *oids;
+	char	   *version = catalog_version();
 
+	/* between a restart with another library and ALTER EXTENSION: the tables are not what we take them for */
+	other_version[0] = '\0';
+	if (version != NULL && strcmp(version, CATALOG_VERSION) != 0)
+	{
+		strlcpy(other_version, version, sizeof(other_version));
+		extension_absent = false;
+		return;
+	}
+	oids = catalog_oids();
 	extension_absent = oids == NULL;
 	if (extension_absent)
 		return;
@@ -314,6 +349,11 @@ look_at_extension(void *arg)
 static const char *
 identity_problem(const Identity *identity, const char **hint)
 {
+	if (other_version[0] != '\0')
+	{
+		*hint = "Run ALTER EXTENSION dsched UPDATE in this database, or install the library of that version.";
+		return psprintf("the objects of the extension have version %s, and the library has " CATALOG_VERSION, other_version);
+	}
 	*hint = "If the jobs are meant to run in this database, call dsched.adopt() in it.";
 	if (!identity->found)
 		return "the identity of this database is not recorded";
@@ -335,9 +375,7 @@ identity_problem(const Identity *identity, const char **hint)
 	}
 	if (identity->cluster[0] != '\0' && strcmp(identity->cluster, dsched_cluster_name) != 0)
 		return psprintf("this database belongs to the cluster \"%s\"", identity->cluster);
-	if (identity->incarnation[0] != '\0' && dsched_shared->incarnation[0] != '\0' &&
-		strcmp(identity->incarnation, dsched_shared->incarnation) != 0)
-		return "the cluster's etcd is not the one that this database has joined: it was replaced, restored or wiped";
+	/* whether etcd is the one that the database has joined is found out by sync/follow.c */
 	return NULL;
 }
 
@@ -348,6 +386,9 @@ publish_identity(void)
 	strlcpy(scheduler.slot->incarnation, scheduler.identity.incarnation, sizeof(scheduler.slot->incarnation));
 	scheduler.slot->max_revision = scheduler.identity.max_revision;
 	scheduler.slot->identity_known = true;
+	scheduler.slot->replaced = sync_follow_held();
+	scheduler.slot->beat_revision = strcmp(scheduler.identity.beat_node, dsched_my_node()) == 0 ? scheduler.identity.beat_revision : 0;
+	scheduler.slot->doubts_etcd = scheduler.identity.replaced;
 	LWLockRelease(dsched_shared->control_lock);
 }
 
@@ -385,6 +426,12 @@ take_in_changes(void)
 	static bool started = false;
 	Identity	before = scheduler.identity;
 
+	/* held, as etcd was another one, and now there is yet another: begin anew, and look whether it is ours */
+	if (sync_follow_judge_again())
+	{
+		scheduler.stopping = true;
+		return;
+	}
 	if (scheduler.slot->check_again || !looked)
 	{
 		scheduler.slot->check_again = false;
@@ -402,6 +449,11 @@ take_in_changes(void)
 			return;
 		}
 		check_identity();
+		if (other_version[0] != '\0')
+		{
+			scheduler.slot->check_again = true;
+			scheduler_wake_at(scheduler.boot + VERSION_LOOK_US);
+		}
 		/* adopted while running: begin anew with what is in the tables */
 		if (started && before.found && strcmp(before.incarnation, scheduler.identity.incarnation) != 0 &&
 			scheduler.identity.incarnation[0] == '\0')
@@ -442,8 +494,9 @@ withdraw_leftovers(void)
 		LWLockRelease(dsched_shared->queue_lock);
 		(void) dsched_queue_withdraw_entry(scheduler.db, i, &key);
 	}
+	/* its row tells, also whoever is asked for the outcome of one that was handed over */
 	while (dsched_queue_take_finished(scheduler.db, &entry, &index, 1) > 0)
-		 /* its row tells */ ;
+		 /* nothing */ ;
 }
 
 /*
@@ -513,6 +566,9 @@ turn(void)
 		ProcessConfigFile(PGC_SIGHUP);
 		if (strcmp(endpoints, dsched_etcd_endpoints) != 0)
 			scheduler.stopping = true;
+		else
+			sync_sign_reload();
+		secure_client();
 	}
 
 	collect_finished();
@@ -522,9 +578,17 @@ turn(void)
 	if (!extension_absent && !scheduler.held)
 		dispatch_due_slots();
 	scheduler.draining = false;
+	if (!extension_absent)
+		settling_turn();
+	placement_turn();
+	lacking_turn();
 	partitions_turn();
+	decisions_turn();
+	leftovers_turn();
 	/* what has come to wait may wait for a run that has ended */
 	collect_finished();
+	remotes_turn();
+	reports_turn();
 	if (!scheduler.stopping)
 		dispatch_waiting();
 	if (!extension_absent)
@@ -549,6 +613,22 @@ turn(void)
 	pgstat_report_stat(false);
 }
 
+/* Standalone: all but those of selectors that have no job, or do not match. */
+static bool
+is_to_be_ours(int partition)
+{
+	int			place = place_of(partition);
+	bool		ours;
+
+	if (place == PLACE_IS_ANY || place == PLACE_IS_EACH || place == PLACE_IS_NOWHERE)
+		return place != PLACE_IS_NOWHERE;
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	ours = scheduler.slot->places[place].wanted &&
+		(!scheduler.slot->places[place].known || scheduler.slot->places[place].matches > 0);
+	LWLockRelease(dsched_shared->control_lock);
+	return ours;
+}
+
 /* For the tests: everything that was committed or came due before this turn has its outcome. */
 static bool
 all_quiet(void)
@@ -559,28 +639,85 @@ all_quiet(void)
 		return false;
 	if (scheduler.held)
 		return true;
-	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet() ||
+	if (!scheduler.ready || !sync_idle() || !closing_empty() || !notify_idle() || !partitions_idle() || !dispatch_is_quiet() || !settling_idle() ||
 		!purge_idle())
 		return false;
 	/* partitions that the coordinator has yet to give us */
 	if (scheduler.etcd == NULL)
-		for (int i = 0; i < dsched_partitions; i++)
-			if (scheduler.partitions[i].step != STEP_ACTIVE)
+		for (int i = 0; i < places_all(); i++)
+			if (scheduler.partitions[i].step != STEP_ACTIVE && is_to_be_ours(i))
 				return false;
 	return next == NULL || next->time > scheduler.now;
+}
+
+/*
+ * An instance whose server has no worker left for executors would keep its share of the jobs from others that could run them.  After
+ * a while in which runs wait and no executor is up it leaves them to these, and tries again later and later.  Alone it keeps them:
+ * they would run nowhere until then, whatever becomes free meanwhile.
+ */
+static bool
+cannot_run(void)
+{
+	static int64 since = 0;
+	static int64 until = 0;
+	static int64 pause = STARVED_PAUSE_US;
+	int			up = 0;
+	bool		alone;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	alone = scheduler.slot->others == 0;
+	LWLockRelease(dsched_shared->control_lock);
+	if (alone)
+		until = 0;
+	if (until > scheduler.boot)
+	{
+		scheduler_wake_at(until);
+		return true;
+	}
+	LWLockAcquire(dsched_shared->queue_lock, LW_SHARED);
+	for (int i = 0; i < dsched_shared->max_executors; i++)
+		up += dsched_shared->executors[i].state == EXECUTOR_IDLE || dsched_shared->executors[i].state == EXECUTOR_BUSY;
+	LWLockRelease(dsched_shared->queue_lock);
+	if (up > 0)
+		pause = STARVED_PAUSE_US;
+	if (scheduler.etcd == NULL || alone || up > 0 || scheduler.slot->queued == 0)
+	{
+		since = 0;
+		return false;
+	}
+	if (since == 0)
+		since = scheduler.boot;
+	if (scheduler.boot - since < STARVED_US)
+	{
+		scheduler_wake_at(since + STARVED_US);
+		return false;
+	}
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("dsched: no executor could be started for %d seconds, the jobs of database \"%s\" are left to other instances",
+					(int) (STARVED_US / USECS_PER_SEC), scheduler.dbname),
+			 errdetail("It is tried again in %d seconds.", (int) (pause / USECS_PER_SEC)),
+			 errhint("See dsched.status(); raise max_worker_processes.")));
+	since = 0;
+	until = scheduler.boot + pause;
+	pause = Min(pause * 2, STARVED_PAUSE_MAX_US);
+	scheduler_wake_at(until);
+	return true;
 }
 
 static void
 publish_state(void)
 {
 	DatabaseSlot *slot = scheduler.slot;
-	bool		wanted = scheduler.ready && !scheduler.held && !scheduler.stopping;
+	bool		wanted = scheduler.ready && !scheduler.held && !scheduler.stopping && !cannot_run();
+	bool		local = !scheduler.held && !scheduler.stopping && (scheduler.ready || sync_may_run_locally());
 
 	slot->open_runs = open_runs_of_all();
 	slot->processed_until = scheduler.now;
-	if (slot->member_wanted != wanted)
+	if (slot->member_wanted != wanted || slot->local_wanted != local)
 	{
 		slot->member_wanted = wanted;
+		slot->local_wanted = local;
 		dsched_wake_coordinator();
 	}
 }
@@ -606,18 +743,20 @@ stop_in_order(void)
 	if (stop_until == 0)
 		stop_until = scheduler.boot + STOP_TIMEOUT_US;
 	scheduler_wake_at(stop_until);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		PartitionStep step = scheduler.partitions[i].step;
 
-		if (step != STEP_NONE && !(step == STEP_FINAL && scheduler.etcd == NULL))
+		if (step != STEP_NONE && !(step == STEP_FINAL && partition_is_local(&scheduler.partitions[i])))
 			done = false;
 	}
+	if (!extension_absent && scheduler.etcd != NULL && !reports_stop())
+		done = false;
 	if (!done && scheduler.boot < stop_until)
 		return false;
-	if (!extension_absent && scheduler.etcd == NULL && scheduler.ready)
+	if (!extension_absent && (scheduler.ready || scheduler.partitions[place_each()].step == STEP_FINAL))
 		partitions_checkpoint(true);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 		if (scheduler.partitions[i].step == STEP_FINAL)
 			partition_released(&scheduler.partitions[i]);
 	return true;

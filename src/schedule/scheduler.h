@@ -6,6 +6,8 @@
  * it shares with others is in shared.h.  It is rebuilt from the tables and from etcd at each start.
  *
  *	  timetable.c	jobs by id, and a heap of their next slots
+ *	  placement.c	which partition a job is in
+ *	  lacking.c		roles that are missing here
  *	  partition.c	a partition's life: take over, account, hand over
  *	  recovery.c	which slots are open when a partition is taken over
  *	  opening.c		due slots to open runs or ranges that wait: the overlap and misfire policies
@@ -14,6 +16,8 @@
  *	  waiting.c		open runs to the shared queue, in their order and within the limits of their queues
  *	  finishing.c	what executors hand back: done, to be tried again, lost
  *	  requests.c	run_now(), backfill(), cancel()
+ *	  remote.c		runs of our partitions that another instance still makes
+ *	  reports.c		runs that we still make of partitions that were handed over
  *	  order.c		what goes first
  *	  closing.c		rows for slots that end without an executor: skipped, missed, lost
  *	  notify.c		NOTIFY of outcomes, for those who listen
@@ -102,6 +106,7 @@ typedef struct JobExtra
 	int32		failures;		/* runs in a row that failed; counted if the policy asks for it */
 	Job		   *job;
 	dlist_node	in_failing;		/* of Partition.failing, while there are failures */
+	char	   *run_on;			/* while it is nowhere: its selector; NULL */
 	int64		period;			/* order.c: shortest distance of its slots; -1: it has none; 0: not yet known */
 	int64		period_gen;		/* of this generation */
 	int64		fair_tag;		/* order.c: its last rank by round robin */
@@ -147,12 +152,14 @@ struct Job
 	bool		role_problem:1; /* its row says that the role is missing */
 	bool		start_problem:1;	/* its row says that no executor can start for the role */
 	bool		pausing:1;		/* paused by us, which its row does not say yet */
+	bool		signed_anew:1;	/* this version in etcd is signed with the key that signs */
 };
 
 /* common.c */
 extern void common_init(void);
 extern const char *common_role(const char *username);
 extern void common_role_free(const char *username);
+extern bool common_role_known(const char *username);	/* has it any job? */
 extern JobRole *job_role(const Job *job);
 extern const JobPolicy *common_policy(const JobPolicy *policy);
 extern void common_policy_free(const JobPolicy *policy);
@@ -196,6 +203,9 @@ extern JobExtra *job_extra(Job *job);
 /* Calls back for every job (of one partition, or of all: -1). The callback may remove that job. */
 extern void timetable_each(int partition, void (*callback) (Job *job, void *arg), void *arg);
 
+/* It was nowhere, as its selector found no place: finds it one, if there is one now. */
+extern void timetable_replace(Job *job);
+
 /* ---- open runs and partitions ------------------------------------------------------------------ */
 
 /* What a run still needs of a job that is gone. */
@@ -230,12 +240,22 @@ typedef struct OpenRun
 	bool		careful;		/* after a crash: with a start row, one at a time */
 	bool		of_backfill;	/* its trigger_id is that of a backfill */
 	bool		shown;			/* counted in nshown: it could not start at once, or waits for its next attempt */
+	bool		in_doubt;		/* prepared, and left to be settled: queued, but without an entry */
+	bool		claimed;		/* attempts of it have keys in etcd, to be deleted when it is closed */
+	RunMark    *mark;			/* the decision that committed it, to be moved then */
 	bool		cancelled;		/* it is to end as cancelled, whatever comes of this attempt but success */
 	int64		cancel_id;		/* the request to cancel it, done when it is closed; 0 */
 	int32		failures;		/* attempts that failed */
 	int32		lost;			/* attempts that ended with their process */
 	TimestampTz not_before;		/* wall time; 0 */
 	int64		retry_at;		/* boot time before which it is not queued again; 0 */
+	bool		bound;			/* queued, and its entry is session_bound: handed over, and the partition came back */
+	/* remote.c: the session of another instance that makes it, as it was handed over alive; 0. It is not queued then */
+	int64		remote;
+	int64		remote_check;	/* boot time at which to see whether that session lives; 0: when we hear of its end */
+	bool		remote_cancelling;	/* its command is to say so */
+	bool		remote_asked;	/* its command is in etcd as it should be */
+	int64		remote_asked_in;	/* or in the account that is being written, by its seq */
 } OpenRun;
 
 /*
@@ -268,6 +288,7 @@ typedef enum PartitionStep
 	STEP_CLAIMING,				/* first state under the new epoch is being written */
 	STEP_ACTIVE,				/* slots are opened and dispatched */
 	STEP_DRAINING,				/* no new starts; waiting for its running jobs */
+	STEP_HANDING,				/* the state that names those that go on is being written; they may still commit */
 	STEP_FINAL					/* last state is being written */
 } PartitionStep;
 
@@ -282,6 +303,7 @@ typedef struct Partition
 	int64		jobrev;			/* R: definitions up to this revision are accounted for */
 	TimestampTz watermark;		/* every slot up to (watermark, watermark_job) is closed or in open */
 	int64		watermark_job;
+	TimestampTz since;			/* the watermark at which we have taken it over */
 	TimestampTz local_watermark;	/* as last written to the table */
 	/* for the purge: what the account says that was last written, to etcd or, alone, to the table */
 	TimestampTz written_watermark;	/* its watermark */
@@ -305,14 +327,23 @@ typedef struct Partition
 	int			nfailing;
 	bool		dirty;			/* state differs from what was written */
 	const void *request;		/* the batch in flight that it is part of: the last one that was sent */
+	bool		stateless;		/* local, in a cluster: there is no state, so that it can begin only with all definitions */
 	bool		writing;		/* a state transaction is in flight */
 	int64		retry_at;		/* boot time; 0 */
 	int64		drain_until;	/* boot time */
+	bool		declined;		/* what was read last of it was of a newer format */
+	int64		held_since;		/* boot time since when a prepared transaction keeps us from taking it over; 0 */
+	bool		cancelling;		/* draining, as the server stops: its runs were told to end */
 	XLogRecPtr	flush_to;		/* what must be on disk before the next state says it is done */
 	List	   *done_triggers;	/* int64 *: trigger keys to delete with the next state */
+	List	   *done_remotes;	/* RunKey *: command and outcome keys to delete with it */
 	PartitionState taken;		/* what was read at take-over, until it is applied */
+	PartitionState history;		/* the account as our own history has it, if what was read is of one that we have lost; else node is "" */
+	bool		history_is_since;	/* of that only the watermark is known */
 	List	   *taken_triggers; /* TriggerDef * read at take-over */
 	List	   *known_requests;	/* PendingRun *: what the state read knows of requests that are yet to come */
+	List	   *taken_marks;	/* TakenMark * read at take-over: runs that others, or we before, have begun or committed */
+	List	   *done_marks;		/* DoneMark *: keys to delete, or move, with the next state */
 	int64		taken_revision; /* of etcd when they were read: all that had been put by then are among them, or done with */
 } Partition;
 
@@ -342,7 +373,9 @@ typedef struct Scheduler
 	int			waiting;		/* open runs that are not in the queue */
 	int64		refill_at;		/* boot time at which to collect what has ended, as something waits for room; 0 */
 	int			nblocked;		/* jobs of all partitions that wait for room in the account */
+	int			in_doubt;		/* open runs that are */
 	bool		draining;		/* a partition waits for the end of its runs */
+	int			nremote;		/* open runs that another instance makes */
 	int			nranges;
 	dlist_head	advancing;		/* JobWorks whose ranges may have room to go on */
 	uint64		roles_changed;	/* counts changes of pg_authid; from 1 */
@@ -364,14 +397,39 @@ extern bool scheduler_transaction(void (*callback) (void *arg), void *arg, const
 /* Says that the partition's account changed; it is written at the next checkpoint. */
 extern void partition_touch(Partition *partition);
 
+/* placement.c */
+
+/* The partition of a job with this run_on, which has one job more thereby; and one less. */
+extern int	placement_enter(const char *run_on, const char *username, const char *job_name);
+extern void placement_leave(int partition);
+extern char *placement_problem(void);	/* of a job that is nowhere */
+extern void placement_turn(void);
+extern const char *partition_place(int partition);
+extern int	placement_partition(const RunName *name);
+extern bool partition_is_local(const Partition *partition); /* its account is in the table alone */
+
+/* lacking.c */
+
+/* The role of this run does not exist here: is the run to be held, as another instance may have it? */
+extern bool lacking_role(const OpenRun *run);
+extern void lacking_definitions_changed(void);
+extern void lacking_turn(void);
+
+/* placement.c. Requests: the partition that is in the key of one. */
+extern void placement_note_request(int64 trigger_id, int key_partition);
+extern int	placement_request_key(const Partition *partition, int64 trigger_id);
+extern void placement_forget_request(int64 trigger_id);
+
 /* partition.c */
 extern void partitions_init(void);
 extern void partitions_turn(void);	/* follows the coordinator's phases */
 extern void partitions_checkpoint(bool now);	/* writes what is dirty, if it is time */
 extern bool partitions_idle(void);	/* nothing dirty, being written or in between */
 extern void partition_activate(Partition *partition);	/* take-over is complete: dispatch begins */
+extern void partition_decline(Partition *partition, int64 format);	/* its account is of a newer format: it is for others */
 extern void partition_lost(Partition *partition, const char *why);	/* ownership is over, at once */
 extern bool partition_is_active(int number);
+extern void partition_handed_over(Partition *partition);	/* the state that names its living runs is written */
 extern void partition_released(Partition *partition);	/* its last state is written */
 extern void partition_unplan(Partition *partition);	/* takes its jobs out of the heap */
 extern void partition_free_triggers(Partition *partition);	/* those read at take-over */
@@ -393,10 +451,17 @@ extern void state_etcd_write(Partition **partitions, int n, bool final);
 extern void state_etcd_definitions_arrived(void);	/* some in STEP_BEHIND may go on */
 
 /*
- * recovery.c: opens what is open by the state read (partition->taken) and the rows, when partitions are taken over.
+ * recovery.c: was the state that was read written by the server that this one was a standby of?  Then what our own history has of it
+ * counts (Partition.history).  False: cannot be told now.
+ */
+extern bool recovery_compare_histories(Partition **partitions, int n);
+
+/*
+ * Opens what is open by the state read (partition->taken) and the rows, when partitions are taken over.
  * In a transaction of its own; false: try again later.
  */
 extern bool recovery_open(Partition **partitions, int n);
+extern void recovery_end_rows(void);
 
 /* runs.c */
 extern OpenRun *open_run(Job *job, const RunKey *key, RunReason reason);
@@ -415,6 +480,78 @@ extern void drop_runs(Partition *partition);	/* forgets runs and ranges: not our
 extern int	open_runs_of_all(void);
 extern void request_done(Partition *partition, int64 trigger_id);	/* its key, or its row, can go */
 extern void backfill_may_be_done(Partition *partition, int64 trigger_id);
+
+/* remote.c: runs of ours that another instance makes, as they were handed over alive */
+extern bool remote_open(OpenRun *run, const PendingRun *pending);	/* false: nobody makes it, or we do */
+extern void remote_forget(OpenRun *run);	/* it is none any more */
+extern void remote_cancel(OpenRun *run);	/* tell that instance to end it */
+extern void remote_done(Partition *partition, const RunKey *key);	/* nothing about it is left to be in etcd */
+extern int	remote_write(Partition *partition, EtcdTxn *txn);	/* adds to a state; returns how many of done_remotes */
+extern void remote_written(Partition *partition, int64 seq, int ndone);
+extern void remotes_turn(void);
+extern void remotes_reconnected(void);	/* outcomes may have come that nobody heard of */
+extern void remote_outcome_put(const EtcdKv *kv);
+extern void remote_run_key(const RunName *name, RunKey *out);
+
+/* reports.c: runs that we still make of partitions that are another instance's now */
+extern void reports_handed_over(Partition *partition);	/* its runs go on, and its state says so */
+extern void reports_run_ended(const RunEntry *entry);	/* a bound run ended */
+extern void reports_turn(void);
+extern bool reports_stop(void);	/* ends them all; true when nothing is left to do */
+extern void reports_command_put(const EtcdKv *kv);
+extern void reports_command_deleted(const EtcdKv *kv);
+extern void reports_list_begins(void);
+extern bool reports_know(const RunKey *key);	/* was it handed over, and does our session live? */
+
+extern void run_is_in_doubt(OpenRun *run);
+
+/* marks.c: the keys of runs (run/) that are read at a take-over, and those that are done with */
+typedef struct TakenMark
+{
+	RunName		name;			/* attempt 0: of exactly_once */
+	RunMark		mark;
+	int64		create_revision;
+	int64		mod_revision;
+} TakenMark;
+
+typedef struct DoneMark
+{
+	RunName		name;
+	RunMark    *mark;			/* a decision, to be moved; NULL: claims, to be deleted */
+} DoneMark;
+
+extern bool marks_read(const cJSON *item, TakenMark *out);	/* false: it is none */
+extern void marks_take(Partition *partition, const cJSON *range);	/* what was read at a take-over */
+extern void marks_free(Partition *partition);
+extern void marks_open(Partition *partition);	/* at a take-over, before slots are opened: says what is lost */
+extern void marks_add_history(const RunKey *key, RunHistory *history);
+extern void marks_close(OpenRun *run);	/* it is closed: what it has is done with */
+extern int	marks_write(Partition *partition, EtcdTxn *txn);	/* into the state's transaction; how many */
+extern void marks_written(Partition *partition, int n);
+extern void marks_lease_is_gone(void);	/* a write said so */
+extern bool marks_can_move(void);
+extern void marks_move(EtcdTxn *txn, const DoneMark *done); /* if marks_can_move() */
+extern void marks_publish(void);
+extern void marks_done_with(Partition *partition, const RunName *name, const RunMark *mark);
+
+/* leftovers.c: those that no owner takes away */
+extern void leftovers_turn(void);
+extern void leftovers_wanted(void);
+extern void marks_keep(OpenRun *run, const RunEntry *entry);	/* what an executor's run has left in etcd */
+
+/* decisions.c: what executors ask of etcd */
+extern void decisions_init(void);
+extern void decisions_turn(void);
+extern EtcdTxn *decision_txn(const RunName *name, const RunMark *mark, int partition);
+
+/* settling.c: prepared transactions whose executors are gone */
+extern void settling_turn(void);
+extern void settling_wanted(void);
+extern bool settling_has(const RunKey *key);	/* or may have */
+extern bool settling_waits(const RunKey *key);	/* a prepared transaction that was found, and is still there */
+extern bool settling_allows(int partition);	/* may it be taken over? */
+extern bool settling_holds(int partition);	/* is it not for what etcd has said, so that only time or a person can end it? */
+extern bool settling_idle(void);
 
 /* purge.c: deletes old rows, between turns */
 extern void purge_turn(void);
@@ -439,6 +576,9 @@ extern void dispatch_job_until(Job *job, TimestampTz slot, TimestampTz limit,
  * nor for that of a one-shot (run_at; 0: it is none) that the next generation has again.
  */
 extern void end_generation(Job *job, TimestampTz until, TimestampTz run_at, const char *reason);
+
+/* The job goes to another partition: requests for it that have not started end here, as skipped. */
+extern void end_requests(Job *job);
 extern bool job_is_running(Job *job);
 extern TimestampTz misfire_cutoff(const Job *job);
 
@@ -488,11 +628,14 @@ extern void throttle_resume(Partition *partition);
 extern HeapNode *throttle_first_blocked(const Partition *partition);
 
 /* finishing.c */
+extern void finish_in_doubt(OpenRun *run);	/* it was settled: the rows tell how */
 extern bool dispatch_finished(void);	/* false: there was nothing */
 extern void lose_run(OpenRun *run, const char *sqlstate, const char *message, TimestampTz started_at, int pid);
 extern void fail_unstartable(OpenRun *run, const char *sqlstate, const char *message);
 extern void close_cancelled(OpenRun *run);
 extern void requeue_run(OpenRun *run, int64 delay);
+/* The instance that made it says how it ended; NONE: the attempt was not made. */
+extern void end_remote_run(OpenRun *run, RunStatus status, TimestampTz finished_at, const char *sqlstate);
 extern void note_outcome(Job *job, RunStatus status);	/* counts failures in a row */
 extern void set_failures(Job *job, int32 failures);
 /* Goes on where the rows say that earlier attempts have ended. False: they have the slot's outcome. */
@@ -520,6 +663,7 @@ typedef struct ClosedSlot
 	RunStatus	status;
 	TimestampTz started_at;		/* 0 */
 	uint64		epoch;
+	int			partition;		/* whose epoch that is; the job may be in another by now */
 	int			pid;
 	char		sqlstate[6];
 	char		message[256];
@@ -564,8 +708,12 @@ extern bool notify_idle(void);
 
 /* ---- ../sync ------------------------------------------------------------------------------------- */
 
-/* The partition of a job: a hash of its names in UTF-8, the same on every instance whatever its encoding is. */
-extern int	sync_partition(const char *username, const char *job_name);
+/* Between the server's encoding and UTF-8; NULL: cannot be. May give back what it was given. */
+extern char *sync_to_utf8(const char *text);
+extern char *sync_from_utf8(const char *text);
+
+/* A hash of a job's names in UTF-8, the same on every instance whatever its encoding is: a number below 'partitions'. */
+extern int	sync_partition(const char *username, const char *job_name, int partitions);
 
 /* Loads dsched.job into the timetable, in a transaction; then, clustered, starts to follow etcd. */
 extern void sync_start(void);
@@ -576,8 +724,13 @@ extern void sync_changes(void);
 /* Each turn: retries, applies to the table what the watch delivered. */
 extern void sync_turn(void);
 
-/* Definitions up to this revision are in the timetable; 0 standalone. */
+/* Has etcd been found to be another one?  Nothing runs then; and has the coordinator found yet another since? */
+extern bool sync_follow_held(void);
+extern bool sync_follow_judge_again(void);
+
+/* Definitions up to this revision are in the timetable, and in the table; 0 standalone. */
 extern int64 sync_revision(void);
+extern int64 sync_table_revision(void);
 
 /* The state transaction saw jobrev at this revision: if the watch does not come to it soon, it is deaf. */
 extern void sync_expect(int64 jobrev);
@@ -604,6 +757,10 @@ extern const QueueLimits *sync_queue(const char *name);
 /* Counts changes of the queues; from 1. */
 extern uint64 sync_queues_version(void);
 
+/* Are all definitions of the table in the timetable?  And would the local partition go on with them, without etcd? */
+extern bool sync_loaded(void);
+extern bool sync_may_run_locally(void);
+
 /* Nothing to publish, apply or take in. */
 extern bool sync_idle(void);
 
@@ -612,6 +769,15 @@ extern void sync_retire(int64 job_id);
 
 /* Pauses a job for a reason that people read in dsched.jobs.problem, as pause() would. */
 extern void sync_pause(int64 job_id, const char *problem);
+
+/* After a reload: are there other keys to sign with? */
+extern void sync_sign_reload(void);
+
+/*
+ * A key of the trigger range: takes it apart and verifies it.  False: it is none of ours, or it cannot be read, stands under
+ * another key or is not signed, which was logged.
+ */
+extern bool sync_trigger_read(const EtcdKv *kv, int *partition, TriggerDef *def);
 
 /* Sets or clears (NULL) dsched.job.problem here, without publishing. */
 extern void sync_problem(int64 job_id, const char *problem);

@@ -15,6 +15,7 @@
 #include "core/calendar.h"
 #include "core/codec.h"
 #include "core/keys.h"
+#include "core/selector.h"
 #include "lib/stringinfo.h"
 #include "schedule/slots.h"
 #include "utils/timestamp.h"
@@ -115,6 +116,19 @@ policy_fits(const JobRow *row, char **problem)
 	return false;
 }
 
+/* Of a row that was written by hand, or restored from elsewhere. */
+static bool
+place_fits(const JobRow *row, char **problem)
+{
+	char		normal[SELECTOR_MAX + 1];
+
+	if (row->run_on == NULL || (strcmp(row->run_on, "each") == 0 && row->schedule != NULL) ||
+		(selector_normalise(row->run_on, normal, NULL) && strcmp(row->run_on, normal) == 0))
+		return true;
+	*problem = psprintf("run_on \"%s\" is no place of this job", row->run_on);
+	return false;
+}
+
 bool
 slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 {
@@ -132,7 +146,7 @@ slot_rule_make(const JobRow *row, SlotRule *rule, char **problem)
 	rule->last_slot = row->last_slot;
 	rule->job_id = row->job_id;
 	rule->jitter = row->policy.jitter;
-	if (!policy_fits(row, problem))
+	if (!policy_fits(row, problem) || !place_fits(row, problem))
 		return false;
 	if (rule->one_shot)
 		return true;

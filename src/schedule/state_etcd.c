@@ -23,6 +23,8 @@
 #include "clock.h"
 #include "compat.h"
 #include "core/backoff.h"
+#include "mutant.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -44,6 +46,8 @@ typedef struct Batch
 	uint64		epochs[WRITE_BATCH];
 	int64		seqs[WRITE_BATCH];
 	int			triggers[WRITE_BATCH];	/* done_triggers that it deletes */
+	int			remotes[WRITE_BATCH];	/* done_remotes, likewise */
+	int			marks[WRITE_BATCH]; /* done_marks that it deletes or moves */
 } Batch;
 
 static int	failures = 0;		/* requests in a row, for the back-off */
@@ -92,20 +96,64 @@ retry_later(Partition *partition, int64 delay)
 	scheduler_wake_at(partition->retry_at);
 }
 
+static void
+owner_key(const Partition *partition, char *out)
+{
+	keys_owner(out, dsched_cluster_name, scheduler.dbname, partition_place(partition->number),
+			   place_number(partition->number));
+}
+
+static void
+state_key(const Partition *partition, char *out)
+{
+	keys_state(out, dsched_cluster_name, scheduler.dbname, partition_place(partition->number),
+			   place_number(partition->number));
+}
+
+/*
+ * Adds a read of the last revision of the definitions of a partition's jobs.  Those of a selector have their definitions under
+ * the keys of many: the last of all of them is late enough, as one watch brings them in their order.
+ */
+static void
+add_jobrev(EtcdTxn *txn, const Partition *partition)
+{
+	char		key[KEYS_MAX_LEN];
+	char		end[KEYS_MAX_LEN];
+
+	if (place_of(partition->number) == PLACE_IS_ANY)
+	{
+		keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
+		etcd_txn_get(txn, key, NULL);
+		return;
+	}
+	keys_jobrev_prefix(key, dsched_cluster_name, scheduler.dbname);
+	keys_prefix_end(key, end);
+	etcd_txn_get_newest(txn, key, end);
+}
+
 static EtcdTxn *
 read_one(Partition *partition)
 {
 	EtcdTxn    *txn = etcd_txn_begin();
 	char		key[KEYS_MAX_LEN];
 	char		end[KEYS_MAX_LEN];
+	char		place[KEYS_SHORT_PLACE];
 
-	keys_owner(key, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_if_create(txn, key, (int64) partition->epoch);
-	keys_state(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	owner_key(partition, key);
+	if (!MUTANT(NO_EPOCH_COMPARE))
+		etcd_txn_if_create(txn, key, (int64) partition->epoch);
+	state_key(partition, key);
 	etcd_txn_get(txn, key, NULL);
-	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_get(txn, key, NULL);
-	keys_trigger_partition_prefix(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	add_jobrev(txn, partition);
+	if (place_of(partition->number) == PLACE_IS_ANY)
+		keys_trigger_partition_prefix(key, dsched_cluster_name, scheduler.dbname, partition->number);
+	else
+		keys_trigger_prefix(key, dsched_cluster_name, scheduler.dbname);
+	keys_prefix_end(key, end);
+	etcd_txn_get(txn, key, end);
+	/* what is not there can not be made any more: whoever makes one compares the owner key, which is ours */
+	place_short_name(scheduler.db, partition->number, place);
+	keys_run_partition_prefix(key, dsched_cluster_name, scheduler.dbname, place, place_number(partition->number));
 	keys_prefix_end(key, end);
 	etcd_txn_get(txn, key, end);
 	return txn;
@@ -144,21 +192,19 @@ take_triggers(Partition *partition, const cJSON *range)
 	{
 		TriggerDef *trigger;
 		EtcdKv		kv;
-		char		problem[256];
+		int			number;
 
 		if (!etcd_kv_read(item, &kv))
 			continue;
 		trigger = palloc0(sizeof(TriggerDef));
-		if (codec_trigger_decode(kv.value, kv.value_len, trigger, problem, sizeof(problem)))
-			partition->taken_triggers = lappend(partition->taken_triggers, trigger);
-		else
+		if (sync_trigger_read(&kv, &number, trigger))
 		{
-			pfree(trigger);
-			ereport(WARNING,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("a trigger in etcd cannot be read and is left alone: %s", problem),
-					 errdetail("Its key is \"%s\".", kv.key)));
+			placement_note_request(trigger->trigger_id,
+								   keys_partition(trigger->username, trigger->job_name, dsched_partitions));
+			partition->taken_triggers = lappend(partition->taken_triggers, trigger);
 		}
+		else
+			pfree(trigger);
 		etcd_kv_free(&kv);
 	}
 	MemoryContextSwitchTo(old);
@@ -178,8 +224,15 @@ take_state(Partition *partition, const cJSON *nested)
 	{
 		bool		good = codec_state_decode(kv.value, kv.value_len, &partition->taken, problem, sizeof(problem));
 
+		int64		format = good ? CODEC_FORMAT : codec_format(kv.value, kv.value_len);
+
 		partition->state_mod = kv.mod_revision;
 		etcd_kv_free(&kv);
+		if (!good && format > CODEC_FORMAT)
+		{
+			partition_decline(partition, format);
+			return false;
+		}
 		if (!good)
 		{
 			char	   *text = psprintf("the state of partition %d in etcd cannot be read: %s", partition->number,
@@ -199,6 +252,7 @@ take_state(Partition *partition, const cJSON *nested)
 		etcd_kv_free(&kv);
 	}
 	take_triggers(partition, etcd_txn_response(nested, 2));
+	marks_take(partition, etcd_txn_response(nested, 3));
 	partition->seq = (uint64) partition->taken.epoch == partition->epoch ? partition->taken.seq : 0;
 	return true;
 }
@@ -225,8 +279,11 @@ taken(void *arg, const EtcdResponse *response)
 		else if (!etcd_txn_succeeded(nested))
 			partition_lost(partition, "its owner key in etcd is another one");
 		else if (!take_state(partition, nested))
-			retry_later(partition, HELD_RETRY_US);
-		else if (partition->jobrev > sync_revision())
+		{
+			if (partition->step != STEP_NONE)
+				retry_later(partition, HELD_RETRY_US);
+		}
+		else if (partition->jobrev > sync_revision() && !MUTANT(NO_JOBREV_WAIT))
 		{
 			partition->step = STEP_BEHIND;
 			sync_expect(partition->jobrev);
@@ -245,7 +302,7 @@ state_etcd_definitions_arrived(void)
 	Partition  *ready[DSCHED_MAX_PARTITIONS];
 	int			n = 0;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 		if (scheduler.partitions[i].step == STEP_BEHIND && scheduler.partitions[i].jobrev <= sync_revision())
 			ready[n++] = &scheduler.partitions[i];
 	if (n > 0)
@@ -263,12 +320,14 @@ claim(Partition **partitions, int n)
 		if (!partitions[i]->taken.clean && strcmp(partitions[i]->taken.node, dsched_my_node()) == 0)
 			scheduler.unclean = true;
 	}
-	if (!recovery_open(partitions, n) || !closing_flush())
+	if (!recovery_compare_histories(partitions, n) || !recovery_open(partitions, n) || !closing_flush())
 	{
 		for (int i = 0; i < n; i++)
 		{
 			partition_unplan(partitions[i]);
 			drop_runs(partitions[i]);
+			list_free_deep(partitions[i]->done_remotes);
+			partitions[i]->done_remotes = NIL;
 			retry_later(partitions[i], RETRY_MAX_US);
 		}
 		return;
@@ -298,26 +357,30 @@ write_one(Partition *partition, bool final, Batch *batch)
 	if (text == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not encode a partition's state")));
 
-	keys_owner(owner, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_if_create(txn, owner, (int64) partition->epoch);
-	keys_state(key, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_if_mod(txn, key, partition->state_mod);
+	owner_key(partition, owner);
+	if (!MUTANT(NO_EPOCH_COMPARE))
+		etcd_txn_if_create(txn, owner, (int64) partition->epoch);
+	state_key(partition, key);
+	if (!MUTANT(NO_STATE_REVISION))
+		etcd_txn_if_mod(txn, key, partition->state_mod);
 	etcd_txn_put(txn, key, text, length, 0);
 	free(text);
 	etcd_txn_else_get(txn, owner, NULL);
 	etcd_txn_else_get(txn, key, NULL);
-	keys_jobrev(key, dsched_cluster_name, scheduler.dbname, partition->number);
-	etcd_txn_get(txn, key, NULL);
+	add_jobrev(txn, partition);
 
 	batch->triggers[batch->n] = 0;
 	foreach(lc, partition->done_triggers)
 	{
 		if (batch->triggers[batch->n] == TRIGGERS_PER_WRITE)
 			break;
-		keys_trigger(key, dsched_cluster_name, scheduler.dbname, partition->number, *(int64 *) lfirst(lc));
+		keys_trigger(key, dsched_cluster_name, scheduler.dbname, placement_request_key(partition, *(int64 *) lfirst(lc)),
+					 *(int64 *) lfirst(lc));
 		etcd_txn_delete(txn, key);
 		batch->triggers[batch->n]++;
 	}
+	batch->remotes[batch->n] = remote_write(partition, txn);
+	batch->marks[batch->n] = marks_write(partition, txn);
 	batch->numbers[batch->n] = partition->number;
 	batch->epochs[batch->n] = partition->epoch;
 	batch->seqs[batch->n] = partition->seq;
@@ -341,7 +404,7 @@ state_etcd_write(Partition **partitions, int n, bool final)
 		for (; next < n && batch->n < WRITE_BATCH && etcd_txn_bytes(txn) < WRITE_BYTES; next++)
 		{
 			/* what is reported as done must survive a loss of power here */
-			if (partitions[next]->flush_to != InvalidXLogRecPtr)
+			if (partitions[next]->flush_to != InvalidXLogRecPtr && !MUTANT(NO_FLUSH))
 				XLogFlush(partitions[next]->flush_to);
 			partitions[next]->flush_to = InvalidXLogRecPtr;
 			etcd_txn_nest(txn, write_one(partitions[next], final, batch));
@@ -362,10 +425,13 @@ write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *ne
 	purge_account_written(partition);
 	for (int k = 0; k < batch->triggers[i]; k++)
 	{
+		placement_forget_request(*(int64 *) linitial(partition->done_triggers));
 		pfree(linitial(partition->done_triggers));
 		partition->done_triggers = list_delete_first(partition->done_triggers);
 	}
-	if (partition->done_triggers != NIL)
+	remote_written(partition, batch->seqs[i], batch->remotes[i]);
+	marks_written(partition, batch->marks[i]);
+	if (partition->done_triggers != NIL || partition->done_remotes != NIL || partition->done_marks != NIL)
 		partition_touch(partition);
 	/* the answers to the put and the get stand in the order of the operations */
 	if (nested != NULL && etcd_kv_at(etcd_txn_response(nested, 1), 0, &jobrev))
@@ -375,6 +441,8 @@ write_succeeded(Partition *partition, const Batch *batch, int i, const cJSON *ne
 	}
 	if (partition->step == STEP_CLAIMING)
 		partition_activate(partition);
+	else if (partition->step == STEP_HANDING)
+		partition_handed_over(partition);
 	else if (partition->step == STEP_FINAL && !partition->dirty)
 		partition_released(partition);
 }
@@ -424,6 +492,8 @@ written(void *arg, const EtcdResponse *response)
 	if (!response->ok && failures == 0)
 		ereport(LOG, (errmsg("dsched: could not write partition states to etcd: %s", response->message)));
 	failures = response->ok ? 0 : failures + 1;
+	if (!response->ok && response->grpc_code == ETCD_CODE_NOT_FOUND)
+		marks_lease_is_gone();
 	for (int i = 0; i < batch->n; i++)
 	{
 		Partition  *partition = still_ours(batch, i);

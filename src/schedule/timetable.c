@@ -16,6 +16,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -243,6 +244,12 @@ free_definition(Job *job)
 		pfree(unconstify(JobBounds *, job->bounds));
 	job->pattern = NULL;
 	job->bounds = NULL;
+	placement_leave(job->partition);
+	if (job->extra != NULL && job->extra->run_on != NULL)
+	{
+		pfree(job->extra->run_on);
+		job->extra->run_on = NULL;
+	}
 	dlist_delete(&job->in_partition);
 }
 
@@ -273,10 +280,12 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	job->job_name = MemoryContextStrdup(name_texts, name);
 	enter_name(job);
 
-	job->partition = sync_partition(job->username, job->job_name);
+	job->partition = placement_enter(row->run_on, job->username, job->job_name);
+	if (job->partition == place_nowhere())
+		job_extra(job)->run_on = MemoryContextStrdup(scheduler.context, row->run_on);
 	dlist_push_tail(&scheduler.partitions[job->partition].jobs, &job->in_partition);
 	job->gen = row->gen;
-	job->gen_rev = row->gen_rev != 0 ? row->gen_rev : row->mod_revision;
+	job->gen_rev = row->gen_rev > 0 ? row->gen_rev : row->mod_revision;
 	job->mod_revision = row->mod_revision;
 	job->policy = common_policy(&row->policy);
 	job->queue = throttle_find(row->queue, job->username);
@@ -298,8 +307,45 @@ set_definition(Job *job, const JobRow *row, bool applied)
 	job->start_problem = false;
 	if (!job->usable)
 		sync_problem(job->job_id, problem);
+	else if (job->partition == place_nowhere())
+	{
+		if (row->problem == NULL || strcmp(row->problem, placement_problem()) != 0)
+			sync_problem(job->job_id, placement_problem());
+	}
 	else
 		sync_problem_is(job->job_id, row->problem);
+}
+
+/* Is what the row says another place than where the job is? */
+static bool
+is_moved(const Job *job, const JobRow *row)
+{
+	int			partition = placement_enter(row->run_on, row->username, row->job_name);
+
+	placement_leave(partition);
+	return partition != job->partition;
+}
+
+void
+timetable_replace(Job *job)
+{
+	char	   *run_on = job->extra->run_on;
+	int			partition = placement_enter(run_on, job->username, job->job_name);
+
+	if (partition == place_nowhere())
+	{
+		placement_leave(partition);
+		return;
+	}
+	placement_leave(job->partition);
+	dlist_delete(&job->in_partition);
+	job->partition = partition;
+	dlist_push_tail(&scheduler.partitions[partition].jobs, &job->in_partition);
+	pfree(run_on);
+	job->extra->run_on = NULL;
+	if (job->usable)
+		sync_problem(job->job_id, NULL);
+	timetable_plan(job, PG_INT64_MIN);
 }
 
 Job *
@@ -325,13 +371,22 @@ timetable_put(const JobRow *row, bool applied)
 		{
 			/* what came due until the new one begins belongs to the old generation */
 			TimestampTz until = Min(row->slots_from, dsched_wall_now());
+			bool		moved = is_moved(job, row);
+
+			/* a job that moves does so at a moment that is still to come, so that we have heard of it by then */
+			if (moved && scheduler.etcd != NULL)
+				until = Min(row->slots_from, dsched_wall_now() + 2 * place_move_margin());
 
 			if (job->next.index >= 0)
-				dispatch_job_until(job, job->next_slot, until, NULL);
+				dispatch_job_until(job, job->next_slot, Min(until, dsched_wall_now()), NULL);
+			if (job->next.index >= 0 && moved && !job->one_shot && job->next_slot <= until)
+				(void) range_open(job, job->next_slot, until, RUN_SCHEDULE, false);
 			set_failures(job, 0);
 			job_not_ahead(job);
 			job->opened = 0;
-			end_generation(job, until, row->schedule == NULL ? row->run_at : 0, row->active ? "redefined" : "paused");
+			end_generation(job, until, row->schedule == NULL && !moved ? row->run_at : 0, row->active ? "redefined" : "paused");
+			if (moved)
+				end_requests(job);
 		}
 		/* it may get another queue, which has room */
 		if (job->blocked)
@@ -405,9 +460,9 @@ timetable_remove_as_of(int64 job_id, TimestampTz until)
 		dlist_delete(&job->work->to_advance);
 	if (job->work != &no_work)
 		pfree(job->work);
+	free_definition(job);
 	if (job->extra != NULL)
 		pfree(job->extra);
-	free_definition(job);
 	hash_search(jobs, &job_id, HASH_REMOVE, NULL);
 }
 
@@ -452,7 +507,7 @@ timetable_plan(Job *job, TimestampTz after)
 void
 timetable_each(int partition, void (*callback) (Job *job, void *arg), void *arg)
 {
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		dlist_mutable_iter iter;
 

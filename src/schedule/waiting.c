@@ -32,6 +32,8 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "delivery.h"
+#include "places.h"
 #include "schedule/scheduler.h"
 #include "settings.h"
 
@@ -65,6 +67,7 @@ struct ThrottleQueue
 static Heap later_wall;
 static Heap later_boot;
 static Heap careful;
+static Heap rightless;			/* the session has lapsed; runs of local partitions go on meanwhile */
 static HTAB *queues = NULL;
 static uint64 queues_version = 0;
 /* when the shares were computed */
@@ -94,6 +97,7 @@ waiting_init(void)
 	minheap_init(&later_wall, grow_heap);
 	minheap_init(&later_boot, grow_heap);
 	minheap_init(&careful, grow_heap);
+	minheap_init(&rightless, grow_heap);
 	dlist_init(&scheduler.advancing);
 }
 
@@ -128,7 +132,7 @@ count_owners(int *count, int *before_us)
 	*count = 1;
 	*before_us = 0;
 	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_shared(); i++)
 	{
 		const char *owner = scheduler.slot->partitions[i].owner;
 		int			k = 0;
@@ -213,9 +217,9 @@ find_queue(const char *key)
 		memset((char *) queue + sizeof(queue->name), 0, sizeof(*queue) - sizeof(queue->name));
 		minheap_init(&queue->ready, grow_heap);
 		dlist_init(&queue->handed);
-		queue->open = MemoryContextAllocZero(scheduler.context, sizeof(int) * dsched_partitions);
-		queue->blocked = MemoryContextAlloc(scheduler.context, sizeof(Heap) * dsched_partitions);
-		for (int i = 0; i < dsched_partitions; i++)
+		queue->open = MemoryContextAllocZero(scheduler.context, sizeof(int) * places_all());
+		queue->blocked = MemoryContextAlloc(scheduler.context, sizeof(Heap) * places_all());
+		for (int i = 0; i < places_all(); i++)
 			minheap_init(&queue->blocked[i], grow_heap);
 		set_limits(queue);
 	}
@@ -479,7 +483,7 @@ run_consider(OpenRun *run)
 	Partition  *partition = &scheduler.partitions[run->partition];
 
 	run_wait_nowhere(run);
-	if (run->queued || partition->step != STEP_ACTIVE)
+	if (run->queued || run->remote != 0 || partition->step != STEP_ACTIVE)
 		return;
 	if (run_is_void(run))
 	{
@@ -585,7 +589,7 @@ typedef enum PushOutcome
 {
 	PUSH_DONE,
 	PUSH_NO_ROOM,
-	PUSH_NO_RIGHT				/* the session has lapsed: when it is renewed we are woken */
+	PUSH_NO_RIGHT				/* the session has lapsed: when it is renewed we are woken, see release_rightless() */
 } PushOutcome;
 
 /* Another run has its place in the full queue: it waits with us, with the rank that it has. */
@@ -626,7 +630,11 @@ push_run(OpenRun *run)
 	entry.gen = run->gen;
 	entry.reason = run->reason;
 	entry.rank = run->rank;
-	entry.start_row = run->careful;
+	entry.delivery = run->job->policy->delivery;
+	if (entry.delivery != DELIVERY_AT_LEAST_ONCE)
+		place_short_name(scheduler.db, run->partition, entry.place);
+	/* alone a committed row does what a key in etcd does in a cluster */
+	entry.start_row = run->careful || (entry.delivery == DELIVERY_AT_MOST_ONCE && !delivery_is_shared(run->partition));
 	entry.awaited = is_awaited(run);
 	entry.queued_at = scheduler.now;
 	if (!dsched_token_holds(&entry.token))
@@ -669,6 +677,13 @@ start_run(OpenRun *run)
 		run_consider(run);
 		return PUSH_DONE;
 	}
+	if (!OidIsValid(job_role(run->job)->oid) && lacking_role(run))
+	{
+		run->retry_at = scheduler.boot + RETRY_LATER_US;
+		run_show(run);
+		run_consider(run);
+		return PUSH_DONE;
+	}
 	if (resolve_role(run->job))
 		return push_run(run);
 	snprintf(message, sizeof(message), "role \"%s\" does not exist", run->job->username);
@@ -690,6 +705,21 @@ release_later(void)
 		run_consider(run);
 	if (run != NULL)
 		scheduler_wake_at(scheduler.boot + (run->wait.time - scheduler.now));
+}
+
+/* The session may hold again. */
+static void
+release_rightless(void)
+{
+	int			n = rightless.count;
+	OpenRun    *run;
+
+	if (n == 0 || pg_atomic_read_u64(&dsched_shared->session) == 0 ||
+		dsched_boot_now() >= (int64) pg_atomic_read_u64(&dsched_shared->deadline))
+		return;
+	/* each once: one whose partition is being taken from us comes back here */
+	while (n-- > 0 && (run = run_at_top(&rightless)) != NULL)
+		run_consider(run);
 }
 
 static bool
@@ -795,7 +825,13 @@ start_runs(void)
 				scheduler_wake_at(scheduler.boot + RETRY_LATER_US);
 				return false;
 			case PUSH_NO_RIGHT:
-				return false;
+				{
+					OpenRun    *run = run_at_top(&queue->ready);
+
+					run_wait_nowhere(run);
+					wait_in(run, &rightless, run->rank);
+				}
+				break;
 		}
 		advance_jobs();
 	}
@@ -813,6 +849,7 @@ dispatch_waiting(void)
 		advance_jobs();
 		look_at_limits();
 		release_later();
+		release_rightless();
 		while (start_runs() && release_careful())
 			 /* the next one */ ;
 	}
@@ -825,7 +862,7 @@ dispatch_wants_room(void)
 {
 	if (no_room || scheduler.nblocked > 0)
 		return true;
-	for (int i = 0; i < dsched_partitions && scheduler.nranges > 0; i++)
+	for (int i = 0; i < places_all() && scheduler.nranges > 0; i++)
 		if (scheduler.partitions[i].crowded)
 			return true;
 	return false;
@@ -839,7 +876,7 @@ dispatch_is_quiet(void)
 	HASH_SEQ_STATUS status;
 	ThrottleQueue *queue;
 
-	for (int i = 0; i < dsched_partitions; i++)
+	for (int i = 0; i < places_all(); i++)
 	{
 		dlist_iter	iter;
 
@@ -860,5 +897,5 @@ dispatch_is_quiet(void)
 		waits += queue->ready.count;
 	}
 	/* what is in no heap waits for a run before it */
-	return later_boot.count == 0 && careful.count == 0 && dlist_is_empty(&scheduler.advancing) && (waits > 0 || scheduler.waiting == 0);
+	return later_boot.count == 0 && careful.count == 0 && rightless.count == 0 && dlist_is_empty(&scheduler.advancing) && (waits > 0 || scheduler.waiting == 0);
 }

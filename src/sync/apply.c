@@ -37,6 +37,7 @@ typedef struct TableChange
 	ChangeKey	key;
 	bool		is_delete;
 	bool		compared;		/* found by a full compare */
+	bool		rewrite;		/* what the table has of this version was not verified */
 	int64		revision;		/* mod_revision of the version, or of the deletion */
 	int64		job_id;			/* of the version */
 	char	   *value;			/* of the version; palloc'd */
@@ -117,6 +118,7 @@ queue_change(const char *username, const char *job_name, int64 revision, bool co
 	make_key(username, job_name, &change->key);
 	change->revision = revision;
 	change->compared = compared;
+	change->rewrite = compared && !sync_verified();
 	entry = hash_search(by_name, &change->key, HASH_ENTER, NULL);
 	entry->change = change;
 	sync_work_add(&changes, &change->item);
@@ -219,6 +221,40 @@ remove_namesake(const JobRow *row)
 	return outcome;
 }
 
+/*
+ * Was it carried over from the former incarnation by an instance that did not know of its end?  We had all versions up to a
+ * revision in this table, so this one too, and it is not there any more.  (1 is of an incarnation before that one.)
+ */
+static bool
+was_deleted_before(const JobRow *row)
+{
+	JobRow		namesake;
+
+	return row->former > 1 && row->former <= scheduler.identity.former_revision &&
+		!job_read_by_name(row->username, row->job_name, false, &namesake);
+}
+
+/* Its deletion is published; until then it is in no table here. */
+static void
+delete_again(const JobRow *row)
+{
+	OutboxRow	out = {0};
+
+	ereport(LOG,
+			(errmsg("dsched: job \"%s\" of role \"%s\" is unscheduled again: it was before the cluster was recovered",
+					row->job_name, row->username)));
+	out.outbox_id = sync_random_id();
+	out.is_delete = true;
+	out.job_id = row->job_id;
+	out.username = row->username;
+	out.job_name = row->job_name;
+	out.base_revision = row->mod_revision;
+	out.requested_by = "dsched";
+	out.created_at = scheduler.now;
+	outbox_insert(&out);
+	sync_publish_changes();
+}
+
 static WorkOutcome
 apply_put(const TableChange *change)
 {
@@ -233,12 +269,18 @@ apply_put(const TableChange *change)
 		elog(ERROR, "a definition that could be read cannot be read any more: %s", problem);
 	outcome = lock_row(row.job_id, &old, &found);
 	/* our own publication is in the table before it comes back */
-	if (outcome != WORK_DONE || (found && old.mod_revision >= row.mod_revision))
+	if (outcome != WORK_DONE ||
+		(found && (old.mod_revision > row.mod_revision || (old.mod_revision == row.mod_revision && !change->rewrite))))
 		return outcome;
 	outcome = remove_namesake(&row);
 	if (outcome != WORK_DONE)
 		return outcome;
 
+	if (!found && was_deleted_before(&row))
+	{
+		delete_again(&row);
+		return WORK_DONE;
+	}
 	if (row.problem == NULL)
 		(void) slot_rule_make(&row, &rule, &row.problem);
 	if (found)

@@ -35,6 +35,7 @@ typedef enum JobColumn
 	COLUMN_EXPIRES_AT,
 	COLUMN_MAX_RUNS,
 	COLUMN_QUEUE,
+	COLUMN_RUN_ON,
 	COLUMN_USERNAME,
 	COLUMN_PAYLOAD,
 	COLUMN_METADATA,
@@ -42,7 +43,7 @@ typedef enum JobColumn
 } JobColumn;
 
 static const char *const column_names[] = {
-	"schedule", "run_at", "command", "time_zone", "starts_at", "expires_at", "max_runs", "queue",
+	"schedule", "run_at", "command", "time_zone", "starts_at", "expires_at", "max_runs", "queue", "run_on",
 	"username", "payload", "metadata", "active"
 };
 
@@ -115,13 +116,13 @@ sync_from_utf8(const char *text)
 }
 
 int
-sync_partition(const char *username, const char *job_name)
+sync_partition(const char *username, const char *job_name, int partitions)
 {
 	char	   *role = sync_to_utf8(username);
 	char	   *name = sync_to_utf8(job_name);
 
 	/* what cannot be published is nobody else's, and may be anywhere */
-	return keys_partition(role ? role : username, name ? name : job_name, dsched_partitions);
+	return keys_partition(role ? role : username, name ? name : job_name, partitions);
 }
 
 bool
@@ -166,7 +167,7 @@ row_to_def(const JobRow *row, JobDef *def)
 		!text_to_def(row->schedule, &def->schedule) || !text_to_def(row->command, &def->command) ||
 		!text_to_def(row->time_zone, &def->time_zone) || !text_to_def(row->payload, &def->payload) ||
 		!text_to_def(row->metadata, &def->metadata) || !text_to_def(row->extra, &def->extra) ||
-		!text_to_def(row->queue, &def->queue) ||
+		!text_to_def(row->queue, &def->queue) || !text_to_def(row->run_on, &def->run_on) ||
 		!text_to_def(dsched_my_node(), &def->node))
 		return false;
 	def->job_id = row->job_id;
@@ -203,8 +204,13 @@ sync_encode_row(const JobRow *row, size_t *len, char *problem, size_t size)
 	if (!codec_job_check(&def, problem, size))
 		return NULL;
 	value = codec_job_encode(&def, len);
+	if (value != NULL && *len > CODEC_MAX_VALUE - SYNC_SIGNATURE_MAX)
+	{
+		free(value);
+		value = NULL;
+	}
 	if (value == NULL)
-		snprintf(problem, size, "as JSON it is longer than %d bytes", CODEC_MAX_VALUE);
+		snprintf(problem, size, "as JSON it is longer than %d bytes", CODEC_MAX_VALUE - SYNC_SIGNATURE_MAX);
 	return value;
 }
 
@@ -239,6 +245,7 @@ row_from_def(const JobDef *def, int64 mod_revision, JobRow *row)
 		!text_from_def(def->time_zone ? def->time_zone : "UTC", &row->time_zone) ||
 		!text_from_def(def->payload, &row->payload) || !text_from_def(def->metadata, &row->metadata) ||
 		!text_from_def(def->extra, &row->extra) || !text_from_def(def->queue, &row->queue) ||
+		!text_from_def(def->run_on, &row->run_on) ||
 		!text_from_def(def->active ? NULL : def->closed_reason, &row->problem))
 		return false;
 	row->job_id = def->job_id;
@@ -252,7 +259,8 @@ row_from_def(const JobDef *def, int64 mod_revision, JobRow *row)
 	row->anchor = def->anchor;
 	row->gen = def->gen;
 	row->slots_from = def->slots_from;
-	row->gen_rev = def->gen_rev != 0 ? def->gen_rev : mod_revision;
+	row->gen_rev = def->gen_rev > 0 ? def->gen_rev : mod_revision;
+	row->former = def->gen_rev < 0 ? -def->gen_rev : 0;
 	row->mod_revision = mod_revision;
 	row->change_id = def->change_id;
 	row->created_at = row->changed_at = scheduler.now;
@@ -306,7 +314,7 @@ sync_same_slots(const JobRow *a, const JobRow *b)
 {
 	return same_text(a->schedule, b->schedule) && a->run_at == b->run_at && same_text(a->time_zone, b->time_zone) &&
 		a->starts_at == b->starts_at && a->expires_at == b->expires_at && a->max_runs == b->max_runs &&
-		same_text(a->username, b->username) && a->active == b->active && a->policy.jitter == b->policy.jitter;
+		same_text(a->username, b->username) && same_text(a->run_on, b->run_on) && a->active == b->active && a->policy.jitter == b->policy.jitter;
 }
 
 bool
@@ -367,6 +375,9 @@ sync_copy_column(JobRow *to, const JobRow *from, const char *column)
 			return true;
 		case COLUMN_QUEUE:
 			to->queue = from->queue;
+			return true;
+		case COLUMN_RUN_ON:
+			to->run_on = from->run_on;
 			return true;
 		case COLUMN_USERNAME:
 			to->username = from->username;

@@ -4,7 +4,8 @@
  *
  * THE STEPS
  *
- *	  WAITING -> CHECKING -> (JOINING) -> (LISTING -> LISTING_TRIGGERS) -> LISTING_QUEUES -> CONFIRMING -> CONNECTING -> WATCHING
+ *	  WAITING -> CHECKING -> (JOINING) -> (LISTING -> LISTING_TRIGGERS) -> LISTING_QUEUES -> LISTING_COMMANDS -> CONFIRMING
+ *			-> CONNECTING -> WATCHING
  *
  * and from anywhere back to WAITING when a request fails or the watch is lost, or to HELD, which is the end.
  *
@@ -12,7 +13,8 @@
  * of a database in a cluster.  LISTING is a full compare: all definitions as of one revision, page by page; it
  * is made when there is no revision to resume from, when etcd has compacted the history since, or when rows
  * with unpublished changes hide what was published before them.  Else the watch goes on where the last one,
- * perhaps that of a former process, ended.  Queues are few: all of them are read each time (queues.c).
+ * perhaps that of a former process, ended.  Queues are few: all of them are read each time (queues.c).  So are commands, what owners
+ * of partitions ask about runs that were handed over to them alive (schedule/reports.c, remote.c).
  *
  * WHICH ETCD
  *
@@ -22,6 +24,9 @@
  * when the question was sent.  What does not fit ends in HELD: nothing is followed, published or run until
  * somebody decides.  Rows that a full compare does not find are deleted only after config was read once more
  * behind it.
+ *
+ * A config that names our incarnation among its former ones is that of a cluster that was recovered
+ * (cluster/recover.c): READING_FORMER and CARRYING carry the rows over into it (join.c), and the process begins anew.
  */
 #include "postgres.h"
 
@@ -43,6 +48,8 @@
 #define DEAF_US INT64CONST(3000000)
 #define DEAF_MAX_DOUBLINGS 5
 #define SAVE_INTERVAL_US INT64CONST(5000000)
+/* Rows that somebody has locked are carried over after a while. */
+#define CARRY_AGAIN_US INT64CONST(20000)
 
 /* Pages of a full compare: the number of keys follows their size. */
 #define PAGE_FIRST 200
@@ -55,14 +62,28 @@ typedef enum FollowStep
 	FOLLOW_WAITING,				/* nothing is under way */
 	FOLLOW_CHECKING,			/* config is being read */
 	FOLLOW_JOINING,				/* rows are being marked as new to the cluster */
+	FOLLOW_READING_FORMER,		/* what etcd says of this database before the cluster was recovered */
+	FOLLOW_CARRYING,			/* rows are being carried over from there */
 	FOLLOW_LISTING,				/* definitions are being read */
 	FOLLOW_LISTING_TRIGGERS,
 	FOLLOW_LISTING_QUEUES,
+	FOLLOW_LISTING_COMMANDS,
 	FOLLOW_CONFIRMING,			/* config is being read again */
 	FOLLOW_CONNECTING,			/* a watch is being created */
 	FOLLOW_WATCHING,
 	FOLLOW_HELD					/* etcd is not the one that we know */
 } FollowStep;
+
+/* What the watch delivers. */
+typedef enum WatchedRange
+{
+	RANGE_DEFINITIONS,
+	RANGE_TRIGGERS,
+	RANGE_QUEUES,
+	RANGE_COMMANDS,
+	RANGE_OUTCOMES,
+	RANGE_NODE					/* only there to be heard */
+} WatchedRange;
 
 static struct
 {
@@ -74,17 +95,29 @@ static struct
 	bool		compare;		/* the next connection begins with a full compare */
 	bool		complained;		/* of this outage */
 	char	   *config;			/* value of the config key; malloc'd */
+	int64		config_revision;	/* of the answer that had the config of a recovered cluster */
+	ConfigInfo	next;			/* that config */
+	bool		carried;		/* all rows are carried over, and this process ends: see keep_local_account() */
+	bool		has_former;
+	FormerInfo	former;			/* what is said of this database there */
+	uint64		held_session;	/* HELD: the session then */
+	char		judged[40];		/* HELD: the incarnation that the coordinator had found */
 	size_t		config_len;
 	int64		highest;		/* revision that etcd has certainly reached */
 	int64		floor;			/* the same, when the request was sent */
+	bool		went_back;		/* an answer was from before that */
 	int64		revision;		/* all definitions up to it have been delivered */
 	int64		trigger_next;	/* triggers are followed from here on */
 	int64		queue_next;		/* queues are followed from here on */
 	int64		expected;		/* a revision that somebody saw in jobrev */
 	int64		expected_since;
 	int			restarts;		/* because it was deaf, since it was last heard */
+	int64		beat;			/* the heartbeat of this instance that was heard last, by its revision */
+	int64		beat_expected;	/* that has to be heard */
+	int64		beat_expected_since;
 	int64		saved_highest;
 	int64		saved_applied;
+	int64		saved_beat;
 	int64		saved_at;		/* revision when save_sometimes() did */
 	Retry		saving;
 	/* a full compare */
@@ -101,11 +134,18 @@ static char trigger_key[KEYS_MAX_LEN];
 static char trigger_end[KEYS_MAX_LEN];
 static char queue_key[KEYS_MAX_LEN];
 static char queue_end[KEYS_MAX_LEN];
+static char node_key[KEYS_MAX_LEN];
+static char command_key[KEYS_MAX_LEN];
+static char command_end[KEYS_MAX_LEN];
+static char outcome_key[KEYS_MAX_LEN];
+static char outcome_end[KEYS_MAX_LEN];
 
 
 static void disconnect(void);
 static void try_again(const char *why);
 static void hold(const char *problem);
+static void hold_older(const char *problem);
+static bool has_joined(void);
 static void ask(cJSON *body, EtcdCallback callback);
 static void config_read(void *arg, const EtcdResponse *response);
 static void join(void);
@@ -116,12 +156,17 @@ static void list_triggers(void);
 static void triggers_listed(void *arg, const EtcdResponse *response);
 static void list_queues(void);
 static void queues_listed(void *arg, const EtcdResponse *response);
+static void list_commands(void);
+static void commands_listed(void *arg, const EtcdResponse *response);
 static void config_confirmed(void *arg, const EtcdResponse *response);
 static void finish_compare(void);
+static void begin_carrying(const ConfigInfo *config);
+static bool coordinator_incarnation(char *incarnation, size_t size);
 static void connect_watch(void);
 static void watch_started(void *arg, int64 header_revision);
 static void watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision);
 static void watch_progress(void *arg, int64 header_revision);
+static void give_up_watch(void);
 static void watch_lost(void *arg, EtcdWatchLoss why, const char *message);
 
 static const EtcdWatchHandler watch_handler = {watch_started, watch_events, watch_progress, watch_lost};
@@ -132,6 +177,16 @@ int64
 sync_revision(void)
 {
 	return follow.revision;
+}
+
+int64
+sync_table_revision(void)
+{
+	if (scheduler.etcd == NULL)
+		return 0;
+	if (follow.carried)
+		return CODEC_MAX_INT;
+	return Min(sync_applied_revision(follow.revision), sync_lowest_broken() - 1);
 }
 
 bool
@@ -164,8 +219,13 @@ sync_check_revision(int64 revision, int64 floor)
 {
 	if (revision < floor)
 	{
-		hold(psprintf("etcd was replaced or restored: it is at revision " INT64_FORMAT ", and was at " INT64_FORMAT " before",
-					  revision, floor));
+		/* is it still our cluster's?  Config tells, and that is remembered until then */
+		follow.went_back = true;
+		if (has_joined())
+			sync_follow_again();
+		else
+			hold(psprintf("etcd was replaced or restored: it is at revision " INT64_FORMAT ", and was at " INT64_FORMAT " before",
+						  revision, floor));
 		return false;
 	}
 	follow.highest = Max(follow.highest, revision);
@@ -199,7 +259,12 @@ sync_follow_start(bool compare)
 		!keys_definition_range(definition_key, definition_end, dsched_cluster_name, scheduler.dbname) ||
 		!keys_trigger_prefix(trigger_key, dsched_cluster_name, scheduler.dbname) ||
 		!keys_prefix_end(trigger_key, trigger_end) ||
-		!keys_queue_range(queue_key, queue_end, dsched_cluster_name, scheduler.dbname))
+		!keys_queue_range(queue_key, queue_end, dsched_cluster_name, scheduler.dbname) ||
+		!keys_node(node_key, dsched_cluster_name, dsched_my_node()) ||
+		!keys_command_prefix(command_key, dsched_cluster_name, scheduler.dbname) ||
+		!keys_prefix_end(command_key, command_end) ||
+		!keys_outcome_prefix(outcome_key, dsched_cluster_name, scheduler.dbname) ||
+		!keys_prefix_end(outcome_key, outcome_end))
 		elog(ERROR, "the keys of database \"%s\" cannot be made", scheduler.dbname);
 
 	follow.compare = compare;
@@ -222,7 +287,7 @@ disconnect(void)
 	follow.request = NULL;
 	if (follow.watch == NULL)
 		return;
-	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, 1));
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, RANGE_TRIGGERS));
 	etcd_watch_stop(follow.watch);
 	follow.watch = NULL;
 }
@@ -268,7 +333,40 @@ hold(const char *problem)
 			 errdetail("Nothing is applied to this database or deleted from it.")));
 	disconnect();
 	follow.step = FOLLOW_HELD;
+	follow.held_session = pg_atomic_read_u64(&dsched_shared->session);
+	if (!coordinator_incarnation(follow.judged, sizeof(follow.judged)))
+		follow.judged[0] = '\0';
 	sync_follow_hold_again();
+}
+
+/* It has our incarnation, but is older: its revisions grow, so that must not be forgotten with this process. */
+static void
+hold_older(const char *problem)
+{
+	if (follow.step == FOLLOW_HELD)
+		return;
+	hold(problem);
+	if (!sync_note_doubt(true))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s", follow.problem)));
+}
+
+/*
+ * What the coordinator has found since decides: another incarnation, or that the right etcd is back: it has looked at the history for
+ * the session that it has now.
+ */
+bool
+sync_follow_judge_again(void)
+{
+	char		incarnation[sizeof(dsched_shared->incarnation)];
+	uint64		session = pg_atomic_read_u64(&dsched_shared->session);
+
+	if (follow.step != FOLLOW_HELD || !coordinator_incarnation(incarnation, sizeof(incarnation)))
+		return false;
+	if (strcmp(incarnation, scheduler.identity.incarnation) == 0)
+		return session != 0 && session != follow.held_session && !dsched_shared->replaced;
+	return strcmp(incarnation, follow.judged) != 0;
 }
 
 void
@@ -276,9 +374,11 @@ sync_follow_hold_again(void)
 {
 	scheduler.held = true;
 	dsched_set_problem(scheduler.db, follow.problem,
-					   "Check dsched.etcd_endpoints. If this etcd is the right one, dsched.adopt() publishes the jobs of this database to it.");
+					   "Check dsched.etcd_endpoints and dsched.cluster_name. If this etcd is to be used, dsched.recover_cluster() on one instance begins anew with the jobs of all of them; "
+					   "dsched.adopt() gives it those of this database alone.");
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
 	scheduler.slot->member_wanted = false;
+	scheduler.slot->replaced = true;
 	LWLockRelease(dsched_shared->control_lock);
 	dsched_wake_coordinator();
 }
@@ -339,6 +439,24 @@ has_joined(void)
 	return scheduler.identity.incarnation[0] != '\0';
 }
 
+/* Is it, by an answer with config, not our cluster any more?  Then its revisions have nothing to do with those that we know. */
+static bool
+is_other(const EtcdResponse *response)
+{
+	ConfigInfo	config;
+	EtcdKv		kv;
+	bool		other;
+
+	if (!response->ok || !has_joined())
+		return false;
+	if (!etcd_kv_at(response->body, 0, &kv))
+		return true;
+	other = codec_config_decode(kv.value, kv.value_len, &config, NULL, 0) &&
+		strcmp(config.incarnation, scheduler.identity.incarnation) != 0;
+	etcd_kv_free(&kv);
+	return other;
+}
+
 /*
  * Judges the value of config, and keeps it if it is that of our cluster.  Else says why, and what to do has
  * been done.
@@ -353,6 +471,8 @@ judge_config(const EtcdKv *kv)
 
 	if (!codec_config_decode(kv->value, kv->value_len, &config, problem, sizeof(problem)))
 		try_again(psprintf("the cluster's config cannot be read: %s", problem));
+	else if (has_joined() && sync_is_former(&config, scheduler.identity.incarnation))
+		begin_carrying(&config);
 	else if (has_joined() && strcmp(config.incarnation, scheduler.identity.incarnation) != 0)
 		hold(psprintf("etcd was replaced or restored: its cluster \"%s\" is another one than this database has joined",
 					  dsched_cluster_name));
@@ -396,6 +516,18 @@ config_is_ours(const EtcdResponse *response)
 static void
 config_read(void *arg, const EtcdResponse *response)
 {
+	if (is_other(response))
+	{
+		follow.floor = 0;
+		follow.config_revision = response->revision;
+	}
+	else if (response->ok && has_joined() && (follow.went_back || response->revision < follow.floor))
+	{
+		follow.request = NULL;
+		hold_older(psprintf("etcd was replaced or restored: it is at revision " INT64_FORMAT ", and has been at " INT64_FORMAT " before",
+							response->revision, follow.highest));
+		return;
+	}
 	if (!is_answer(response) || !config_is_ours(response))
 		return;
 	if (has_joined())
@@ -409,91 +541,90 @@ config_read(void *arg, const EtcdResponse *response)
 
 /* ---- joining a cluster -------------------------------------------------------------------------- */
 
-/* A row as one that no cluster has seen; its slots of the past stay in the past. */
-static void
-mark_new(JobRow *row)
-{
-	row->mod_revision = 0;
-	row->gen_rev = 0;
-	row->slots_from = Max(row->slots_from, scheduler.now);
-	row->changed = list_make1("all");
-	row->change_id = sync_random_id();
-	job_update(row);
-}
-
-typedef struct Joining
-{
-	char		incarnation[sizeof(scheduler.identity.incarnation)];
-	bool		complete;
-} Joining;
-
-/*
- * Marks all rows.  Those that somebody has locked are left for the next time, and so is the identity, which
- * says that all are marked.
- */
-static void
-join_rows(void *arg)
-{
-	Joining    *joining = arg;
-	Identity	identity;
-	ListCell   *lc;
-
-	joining->complete = queue_offer_all();
-	foreach(lc, job_read_all())
-	{
-		JobRow	   *row = lfirst(lc);
-		int			locked;
-
-		CHECK_FOR_INTERRUPTS();
-		if (row->mod_revision == 0 && row->gen_rev == 0 && sync_is_changed(row, "all"))
-			continue;
-		locked = job_try_lock(row->job_id);
-		if (locked > 0 && job_read(row->job_id, row))
-			mark_new(row);
-		else if (locked < 0)
-			joining->complete = false;
-	}
-	if (!joining->complete)
-		return;
-
-	identity_read(&identity);
-	strlcpy(identity.cluster, dsched_cluster_name, sizeof(identity.cluster));
-	strlcpy(identity.incarnation, joining->incarnation, sizeof(identity.incarnation));
-	identity.max_revision = follow.highest;
-	identity.applied_revision = 0;
-	identity_write(&identity);
-}
-
 static void
 join(void)
 {
-	Joining		joining;
 	ConfigInfo	config;
 
 	if (!codec_config_decode(follow.config, follow.config_len, &config, NULL, 0))
 		elog(ERROR, "the cluster's config has changed in memory");
-	strlcpy(joining.incarnation, config.incarnation, sizeof(joining.incarnation));
-	if (!scheduler_transaction(join_rows, &joining, "joining the cluster") || !joining.complete)
+	if (!sync_join(&config, follow.highest))
 	{
 		sync_retry_later(&follow.retry, RETRY_BASE_US, RETRY_MAX_US);
 		return;
 	}
-	strlcpy(scheduler.identity.cluster, dsched_cluster_name, sizeof(scheduler.identity.cluster));
-	strlcpy(scheduler.identity.incarnation, config.incarnation, sizeof(scheduler.identity.incarnation));
-	scheduler.identity.max_revision = follow.highest;
-	scheduler.identity.applied_revision = 0;
-	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	strlcpy(scheduler.slot->incarnation, config.incarnation, sizeof(scheduler.slot->incarnation));
-	scheduler.slot->max_revision = follow.highest;
-	LWLockRelease(dsched_shared->control_lock);
-
-	ereport(LOG,
-			(errmsg("dsched: database \"%s\" has joined the cluster \"%s\"", scheduler.dbname, dsched_cluster_name)));
 	follow.compare = true;
 	follow.revision = follow.saved_applied = 0;
 	follow.saved_highest = follow.highest;
 	sync_retry_reset(&follow.retry);
 	proceed();
+}
+
+/* ---- the cluster was recovered ------------------------------------------------------------------ */
+
+static void
+former_read(void *arg, const EtcdResponse *response)
+{
+	EtcdKv		kv;
+	char		problem[256];
+
+	/* the revisions of the former incarnation say nothing of this one */
+	follow.floor = 0;
+	if (!is_answer(response))
+		return;
+	follow.has_former = false;
+	if (etcd_kv_at(response->body, 0, &kv))
+	{
+		follow.has_former = codec_former_decode(kv.value, kv.value_len, &follow.former, problem, sizeof(problem));
+		if (!follow.has_former)
+			ereport(WARNING,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("dsched: what etcd says of the former incarnation cannot be read: %s", problem)));
+		etcd_kv_free(&kv);
+	}
+	follow.step = FOLLOW_CARRYING;
+	scheduler_wake_at(scheduler.boot);
+}
+
+/* Whatever is known of etcd is of the former incarnation: when all rows are carried over, the process begins anew. */
+static void
+carry_over(void)
+{
+	bool		more;
+
+	/* they would be signed here, and trusted everywhere, whoever had put them into the former etcd */
+	if (!sync_verified())
+	{
+		hold("the cluster was recovered, but the definitions in this database were not verified by the keys that are in force (dsched.adopt() in it takes them as they are)");
+		return;
+	}
+	if (sync_carry_over(&follow.next, follow.has_former ? &follow.former : NULL, follow.config_revision, &more))
+		scheduler.stopping = follow.carried = true;
+	else if (more)
+	{
+		sync_retry_reset(&follow.retry);
+		scheduler_wake_at(scheduler.boot);
+	}
+	else
+		sync_retry_later(&follow.retry, CARRY_AGAIN_US, RETRY_MAX_US);
+}
+
+static void
+begin_carrying(const ConfigInfo *config)
+{
+	char		key[KEYS_MAX_LEN];
+
+	follow.next = *config;
+	if (config->partitions != dsched_partitions)
+	{
+		try_again(psprintf("the cluster has %d partitions, dsched.partitions is %d", config->partitions, dsched_partitions));
+		return;
+	}
+	disconnect();
+	follow.step = FOLLOW_READING_FORMER;
+	scheduler.ready = false;
+	keys_former(key, dsched_cluster_name, scheduler.dbname);
+	ask(etcd_range(key, NULL, 0, false), former_read);
 }
 
 static void
@@ -642,6 +773,29 @@ queues_listed(void *arg, const EtcdResponse *response)
 		ask_page(queue_key, queue_end, queues_listed);
 		return;
 	}
+	list_commands();
+}
+
+/* Likewise. */
+static void
+list_commands(void)
+{
+	follow.step = FOLLOW_LISTING_COMMANDS;
+	forget_listed();
+	reports_list_begins();
+	ask_page(command_key, command_end, commands_listed);
+}
+
+static void
+commands_listed(void *arg, const EtcdResponse *response)
+{
+	if (!is_page(response))
+		return;
+	if (take_page(response, reports_command_put))
+	{
+		ask_page(command_key, command_end, commands_listed);
+		return;
+	}
 	forget_listed();
 	follow.step = FOLLOW_CONFIRMING;
 	ask(etcd_range(config_key, NULL, 0, false), config_confirmed);
@@ -650,6 +804,12 @@ queues_listed(void *arg, const EtcdResponse *response)
 static void
 config_confirmed(void *arg, const EtcdResponse *response)
 {
+	if (is_other(response))
+	{
+		follow.request = NULL;
+		sync_follow_again();
+		return;
+	}
 	if (!is_answer(response) || !config_is_ours(response))
 		return;
 	sync_queues_list_ends(follow.listing_at);
@@ -663,7 +823,15 @@ config_confirmed(void *arg, const EtcdResponse *response)
 static void
 finish_compare(void)
 {
+	int			lost = sync_compare_lost();
+
+	if (lost > 0)
+	{
+		hold(psprintf("etcd has lost %d definitions of this database, which nobody has unscheduled", lost));
+		return;
+	}
 	sync_compare_ends(follow.listing_at);
+	sync_now_verified();
 	follow.compare = false;
 	follow.revision = follow.listing_at;
 	follow.trigger_next = follow.listing_at + 1;
@@ -680,14 +848,17 @@ finish_compare(void)
 static void
 connect_watch(void)
 {
-	EtcdWatchRange ranges[3] = {
-		{definition_key, definition_end, follow.revision + 1},
-		{trigger_key, trigger_end, follow.trigger_next},
-		{queue_key, queue_end, follow.queue_next}
+	EtcdWatchRange ranges[] = {
+		[RANGE_DEFINITIONS] = {definition_key, definition_end, follow.revision + 1},
+		[RANGE_TRIGGERS] = {trigger_key, trigger_end, follow.trigger_next},
+		[RANGE_QUEUES] = {queue_key, queue_end, follow.queue_next},
+		[RANGE_COMMANDS] = {command_key, command_end, follow.queue_next},
+		[RANGE_OUTCOMES] = {outcome_key, outcome_end, follow.queue_next},
+		[RANGE_NODE] = {node_key, NULL, 0}
 	};
 
 	follow.step = FOLLOW_CONNECTING;
-	follow.watch = etcd_watch_start(scheduler.etcd, ranges, 3, 0, &watch_handler, NULL);
+	follow.watch = etcd_watch_start(scheduler.etcd, ranges, lengthof(ranges), 0, &watch_handler, NULL);
 	if (follow.watch == NULL)
 		try_again("out of memory");
 }
@@ -704,8 +875,10 @@ watch_started(void *arg, int64 header_revision)
 						scheduler.dbname, follow.revision + 1)));
 	follow.complained = false;
 	scheduler.ready = true;
+	remotes_reconnected();
 	/* patience begins anew */
 	follow.expected_since = scheduler.boot;
+	follow.beat = header_revision;
 }
 
 /* All definitions up to this revision have been delivered. */
@@ -721,71 +894,59 @@ advance(int64 revision)
 	state_etcd_definitions_arrived();
 }
 
-/* Does a later event of these concern the same key as the i-th? */
-static bool
-is_superseded(const EtcdEvent *events, int n, int i)
-{
-	const EtcdKv *kv = &events[i].kv;
-
-	for (int k = i + 1; k < n; k++)
-		if (events[k].kv.key_len == kv->key_len && memcmp(events[k].kv.key, kv->key, kv->key_len) == 0)
-			return true;
-	return false;
-}
-
-/*
- * What one event cannot say without another of its revision (two jobs that exchange their roles) is taken at
- * the end.
- */
 static void
-take_definitions(const EtcdEvent *events, int n)
+take_triggers(const EtcdEvent *events, int n)
 {
-	bool	   *left = NULL;
-
 	for (int i = 0; i < n; i++)
-	{
-		if (events[i].is_delete)
-			sync_definition_deleted(&events[i].kv);
-		else if (!sync_definition_put(&events[i].kv, TAKE_EVENT))
-		{
-			if (left == NULL)
-				left = palloc0(sizeof(bool) * n);
-			left[i] = true;
-		}
-	}
-	if (left == NULL)
-		return;
-	for (int i = 0; i < n; i++)
-		if (left[i] && !is_superseded(events, n, i))
-			(void) sync_definition_put(&events[i].kv, TAKE_EVENT_LAST);
-	pfree(left);
+		if (!events[i].is_delete)
+			sync_trigger_put(&events[i].kv);
 }
 
 static void
-take_queues(const EtcdEvent *events, int n)
+take_commands(const EtcdEvent *events, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
 		if (events[i].is_delete)
-			sync_queue_deleted(&events[i].kv);
+			reports_command_deleted(&events[i].kv);
 		else
-			sync_queue_put(&events[i].kv);
+			reports_command_put(&events[i].kv);
 	}
+}
+
+static void
+take_outcomes(const EtcdEvent *events, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!events[i].is_delete)
+			remote_outcome_put(&events[i].kv);
 }
 
 static void
 watch_events(void *arg, int range_index, const EtcdEvent *events, int n, int64 header_revision)
 {
+	if (range_index == RANGE_NODE)
+	{
+		follow.beat = Max(follow.beat, events[n - 1].kv.mod_revision);
+		return;
+	}
 	scheduler_refresh_time();
-	if (range_index == 0)
-		take_definitions(events, n);
-	else if (range_index == 2)
-		take_queues(events, n);
+	if ((range_index == RANGE_DEFINITIONS || range_index == RANGE_QUEUES) && sync_is_wiped(events, n))
+	{
+		sync_compare_again();
+		return;
+	}
+	if (range_index == RANGE_DEFINITIONS)
+		sync_take_definitions(events, n);
+	else if (range_index == RANGE_TRIGGERS)
+		take_triggers(events, n);
+	else if (range_index == RANGE_QUEUES)
+		sync_take_queues(events, n);
+	else if (range_index == RANGE_COMMANDS)
+		take_commands(events, n);
 	else
-		for (int i = 0; i < n; i++)
-			if (!events[i].is_delete)
-				sync_trigger_put(&events[i].kv);
-	if (range_index == 0 && n > 0)
+		take_outcomes(events, n);
+	if (range_index == RANGE_DEFINITIONS && n > 0)
 		advance(events[n - 1].kv.mod_revision);
 	sync_open_triggers();
 }
@@ -802,7 +963,7 @@ static void
 watch_lost(void *arg, EtcdWatchLoss why, const char *message)
 {
 	scheduler_refresh_time();
-	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, 1));
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, RANGE_TRIGGERS));
 	follow.watch = NULL;		/* its handle is void */
 	switch (why)
 	{
@@ -823,6 +984,47 @@ watch_lost(void *arg, EtcdWatchLoss why, const char *message)
 }
 
 /*
+ * The heartbeats of this instance write its node key, which the watch hears as well.  One that is missed for long shows a watch that
+ * is deaf although no definition of our partitions has changed.
+ */
+static void
+check_heartbeats(void)
+{
+	int64		beat;
+
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	beat = dsched_shared->heartbeat_revision;
+	LWLockRelease(dsched_shared->control_lock);
+
+	/* heard, or of an etcd that was replaced since */
+	if (follow.beat_expected <= follow.beat || beat < follow.beat_expected)
+	{
+		follow.beat_expected = beat;
+		follow.beat_expected_since = scheduler.boot;
+	}
+	if (follow.beat_expected <= follow.beat || follow.step != FOLLOW_WATCHING)
+		return;
+	if (scheduler.boot < follow.beat_expected_since + DEAF_US)
+	{
+		scheduler_wake_at(follow.beat_expected_since + DEAF_US);
+		return;
+	}
+	ereport(LOG,
+			(errmsg("dsched: the watch of the definitions of database \"%s\" has fallen silent and is started again",
+					scheduler.dbname)));
+	give_up_watch();
+}
+
+static void
+give_up_watch(void)
+{
+	follow.trigger_next = Max(follow.trigger_next, etcd_watch_next_revision(follow.watch, RANGE_TRIGGERS));
+	etcd_watch_give_up(follow.watch);
+	follow.watch = NULL;
+	sync_follow_again();
+}
+
+/*
  * A connection that somebody on the way has forgotten looks just like one on which nothing happens.  (And like
  * one on which a great deal is on its way, which patience helps.)
  */
@@ -840,7 +1042,7 @@ check_hearing(void)
 		ereport(LOG,
 				(errmsg("dsched: the watch of the definitions of database \"%s\" has not delivered revision " INT64_FORMAT
 						" and is started again", scheduler.dbname, follow.expected)));
-	sync_follow_again();
+	give_up_watch();
 }
 
 static void
@@ -866,6 +1068,13 @@ sync_follow_turn(void)
 {
 	char		incarnation[sizeof(dsched_shared->incarnation)];
 
+	/* the coordinator asks its history, which says more than a revision */
+	if (dsched_shared->replaced && has_joined() && coordinator_incarnation(incarnation, sizeof(incarnation)) &&
+		strcmp(incarnation, scheduler.identity.incarnation) == 0)
+	{
+		hold_older("etcd was replaced or restored: it has not the history that this instance has seen");
+		return;
+	}
 	switch (follow.step)
 	{
 		case FOLLOW_WAITING:
@@ -878,8 +1087,23 @@ sync_follow_turn(void)
 			if (sync_retry_due(&follow.retry))
 				join();
 			break;
+		case FOLLOW_CARRYING:
+			if (sync_retry_due(&follow.retry))
+				carry_over();
+			break;
 		case FOLLOW_WATCHING:
+			if (coordinator_incarnation(incarnation, sizeof(incarnation)) &&
+				strcmp(incarnation, scheduler.identity.incarnation) != 0)
+			{
+				/* no partition of that one is for us before we have followed */
+				scheduler.ready = false;
+				sync_follow_again();
+				break;
+			}
+			if (scheduler.identity.replaced && pg_atomic_read_u64(&dsched_shared->session) != 0)
+				(void) sync_note_doubt(false);
 			check_hearing();
+			check_heartbeats();
 			save_sometimes();
 			break;
 		default:
@@ -895,23 +1119,46 @@ sync_save_revisions(void)
 {
 	Identity	identity;
 	int64		applied;
+	char		key_ids[sizeof(identity.key_ids)];
+	int64		beat = 0;
 
 	if (follow.step == FOLLOW_OFF || follow.step == FOLLOW_HELD || !has_joined())
 		return;
 	applied = Min(sync_applied_revision(follow.revision), sync_lowest_broken() - 1);
-	if (applied == follow.saved_applied && follow.highest == follow.saved_highest)
+	LWLockAcquire(dsched_shared->control_lock, LW_SHARED);
+	if (strcmp(dsched_shared->incarnation, scheduler.identity.incarnation) == 0)
+		beat = dsched_shared->beat_revision;
+	LWLockRelease(dsched_shared->control_lock);
+	/* a row that could not be verified is in the table all the same, and known here alone */
+	if (applied == follow.revision)
+		sync_verified_ids(key_ids, sizeof(key_ids));
+	else
+		strlcpy(key_ids, sync_sign_required() && sync_verified() ? scheduler.identity.key_ids : "", sizeof(key_ids));
+	if (applied == follow.saved_applied && follow.highest == follow.saved_highest &&
+		beat == follow.saved_beat &&
+		strcmp(key_ids, scheduler.identity.key_ids) == 0)
 		return;
 	identity_read(&identity);
 	/* adopt() may have been here, and we do not know of it yet */
 	if (!identity.found || strcmp(identity.incarnation, scheduler.identity.incarnation) != 0)
 		return;
 	identity.applied_revision = applied;
-	identity.max_revision = follow.highest;
+	identity.max_revision = Max(follow.highest, beat);
+	if (beat != 0)
+	{
+		identity.beat_revision = beat;
+		strlcpy(identity.beat_node, dsched_my_node(), sizeof(identity.beat_node));
+	}
+	strlcpy(identity.key_ids, key_ids, sizeof(identity.key_ids));
 	identity_write(&identity);
 
+	strlcpy(scheduler.identity.key_ids, key_ids, sizeof(scheduler.identity.key_ids));
 	follow.saved_applied = applied;
 	follow.saved_highest = follow.highest;
+	follow.saved_beat = beat;
 	LWLockAcquire(dsched_shared->control_lock, LW_EXCLUSIVE);
-	scheduler.slot->max_revision = follow.highest;
+	scheduler.slot->max_revision = identity.max_revision;
+	if (beat != 0)
+		scheduler.slot->beat_revision = beat;
 	LWLockRelease(dsched_shared->control_lock);
 }

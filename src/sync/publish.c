@@ -30,11 +30,15 @@
  * WHEN THE ANSWER IS LOST
  *
  * The transaction may have been applied, or be applied later.  It is just sent again: each version carries a
- * change id, and a version of ours that stands in etcd already is recognised by it.  Two things need more:
+ * change id, and a version of ours that stands in etcd already is recognised by it.  Three things need more:
  *
  *	- A definition that is new is based on an absent key.  Were it unscheduled while its first put is lost on the way, the
  *	  deletion would find nothing, and the put, arriving later, would bring the job back.  So a new definition also compares
  *	  jobrev/<pp> with its last known revision, and every deletion puts jobrev/<pp>.
+ *	- A definition that is new may have been applied, seen and unscheduled, or run as the one-shot that it was, before we look again: the key is
+ *	  absent as it was at first. Put again it would come back from the dead, and run once more. So it is remembered which new definitions have
+ *	  stood in etcd, by the answer or by the watch; and one in doubt is not put before the watch has shown all that was there when it was
+ *	  last looked for. What has stood there and is gone is gone here, too.
  *	- A trigger's key is deleted when its run is accounted for.  One that was applied and run before it is sent again would run
  *	  twice; so what the watch has shown is not sent again.
  *
@@ -51,6 +55,8 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "mutant.h"
+#include "places.h"
 #include "settings.h"
 #include "sync/sync_internal.h"
 
@@ -65,6 +71,9 @@
 
 /* Rows that are read at least, where it is known that fewer than before will do. */
 #define MIN_ROWS 64
+
+/* What no key has. */
+#define NO_REVISION PG_INT64_MAX
 
 /* Changes that are settled in one turn. */
 #define SETTLE_BATCH 200
@@ -97,6 +106,14 @@ typedef struct SentTrigger
 	bool		seen;			/* by the watch */
 } SentTrigger;
 
+/* A new definition of which not everything is settled. */
+typedef struct SentDefinition
+{
+	int64		change_id;		/* hash key */
+	bool		stood;			/* it has stood in etcd */
+	int64		absent_at;		/* the revision at which it was not there; 0 */
+} SentDefinition;
+
 static struct
 {
 	bool		wanted;			/* there may be something to publish */
@@ -119,6 +136,7 @@ static struct
 	size_t		max_bytes;
 	HTAB	   *refused;
 	HTAB	   *sent_triggers;
+	HTAB	   *sent_definitions;
 } publish;
 
 /* What a round reads. */
@@ -134,7 +152,7 @@ typedef struct Collected
 
 static void begin_round(void);
 static void round_failed(void);
-static void forget_sent_triggers(void);
+static void forget_what_was_sent(void);
 static void collect(void *arg);
 static void send_changes(void);
 static void answered(void *arg, const EtcdResponse *response);
@@ -158,6 +176,7 @@ sync_publish_init(void)
 	publish.context = AllocSetContextCreate(scheduler.context, "dsched publishing", ALLOCSET_DEFAULT_SIZES);
 	publish.refused = make_id_table("dsched refused changes", sizeof(Refused));
 	publish.sent_triggers = make_id_table("dsched sent triggers", sizeof(SentTrigger));
+	publish.sent_definitions = make_id_table("dsched sent definitions", sizeof(SentDefinition));
 	publish.max_rows = MAX_LEAVES;
 	publish.max_changes = MAX_LEAVES;
 	publish.max_bytes = MAX_BYTES;
@@ -186,6 +205,53 @@ sync_trigger_seen(int64 trigger_id)
 		sent->seen = true;
 }
 
+static SentDefinition *
+sent_definition(int64 change_id)
+{
+	bool		known;
+	SentDefinition *sent = hash_search(publish.sent_definitions, &change_id, HASH_ENTER, &known);
+
+	if (!known)
+	{
+		sent->stood = false;
+		sent->absent_at = 0;
+	}
+	return sent;
+}
+
+/* Seen in etcd. Only what was sent from here is of interest. */
+void
+sync_definition_stood(int64 change_id)
+{
+	SentDefinition *sent = hash_search(publish.sent_definitions, &change_id, HASH_FIND, NULL);
+
+	if (sent != NULL)
+		sent->stood = true;
+}
+
+bool
+sync_has_stood(int64 change_id)
+{
+	SentDefinition *sent = hash_search(publish.sent_definitions, &change_id, HASH_FIND, NULL);
+
+	return sent != NULL && sent->stood;
+}
+
+void
+sync_definition_absent(int64 change_id, int64 revision)
+{
+	sent_definition(change_id)->absent_at = revision;
+}
+
+/* May it be put where nothing is?  Else it is only looked for. */
+static bool
+may_be_new(int64 change_id)
+{
+	SentDefinition *sent = hash_search(publish.sent_definitions, &change_id, HASH_FIND, NULL);
+
+	return sent == NULL || (!sent->stood && sent->absent_at <= sync_revision());
+}
+
 /* How many changes wait, and how many of them are rows of dsched.job. */
 static void
 count_unpublished(int *unpublished, int *changed)
@@ -195,7 +261,7 @@ count_unpublished(int *unpublished, int *changed)
 
 	catalog_spi_begin(&spi);
 	if (SPI_execute("SELECT (SELECT count(*) FROM dsched.job WHERE changed IS NOT NULL)::int,"
-					" (SELECT count(*) FROM dsched.outbox)::int + (SELECT count(*) FROM dsched.queue WHERE changed IS NOT NULL)::int", false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+					" (SELECT count(*) FROM dsched.outbox WHERE NOT local)::int + (SELECT count(*) FROM dsched.queue WHERE changed IS NOT NULL)::int", false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not count unpublished changes");
 	*changed = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	*unpublished = *changed + DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
@@ -227,10 +293,13 @@ sync_publish_turn(void)
 {
 	if (publish.answered)
 	{
-		settle();
+		if (sync_retry_due(&publish.retry))
+			settle();
 		return;
 	}
-	if (publish.request != NULL || !sync_following())
+	/* a generation begins at the time of its publication, which has to be that of the others, too */
+	if (publish.request != NULL || !sync_following() || !sync_can_sign() ||
+		(pg_atomic_read_u32(&dsched_shared->clock_suspect) != 0 && !MUTANT(PUBLISH_ANYWAY)))
 	{
 		show_unpublished();
 		return;
@@ -260,13 +329,15 @@ begin_round(void)
 		round_failed();
 		return;
 	}
+	/* some may have lost their mark */
+	sync_apply_published();
 	if (!publish.wanted)
 		publish.max_rows = Min(publish.max_rows * 2, MAX_LEAVES);
 	scheduler.slot->unpublished = collected.unpublished;
 	publish.changes = collected.changes;
 	nrows = list_length(collected.rows);
 	if (collected.unpublished == 0)
-		forget_sent_triggers();
+		forget_what_was_sent();
 
 	if (nrows >= collected.max_rows || list_length(collected.outbox) >= collected.max_rows ||
 		(publish.deferred && publish.changes != NIL))
@@ -279,14 +350,20 @@ begin_round(void)
 		end_round();
 }
 
-/* With an empty outbox nothing is in doubt. */
+/* When nothing is left to publish nothing is in doubt. */
 static void
-forget_sent_triggers(void)
+forget_what_was_sent(void)
 {
-	if (hash_get_num_entries(publish.sent_triggers) == 0)
-		return;
-	hash_destroy(publish.sent_triggers);
-	publish.sent_triggers = make_id_table("dsched sent triggers", sizeof(SentTrigger));
+	if (hash_get_num_entries(publish.sent_triggers) != 0)
+	{
+		hash_destroy(publish.sent_triggers);
+		publish.sent_triggers = make_id_table("dsched sent triggers", sizeof(SentTrigger));
+	}
+	if (hash_get_num_entries(publish.sent_definitions) != 0)
+	{
+		hash_destroy(publish.sent_definitions);
+		publish.sent_definitions = make_id_table("dsched sent definitions", sizeof(SentDefinition));
+	}
 }
 
 static bool
@@ -337,6 +414,53 @@ set_value(Change *change, char *value, size_t len)
 	free(value);
 }
 
+/*
+ * Is it to be published only to be signed (sign_definitions()), and is signed as it should be?  What the timetable has is
+ * what was verified last.
+ */
+static bool
+is_signed(const JobRow *row)
+{
+	Job		   *job;
+
+	if (list_length(row->changed) != 1 || !sync_is_changed(row, SYNC_SIGNATURE_COLUMN))
+		return false;
+	job = timetable_find(row->job_id);
+	return !sync_sign_required() ||
+		(job != NULL && job->usable && job->signed_anew && job->mod_revision == row->mod_revision);
+}
+
+static void
+nothing_to_sign(JobRow *row)
+{
+	row->changed = NIL;
+	job_update(row);
+}
+
+/*
+ * Of a former incarnation's definition that somebody else must have carried over, if it was still there: etcd has none, so it was
+ * deleted while this instance was away.  One that is there and cannot be read, or not be trusted, is no reason.
+ */
+static bool
+is_gone(const JobRow *row)
+{
+	if (!sync_is_changed(row, KNOWN_BEFORE) || timetable_find_name(row->username, row->job_name) != NULL ||
+		sync_is_broken(row->username, row->job_name))
+		return false;
+	ereport(LOG,
+			(errmsg("dsched: job \"%s\" of role \"%s\" is dropped: it was unscheduled by another instance before the cluster was recovered",
+					row->job_name, row->username)));
+	job_delete(row->job_id);
+	return true;
+}
+
+/* Does the job go to another place by this?  One that no instance has run can begin anywhere at once. */
+static bool
+is_moved(const JobRow *row)
+{
+	return row->mod_revision != 0 && sync_is_changed(row, "run_on");
+}
+
 static Change *
 definition_change(JobRow *row)
 {
@@ -345,15 +469,25 @@ definition_change(JobRow *row)
 	size_t		len;
 	char		problem[256] = "its name cannot be a key in etcd";
 
-	if (is_refused(row->change_id))
+	if (is_refused(row->change_id) || is_gone(row))
 		return NULL;
+	if (is_signed(row))
+	{
+		nothing_to_sign(row);
+		return NULL;
+	}
 	change = make_change(CHANGE_DEFINITION, row->username, row->job_name, row->changed_at);
 	if (change != NULL)
 	{
 		change->row = row;
 		change->base = row->mod_revision;
 		if (row->gen_rev == 0)
-			sync_begin_generation(row, dsched_wall_now());
+			sync_begin_generation(row, dsched_wall_now() + (is_moved(row) ? place_move_margin() : 0));
+		if (is_moved(row) && row->schedule == NULL && row->active && row->run_at <= row->slots_from)
+		{
+			refuse_row(row, "its time came before the change of run_on could be made known to the instances that may be running it");
+			return NULL;
+		}
 		value = sync_encode_row(row, &len, problem, sizeof(problem));
 		if (value != NULL)
 		{
@@ -616,9 +750,11 @@ add_partition(TxnSize *size, const Change *change)
 static void
 add_size_of(TxnSize *size, const Change *change)
 {
+	size_t		len = change->len + (change->value != NULL ? SYNC_SIGNATURE_MAX : 0);
+
 	size->leaves++;
-	size->bytes += change->len;
-	size->json += change->len * 4 / 3;
+	size->bytes += len;
+	size->json += len * 4 / 3;
 	add_keys(size, change, CHANGE_KEYS);
 	add_partition(size, change);
 	if (change->moved != NULL)
@@ -663,7 +799,7 @@ collect(void *arg)
 
 	collected->max_rows = publish.max_rows;
 	collected->rows = job_lock_changed(PG_INT64_MIN, publish.max_rows, true, &left);
-	collected->outbox = outbox_lock_all(publish.max_rows);
+	collected->outbox = outbox_lock(OUTBOX_PUBLISHED, publish.max_rows);
 	if (collected->rows != NIL)
 		sync_refuse_if_held();
 	foreach(lc, collected->rows)
@@ -677,6 +813,17 @@ collect(void *arg)
 
 /* ---- sending ------------------------------------------------------------------------------------- */
 
+/* The value is signed only now, as only now it is certain what it comes after. */
+static void
+put_signed(EtcdTxn *txn, const Change *change, int64 after)
+{
+	size_t		len;
+	char	   *value = sync_sign(change->key, change->value, after, &len);
+
+	etcd_txn_put(txn, change->key, value, len, 0);
+	pfree(value);
+}
+
 static EtcdTxn *
 definition_txn(const Change *change)
 {
@@ -686,7 +833,10 @@ definition_txn(const Change *change)
 	keys_jobrev(jobrev, dsched_cluster_name, scheduler.dbname, change->partition);
 	etcd_txn_if_mod(txn, change->key, change->base);
 	if (change->base == 0)
-		etcd_txn_if_mod(txn, jobrev, sync_jobrev(change->partition));
+	{
+		(void) sent_definition(change->row->change_id);
+		etcd_txn_if_mod(txn, jobrev, may_be_new(change->row->change_id) ? sync_jobrev(change->partition) : NO_REVISION);
+	}
 	if (change->moved != NULL)
 	{
 		/* its event comes first, so that nobody sees the job twice */
@@ -694,7 +844,7 @@ definition_txn(const Change *change)
 		if (change->moved->base != 0 && change->moved->kind == CHANGE_DELETION)
 			etcd_txn_delete(txn, change->moved->key);
 	}
-	etcd_txn_put(txn, change->key, change->value, change->len, 0);
+	put_signed(txn, change, change->base != 0 ? change->base : sync_jobrev(change->partition));
 	etcd_txn_else_get(txn, change->key, NULL);
 	etcd_txn_else_get(txn, jobrev, NULL);
 	if (change->moved != NULL)
@@ -722,7 +872,7 @@ trigger_txn(const Change *change)
 	EtcdTxn    *txn = etcd_txn_begin();
 
 	etcd_txn_if_create(txn, change->key, 0);
-	etcd_txn_put(txn, change->key, change->value, change->len, 0);
+	put_signed(txn, change, 0);
 	etcd_txn_else_get(txn, change->key, NULL);
 	return txn;
 }
@@ -929,7 +1079,11 @@ read_answers(const cJSON *body)
 		const cJSON *nested = etcd_txn_response(etcd_txn_response(body, n / GROUP_SIZE), n % GROUP_SIZE);
 
 		if (etcd_txn_succeeded(nested))
+		{
 			change->answer = ANSWER_DONE;
+			if (change->kind == CHANGE_DEFINITION && change->base == 0)
+				sync_definition_stood(change->row->change_id);
+		}
 		else
 			read_other(change, nested);
 		if (change->kind == CHANGE_TRIGGER)
@@ -959,8 +1113,10 @@ answered(void *arg, const EtcdResponse *response)
 					(errmsg("dsched: could not publish changes of database \"%s\" to etcd: %s", scheduler.dbname,
 							response->message)));
 		publish.complained = true;
-		if (response->grpc_code == ETCD_CODE_INVALID_ARGUMENT ||
-			(response->grpc_code == ETCD_CODE_EXHAUSTED && strstr(response->message, "larger than") != NULL))
+		/* a missing user is an invalid argument, too, and no fault of what was sent */
+		if (response->fault != ETCD_FAULT_AUTH &&
+			(response->grpc_code == ETCD_CODE_INVALID_ARGUMENT ||
+			 (response->grpc_code == ETCD_CODE_EXHAUSTED && strstr(response->message, "larger than") != NULL)))
 			too_much(response);
 		round_failed();
 		return;
@@ -1010,11 +1166,12 @@ settle(void)
 
 	if (!scheduler_transaction(settle_slice, &end, "noting what was published"))
 	{
-		/* what is sent again is recognised */
-		round_failed();
+		/* the answer is known, and stays: whatever is in the way (a full disk) may be gone later */
+		sync_retry_later(&publish.retry, RETRY_BASE_US, RETRY_MAX_US);
 		sync_apply_published();
 		return;
 	}
+	sync_retry_reset(&publish.retry);
 	publish.settled = end;
 	sync_apply_published();
 	if (publish.settled < list_length(publish.changes))

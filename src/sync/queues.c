@@ -265,12 +265,14 @@ static void
 take_unreadable(QueueEntry *entry, const char *problem)
 {
 	snprintf(entry->problem, sizeof(entry->problem), "its limits in etcd cannot be read: %s", problem);
+	entry->present = true;
+	if (!sync_may_complain())
+		return;
 	ereport(WARNING,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("dsched: queue \"%s\" of database \"%s\" cannot be read from etcd: %s", entry->name, scheduler.dbname,
 					problem),
 			 entry->known ? errdetail("It keeps the limits that it had.") : errdetail("It limits nothing.")));
-	entry->present = true;
 }
 
 static void

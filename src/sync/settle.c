@@ -8,7 +8,8 @@
  *	  another version of the job					the row's changed columns are laid over it, and it is sent again
  *	  another job of the name						a whole definition takes its id; a change of the former job is dropped
  *	  nothing, and the row was based on a version	a whole definition begins anew; a change is dropped with its row
- *	  nothing, and it was new						somebody else has touched the partition; it is sent again
+ *	  nothing, and it was new						somebody else has touched the partition; it is sent again. But if it has stood there
+ *													it was unscheduled, or run as the one-shot that it was, and its row goes
  *
  * A row that somebody has locked is left as it is: it is sent again later, and its change id is then
  * recognised.
@@ -62,7 +63,7 @@ confirm_row(JobRow *row, const JobRow *sent, int64 revision)
 		row->changed = NIL;
 	if (row->gen == sent->gen)
 	{
-		row->gen_rev = sent->gen_rev != 0 ? sent->gen_rev : revision;
+		row->gen_rev = sent->gen_rev > 0 ? sent->gen_rev : revision;
 		row->slots_from = sent->slots_from;
 		row->last_slot = sent->last_slot;
 	}
@@ -172,6 +173,16 @@ rebase_row(const JobRow *row, const JobRow *base, Settlement *out)
 	bool		whole = sync_is_changed(row, "all");
 	ListCell   *lc;
 
+	if (sync_is_changed(row, CARRIED_OVER))
+	{
+		/* a version of the former incarnation, and nobody's change: the newer one counts */
+		if (base->former == 0 || -row->gen_rev <= base->former)
+		{
+			replace_row(row, &merged, out);
+			return;
+		}
+		whole = true;
+	}
 	if (row->job_id != base->job_id && !whole)
 		report_dropped(row);
 	else if (!sync_same_definition(row, base))
@@ -189,6 +200,8 @@ rebase_row(const JobRow *row, const JobRow *base, Settlement *out)
 		merged.changed = row->changed;
 		merged.change_id = row->change_id;
 		rebase_generation(&merged, base, row);
+		if (merged.gen_rev == 0 && row->gen_rev < 0)
+			merged.gen_rev = row->gen_rev;
 		out->again = true;
 	}
 	/* else nothing is left to say */
@@ -202,17 +215,32 @@ is_done_with(const JobRow *row)
 	return row->schedule == NULL && row->run_at <= scheduler.now;
 }
 
+/*
+ * The version that has the change's key, if it can be read and is to be trusted: nothing is laid over, and signed with, what
+ * somebody else has put there.
+ */
+static bool
+read_other_version(const Change *change, JobRow *out)
+{
+	Signature	signature;
+	char		problem[256];
+
+	return sync_verify(change->key, strlen(change->key), change->old_value, change->old_len, &signature, problem,
+					   sizeof(problem)) &&
+		(!sync_sign_required() || signature.after >= sync_known_before(change->key, change->old_revision)) &&
+		sync_decode_row(change->old_value, change->old_len, change->old_revision, out, problem, sizeof(problem));
+}
+
 /* Is what has the key of a deletion still the job that is to go?  out: that version, if it can be read. */
 static bool
 is_to_be_deleted(const Change *change, JobRow *other)
 {
-	char		problem[256];
 	const OutboxRow *row;
 
 	if (change->answer != ANSWER_OTHER || change->outbox == NIL)
 		return false;
 	row = linitial(change->outbox);
-	if (!sync_decode_row(change->old_value, change->old_len, change->old_revision, other, problem, sizeof(problem)))
+	if (!read_other_version(change, other))
 	{
 		other->job_id = row->job_id;
 		return true;
@@ -237,8 +265,7 @@ static void
 settle_other(const Change *change, JobRow *row, Settlement *out)
 {
 	JobRow		base;
-	char		problem[256];
-	bool		readable = sync_decode_row(change->old_value, change->old_len, change->old_revision, &base, problem, sizeof(problem));
+	bool		readable = read_other_version(change, &base);
 
 	if (readable && base.job_id == change->row->job_id && base.change_id == change->row->change_id)
 	{
@@ -251,6 +278,14 @@ settle_other(const Change *change, JobRow *row, Settlement *out)
 		/* another version of the job that this one comes in the place of */
 		rebase_deletion(change, &base);
 		out->again = true;
+	}
+	else if (!readable && sync_is_changed(row, CARRIED_OVER))
+	{
+		/* nobody's change: it gives way to what a newer version may have put, or somebody whom we have no key of; here as one before that */
+		row->changed = NIL;
+		row->mod_revision = change->old_revision - 1;
+		row->problem = pstrdup("definition in etcd cannot be read or is not to be trusted");
+		job_update(row);
 	}
 	else if (!readable)
 	{
@@ -316,8 +351,20 @@ settle_definition(const Change *change, Settlement *out)
 		settle_other(change, &row, out);
 	else if (change->moved != NULL)
 		settle_moved(change, &row, out);
+	else if (change->base == 0 && sync_has_stood(change->row->change_id))
+	{
+		delete_outboxes(change);
+		if (row.change_id == change->row->change_id)
+			job_delete(row.job_id);
+		else
+			settle_vanished(&row, out);
+	}
 	else if (change->base == 0)
-		out->again = true;		/* only jobrev has moved */
+	{
+		/* only jobrev has moved, or it was there and the watch has not told yet */
+		sync_definition_absent(change->row->change_id, out->revision);
+		out->again = true;
+	}
 	else if (row.mod_revision == 0)
 	{
 		/* the base was that of a deletion, which somebody else has made */

@@ -31,6 +31,7 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "places.h"
 #include "sync/sync_internal.h"
 
 #define LOAD_BASE_US INT64CONST(500000)
@@ -83,12 +84,14 @@ static WorkOutcome make_own_change(WorkItem *item);
 static void own_change_made(WorkItem *item);
 static void load(void);
 static void take_in(void);
+static void take_in_local_requests(void);
 
 static WorkList own_changes = {"changing a job", make_own_change, own_change_made};
 static HTAB *queued_problems = NULL;
 
 static bool started = false;
 static bool loaded = false;
+static bool carrying = false;	/* definitions of the former incarnation are not published yet, or have not come back */
 static Retry load_retry;
 
 /* standalone */
@@ -149,6 +152,7 @@ typedef struct Loading
 	MemoryContext context;
 	List	   *queues;
 	bool		unknown;		/* of some definitions it cannot be said whether etcd has them */
+	bool		carried;		/* some were carried over, and are not published yet */
 	bool		putting;		/* a definition is on its way into the timetable */
 } Loading;
 
@@ -166,6 +170,8 @@ load_row(const JobRow *row, void *arg)
 		alone.gen_rev = alone.mod_revision = 0;
 		timetable_put(&alone, true);
 	}
+	else if (row->mod_revision == 0 && row->gen_rev < 0)
+		loading->carried = true;
 	else if (row->mod_revision != 0 && scheduler.identity.incarnation[0] != '\0')
 	{
 		if (row->changed == NIL)
@@ -185,6 +191,7 @@ read_rows(void *arg)
 
 	sync_convert_init();
 	loading->unknown = scheduler.etcd != NULL && scheduler.identity.incarnation[0] == '\0';
+	loading->carried = false;
 	loading->queues = queue_read_all();
 	job_scan(load_row, loading);
 	sync_refuse_if_held();
@@ -219,7 +226,12 @@ load(void)
 	if (scheduler.etcd == NULL)
 		scheduler.ready = true;
 	else
-		sync_follow_start(loading.unknown || scheduler.identity.applied_revision == 0);
+	{
+		bool		verified = sync_sign_start();
+
+		carrying = loading.carried;
+		sync_follow_start(loading.unknown || scheduler.identity.applied_revision == 0 || !verified);
+	}
 	MemoryContextDelete(loading.context);
 }
 
@@ -235,6 +247,8 @@ sync_changes(void)
 	{
 		sync_queues_changed();
 		sync_publish_changes();
+		take_in_wanted = true;
+		sync_retry_reset(&take_in_retry);
 	}
 	else
 	{
@@ -268,11 +282,35 @@ sync_turn(void)
 		sync_queues_turn();
 		sync_publish_turn();
 		sync_apply_turn();
+		sync_join_turn();
+		if (take_in_wanted && sync_retry_due(&take_in_retry))
+			take_in_local_requests();
 	}
 	else if (take_in_wanted && sync_retry_due(&take_in_retry))
 		take_in();
 	sync_work_turn(&own_changes);
 	sync_open_triggers();
+}
+
+bool
+sync_loaded(void)
+{
+	return loaded;
+}
+
+/*
+ * A database that has joined its cluster knows the definitions by its table, and that they are its own.  After a recovery of the cluster
+ * it does not, before the rows that were carried over have come back from etcd: whoever came later would find the slots of
+ * the time before accounted for, or open all of them.
+ */
+bool
+sync_may_run_locally(void)
+{
+	if (scheduler.etcd == NULL)
+		return scheduler.ready;
+	if (carrying && loaded && sync_following() && sync_publish_idle() && sync_publications_heard())
+		carrying = false;
+	return !carrying && loaded && scheduler.identity.incarnation[0] != '\0' && !sync_follow_held();
 }
 
 bool
@@ -288,7 +326,7 @@ sync_idle(void)
 		return false;
 	if (scheduler.etcd == NULL)
 		return !take_in_wanted;
-	return sync_following() && sync_publish_idle() && sync_apply_idle();
+	return !take_in_wanted && sync_following() && sync_publish_idle() && sync_apply_idle();
 }
 
 /* ---- standalone: taking in ---------------------------------------------------------------------- */
@@ -302,7 +340,7 @@ read_changes(void *arg)
 	ListCell   *lc;
 
 	(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	taken->outbox = outbox_lock_all(taken->max_outbox);
+	taken->outbox = outbox_lock(OUTBOX_ALL, taken->max_outbox);
 	foreach(lc, taken->outbox)
 	{
 		OutboxRow  *row = lfirst(lc);
@@ -341,7 +379,40 @@ add_local_trigger(const OutboxRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
-	sync_add_trigger(job != NULL ? job->partition : sync_partition(row->username, row->job_name), &def, 0);
+	sync_add_trigger(job != NULL ? job->partition : scheduler.etcd != NULL ? place_each() :
+					 sync_partition(row->username, row->job_name, dsched_partitions), &def, 0);
+}
+
+/* In a cluster: requests for jobs that run on each instance are carried out where they were made. */
+static void
+read_local_requests(void *arg)
+{
+	TakenIn    *taken = arg;
+	MemoryContext old = MemoryContextSwitchTo(scheduler.turn);
+
+	taken->outbox = outbox_lock(OUTBOX_LOCAL, taken->max_outbox);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+take_in_local_requests(void)
+{
+	TakenIn		taken = {0};
+	ListCell   *lc;
+
+	taken.max_outbox = TAKE_IN_BATCH + (int) hash_get_num_entries(opened_triggers);
+	if (!scheduler_transaction(read_local_requests, &taken, "taking in requests"))
+	{
+		sync_retry_later(&take_in_retry, LOCKED_BASE_US, LOCKED_MAX_US);
+		return;
+	}
+	foreach(lc, taken.outbox)
+		add_local_trigger(lfirst(lc));
+	if (list_length(taken.outbox) == taken.max_outbox)
+		scheduler_wake_at(scheduler.boot);
+	else
+		take_in_wanted = false;
+	sync_retry_reset(&take_in_retry);
 }
 
 static void
@@ -452,8 +523,7 @@ sync_problem_is(int64 job_id, const char *problem)
 void
 sync_trigger_done(int64 trigger_id)
 {
-	if (scheduler.etcd == NULL)
-		(void) queue_own_change(OWN_TRIGGER_DONE, trigger_id, NULL);
+	(void) queue_own_change(OWN_TRIGGER_DONE, trigger_id, NULL);
 }
 
 bool

@@ -5,9 +5,11 @@
  *	  sync.c	the scheduler's side: load, standalone mode, requests to pause, retire and the like
  *	  follow.c	following etcd: config, full compare, watch
  *	  intake.c	what is heard from etcd into the timetable
+ *	  join.c	rows as new ones of a cluster, or carried over into its next incarnation
  *	  apply.c	etcd to dsched.job: row by row what follow.c has put into the timetable
  *	  publish.c	dsched.job and dsched.outbox to etcd
  *	  convert.c	rows to the values in etcd and back
+ *	  sign.c	signatures of those values
  *	  queues.c	throttle queues: what the scheduler asks, what etcd says, dsched.queue
  *	  queues_publish.c	dsched.queue to etcd
  *	  work.c	lists of small works on the tables, for apply.c and sync.c
@@ -17,6 +19,7 @@
 #ifndef DSCHED_SYNC_INTERNAL_H
 #define DSCHED_SYNC_INTERNAL_H
 
+#include "etcd/watch.h"
 #include "schedule/scheduler.h"
 
 /* ---- work.c ------------------------------------------------------------------------------------- */
@@ -78,8 +81,6 @@ extern bool sync_work_empty(const WorkList *list);
 extern void sync_convert_init(void);
 
 /* Between the server's encoding and UTF-8; NULL: cannot be. May give back what it was given. */
-extern char *sync_to_utf8(const char *text);
-extern char *sync_from_utf8(const char *text);
 
 /* The value for etcd of a row, malloc'd; NULL: it cannot be published, and why. */
 extern char *sync_encode_row(const JobRow *row, size_t *len, char *problem, size_t size);
@@ -100,11 +101,54 @@ extern bool sync_same_definition(const JobRow *a, const JobRow *b);
 /* Lays the column over another row; false: no column that is published has this name. */
 extern bool sync_copy_column(JobRow *to, const JobRow *from, const char *column);
 
+/*
+ * In the place of a column: the row is a published version of the incarnation before this one, which is to be published as it
+ * is (gen_rev < 0), unless there is a newer one.  KNOWN_BEFORE with it: and unless others know that it was deleted; so it is, if
+ * etcd has none.
+ */
+#define CARRIED_OVER "former"
+#define KNOWN_BEFORE "known"
+
 /* Is this column, or "all", among the changed ones? */
 extern bool sync_is_changed(const JobRow *row, const char *column);
 
 /* A generation begins when it is published: moves slots_from to now, and last_slot so that max_runs holds. */
 extern void sync_begin_generation(JobRow *row, TimestampTz now);
+
+/* ---- sign.c -------------------------------------------------------------------------------------- */
+
+/* In dsched.job.changed: nothing but the signature is to be made anew. */
+#define SYNC_SIGNATURE_COLUMN "signature"
+
+/* What a signature adds to a value, at most. */
+#define SYNC_SIGNATURE_MAX 128
+
+typedef struct Signature
+{
+	int64		after;			/* see sign.c */
+	bool		current;		/* it is by the key that signs */
+} Signature;
+
+/* Reads the keys; false: the rows of dsched.job have to be verified by a full compare. */
+extern bool sync_sign_start(void);
+
+/* Are signatures needed, and can they be made? */
+extern bool sync_sign_required(void);
+extern bool sync_can_sign(void);
+
+/* Is everything in the timetable that is usable verified?  A full compare has just seen to that. */
+extern bool sync_verified(void);
+extern void sync_now_verified(void);
+
+/* For identity.key_ids, once the table has what the timetable has. */
+extern void sync_verified_ids(char *out, size_t size);
+
+/* The value to be sent under this key, palloc'd: signed if signatures are needed. */
+extern char *sync_sign(const char *key, const char *value, int64 after, size_t *len);
+
+/* True also if no signature is needed; false: why not. */
+extern bool sync_verify(const char *key, size_t key_len, const char *value, size_t len, Signature *out, char *problem,
+						size_t size);
 
 /* ---- follow.c ----------------------------------------------------------------------------------- */
 
@@ -114,8 +158,6 @@ extern void sync_follow_turn(void);
 /* Is etcd the one that we know, as far as we know, and are we connected to it? */
 extern bool sync_following(void);
 
-/* Has it been found to be another one?  Nothing runs then. */
-extern bool sync_follow_held(void);
 extern void sync_follow_hold_again(void);
 
 /* The value of the config key that every transaction that writes has to compare with. */
@@ -134,6 +176,26 @@ extern void sync_follow_again(void);
 /* The same, and then read all definitions anew. */
 extern void sync_compare_again(void);
 
+/* ---- join.c -------------------------------------------------------------------------------------- */
+
+/* Marks the rows as new to the cluster of the config; true: all are, and so is the identity, in the table and in memory. */
+extern bool sync_join(const ConfigInfo *config, int64 highest);
+
+/*
+ * The cluster was recovered: carries the rows over into its incarnation, some with each call.  former: what etcd says of this
+ * database, or NULL.  True: all are; this process has to end, as what it knows is void.  *more: else, there is more to do at once.
+ */
+extern bool sync_carry_over(const ConfigInfo *config, const FormerInfo *former, int64 highest, bool *more);
+
+/* Is this incarnation one that the cluster of the config had before? */
+extern bool sync_is_former(const ConfigInfo *config, const char *incarnation);
+
+/* Notes in the identity whether the etcd of our incarnation is in doubt, for whoever comes after us; false: not now. */
+extern bool sync_note_doubt(bool doubt);
+
+/* Tells others, once all that we carried over is published. */
+extern void sync_join_turn(void);
+
 /* ---- intake.c ----------------------------------------------------------------------------------- */
 
 extern void sync_intake_init(void);
@@ -149,9 +211,24 @@ typedef enum TakeMode
 extern bool sync_definition_put(const EtcdKv *kv, TakeMode mode);
 extern void sync_definition_deleted(const EtcdKv *kv);
 
+/*
+ * The revision that whoever has put this version of a definition, which may not have been heard of yet, must have known of;
+ * PG_INT64_MAX: it was heard of, and is held.
+ */
+extern int64 sync_known_before(const char *key, int64 revision);
+
+/* What came with one message of the watch. */
+extern void sync_take_definitions(const EtcdEvent *events, int n);
+extern void sync_take_queues(const EtcdEvent *events, int n);
+extern bool sync_is_wiped(const EtcdEvent *events, int n);
+
 /* A full compare: what is not put between these two is removed. */
 extern void sync_compare_begins(void);
+extern int	sync_compare_lost(void);
 extern void sync_compare_ends(int64 revision);
+
+/* May one more line about what cannot be read be logged? */
+extern bool sync_may_complain(void);
 
 /* The lowest revision of a definition that could not be read; PG_INT64_MAX: none. */
 extern int64 sync_lowest_broken(void);
@@ -162,6 +239,8 @@ extern void sync_trigger_put(const EtcdKv *kv);
 /* The mod_revision of jobrev/<pp> as last heard of; and that it is at least this. */
 extern int64 sync_jobrev(int partition);
 extern void sync_note_jobrev(int partition, int64 revision);
+extern bool sync_publications_heard(void);
+extern bool sync_is_broken(const char *username, const char *job_name);
 
 /* A request for a run; takes over what def points to (malloc'd). revision: of its key, 0 standalone. */
 extern void sync_add_trigger(int partition, TriggerDef *def, int64 revision);
@@ -197,6 +276,11 @@ extern bool sync_publish_idle(void);
 
 /* The watch has shown this trigger's key. */
 extern void sync_trigger_seen(int64 trigger_id);
+
+/* A new definition of ours stands, or stood, in etcd; it was not there at a revision. */
+extern void sync_definition_stood(int64 change_id);
+extern bool sync_has_stood(int64 change_id);
+extern void sync_definition_absent(int64 change_id, int64 revision);
 
 /* What is sent to etcd under one key. */
 typedef enum ChangeKind

@@ -17,6 +17,7 @@
 #include "loop.h"
 
 #undef vsnprintf
+#undef strerror
 
 #define MAX_FDS 1024
 
@@ -152,6 +153,12 @@ pg_snprintf(char *str, size_t count, const char *fmt, ...)
 	n = vsnprintf(str, count, fmt, args);
 	va_end(args);
 	return n;
+}
+
+char *
+pg_strerror(int errnum)
+{
+	return strerror(errnum);
 }
 
 #if !HAVE_DECL_STRLCPY

@@ -3,6 +3,7 @@
  *	  The JSON values: exact formats, round trips, and texts that nobody should believe.
  */
 #include "core/codec.h"
+#include "core/selector.h"
 #include "random.h"
 #include "tap.h"
 
@@ -47,6 +48,8 @@ typedef enum Kind
 	CONFIG,
 	TRIGGER,
 	QUEUE,
+	COMMAND,
+	OUTCOME,
 	KINDS
 } Kind;
 
@@ -58,6 +61,8 @@ typedef union Any
 	ConfigInfo config;
 	TriggerDef trigger;
 	QueueDef queue;
+	CommandDef command;
+	OutcomeDef outcome;
 } Any;
 
 static bool
@@ -85,6 +90,12 @@ decode(Kind kind, const char *text, size_t len, Any *out)
 		case QUEUE:
 			good = codec_queue_decode(copy, len, &out->queue, err, sizeof(err));
 			break;
+		case COMMAND:
+			good = codec_command_decode(copy, len, &out->command, err, sizeof(err));
+			break;
+		case OUTCOME:
+			good = codec_outcome_decode(copy, len, &out->outcome, err, sizeof(err));
+			break;
 		default:
 			good = codec_trigger_decode(copy, len, &out->trigger, err, sizeof(err));
 	}
@@ -107,6 +118,10 @@ encode(Kind kind, const Any *any, size_t *len)
 			return codec_config_encode(&any->config, len);
 		case QUEUE:
 			return codec_queue_encode(&any->queue, len);
+		case COMMAND:
+			return codec_command_encode(&any->command, len);
+		case OUTCOME:
+			return codec_outcome_encode(&any->outcome, len);
 		default:
 			return codec_trigger_encode(&any->trigger, len);
 	}
@@ -131,7 +146,8 @@ static size_t
 size_of(Kind kind)
 {
 	static const size_t sizes[] = {sizeof(JobDef), sizeof(PartitionState), sizeof(NodeInfo),
-								   sizeof(ConfigInfo), sizeof(TriggerDef), sizeof(QueueDef)};
+								   sizeof(ConfigInfo), sizeof(TriggerDef), sizeof(QueueDef),
+								   sizeof(CommandDef), sizeof(OutcomeDef)};
 
 	return sizes[kind];
 }
@@ -166,7 +182,7 @@ static const char *const full[KINDS] = {
 	"\"overlap\":\"queue_one\",\"misfire\":\"all\",\"misfire_grace\":0,\"max_attempts\":100,"
 	"\"retry_delay\":5000000,\"retry_max_delay\":31622400000000,\"timeout\":1,\"priority\":-100,"
 	"\"deadline\":60000000,\"max_failures\":1000000,\"max_lost\":1,\"jitter\":30000000,"
-	"\"queue\":\"b\xc3\xbc \\\"q\\\"\","
+	"\"queue\":\"b\xc3\xbc \\\"q\\\"\",\"run_on\":\"disk!=hdd,region=eu\","
 	"\"active\":true,\"payload\":\"{\\\"n\\\": 12345678901234567890.123}\",\"metadata\":\"null\","
 	"\"anchor\":0,\"gen\":7,\"slots_from\":1,\"gen_rev\":0,\"change_id\":" MAX_INT_TEXT
 	",\"node\":\"pg1\","
@@ -178,9 +194,10 @@ static const char *const full[KINDS] = {
 	"\"watermark_job\":" MAX_INT_TEXT
 	",\"pending\":[{\"j\":1,\"g\":2,\"s\":3,\"e\":4,\"t\":5,\"a\":6,\"f\":2,\"x\":2147483647,"
 	"\"n\":7,"
-	"\"l\":\"-9223372036854775808\",\"r\":\"retry\"},{\"j\":1,\"g\":0,\"s\":-1}],"
+	"\"l\":\"-9223372036854775808\",\"h\":true,\"r\":\"retry\"},{\"j\":1,\"g\":0,\"s\":-1}],"
 	"\"done\":[{\"j\":2,\"g\":1,\"s\":3}],"
-	"\"failing\":[{\"j\":1,\"n\":3},{\"j\":9007199254740991,\"n\":0}],\"clean\":true}",
+	"\"failing\":[{\"j\":1,\"n\":3},{\"j\":9007199254740991,\"n\":0}],"
+	"\"system_identifier\":\"18446744073709551615\",\"timeline\":4294967295,\"since\":-1,\"clean\":true}",
 
 	"{\"format\":1,\"node\":\"pg1\",\"host\":\"10.0.0.1\",\"port\":5432,\"labels\":{\"zone\":\"a\"}"
 	","
@@ -200,7 +217,12 @@ static const char *const full[KINDS] = {
 
 	"{\"format\":1,\"name\":\"mail/\xc3\xbc\",\"max_running\":10000,\"rate_limit\":1000000,"
 	"\"per\":31622400000000,\"scope\":\"cluster\",\"change_id\":" MAX_INT_TEXT
-	",\"node\":\"pg1\",\"burst\":[1.50,{\"a\" : null}]}"};
+	",\"node\":\"pg1\",\"burst\":[1.50,{\"a\" : null}]}",
+
+	"{\"format\":1,\"session\":\"9223372036854775807\",\"cancel\":true}",
+
+	"{\"format\":1,\"session\":\"9223372036854775807\",\"status\":\"timed_out\","
+	"\"finished_at\":1700000000000001,\"sqlstate\":\"57P01\"}"};
 
 static const char *const least[KINDS] = {"{\"format\":1,\"job_id\":1,\"username\":\"r\",\"job_"
 										 "name\":\"n\",\"run_at\":5,\"command\":\"c\","
@@ -220,7 +242,9 @@ static const char *const least[KINDS] = {"{\"format\":1,\"job_id\":1,\"username\
 										 "\"requested_by\":\"r\",\"change_id\":0}",
 										 "{\"format\":1,\"name\":\"q\",\"max_running\":1,"
 										 "\"scope\":\"instance\",\"change_id\":0,"
-										 "\"node\":\"n\"}"};
+										 "\"node\":\"n\"}",
+										 "{\"format\":1,\"session\":\"1\"}",
+										 "{\"format\":1,\"session\":\"1\",\"status\":\"lost\"}"};
 
 static void
 same_again(Kind kind, const char *text)
@@ -279,6 +303,7 @@ test_job_values(void)
 	is_int(any.job.policy.max_lost, 1, "max_lost");
 	is_int(any.job.policy.jitter, 30000000, "jitter");
 	is_str(any.job.queue, "b\xc3\xbc \"q\"", "queue");
+	is_str(any.job.run_on, "disk!=hdd,region=eu", "run_on");
 	is_int(any.job.anchor, -CODEC_EPOCH_DIFF, "anchor");
 	is_str(any.job.payload, "{\"n\": 12345678901234567890.123}", "payload");
 	is_str(any.job.metadata, "null", "metadata");
@@ -580,6 +605,28 @@ random_policy(JobPolicy *policy)
 		policy->retry_max_delay = policy->retry_delay;
 }
 
+/* Malloc'd, or NULL. */
+static char *
+random_place(bool recurring)
+{
+	char text[100];
+	char normal[SELECTOR_MAX + 1];
+
+	switch (random_bits() % 3)
+	{
+		case 0:
+			return NULL;
+		case 1:
+			if (recurring)
+				return strdup("each");
+			break;
+		default:
+			break;
+	}
+	snprintf(text, sizeof(text), "rack=%d, disk!=%d", (int) random_between(0, 99), (int) random_between(0, 99));
+	return selector_normalise(text, normal, NULL) ? strdup(normal) : NULL;
+}
+
 static void
 random_job(JobDef *job)
 {
@@ -600,13 +647,14 @@ random_job(JobDef *job)
 	job->max_runs = (int32_t) random_between(0, INT32_MAX);
 	random_policy(&job->policy);
 	job->queue = maybe_text(POLICY_MAX_QUEUE);
+	job->run_on = random_place(job->schedule != NULL);
 	job->active = random_bits() % 2;
 	job->payload = maybe_json();
 	job->metadata = maybe_json();
 	job->anchor = random_time();
 	job->gen = random_num();
 	job->slots_from = random_time();
-	job->gen_rev = random_num();
+	job->gen_rev = random_bits() % 2 ? random_num() : -random_num();
 	job->change_id = random_num();
 	job->node = random_text(CODEC_MAX_NAME);
 	job->closed_reason = maybe_text(100);
@@ -629,7 +677,7 @@ same_job(const JobDef *a, const JobDef *b)
 		   a->has_expires_at == b->has_expires_at && a->has_last_slot == b->has_last_slot &&
 		   a->starts_at == b->starts_at && a->expires_at == b->expires_at &&
 		   a->last_slot == b->last_slot && a->max_runs == b->max_runs && a->active == b->active &&
-		   policy_same(&a->policy, &b->policy) && same_text(a->queue, b->queue) &&
+		   policy_same(&a->policy, &b->policy) && same_text(a->queue, b->queue) && same_text(a->run_on, b->run_on) &&
 		   same_text(a->payload, b->payload) && same_text(a->metadata, b->metadata) &&
 		   a->anchor == b->anchor && a->gen == b->gen && a->slots_from == b->slots_from &&
 		   a->gen_rev == b->gen_rev && a->change_id == b->change_id &&
@@ -651,6 +699,7 @@ random_run(PendingRun *run)
 	run->lost = random_bits() % 2 ? (int32_t) random_between(0, INT32_MAX) : 0;
 	run->not_before = random_bits() % 2 ? random_time() : 0;
 	run->session = random_bits() % 2 ? random_lease() : 0;
+	run->handed_over = run->session != 0 && random_bits() % 2;
 	if (random_bits() % 2)
 		strcpy(run->reason, "run_now-90abcde");
 }
@@ -669,6 +718,12 @@ random_state_of(PartitionState *state, int npending, int ndone, int nfailing)
 	state->watermark = random_time();
 	state->watermark_job = random_num();
 	state->clean = random_bits() % 2;
+	if (random_bits() % 2)
+	{
+		state->system_identifier = random_bits() | 1;
+		state->timeline = random_num();
+		state->since = random_time();
+	}
 	state->npending = npending;
 	state->ndone = ndone;
 	state->pending = npending > 0 ? calloc(npending, sizeof(PendingRun)) : NULL;
@@ -697,7 +752,7 @@ same_runs(const PendingRun *a, const PendingRun *b, int count)
 			a[i].slot_to != b[i].slot_to || a[i].trigger_id != b[i].trigger_id ||
 			a[i].attempt != b[i].attempt || a[i].failures != b[i].failures ||
 			a[i].lost != b[i].lost || a[i].not_before != b[i].not_before ||
-			a[i].session != b[i].session || strcmp(a[i].reason, b[i].reason) != 0)
+			a[i].session != b[i].session || a[i].handed_over != b[i].handed_over || strcmp(a[i].reason, b[i].reason) != 0)
 			return false;
 	}
 	return true;
@@ -722,6 +777,7 @@ same_state(const PartitionState *a, const PartitionState *b)
 	return a->format == b->format && strcmp(a->node, b->node) == 0 && a->epoch == b->epoch &&
 		   a->seq == b->seq && a->jobrev == b->jobrev && a->watermark == b->watermark &&
 		   a->watermark_job == b->watermark_job && a->clean == b->clean &&
+		   a->system_identifier == b->system_identifier && a->timeline == b->timeline && a->since == b->since &&
 		   a->npending == b->npending && a->ndone == b->ndone &&
 		   a->nfailing == b->nfailing && same_runs(a->pending, b->pending, a->npending) &&
 		   same_runs(a->done, b->done, a->ndone) && same_failing(a->failing, b->failing, a->nfailing);
@@ -934,6 +990,11 @@ test_encode_refuses_job(void)
 	decode(JOB, least[JOB], strlen(least[JOB]), &any);
 
 	refuses_job(any.job.job_id = 0, any.job.job_id = 1, "job_id");
+	refuses_job(any.job.run_on = "any", any.job.run_on = NULL, "run_on");
+	refuses_job(any.job.run_on = "b=1,a=1", any.job.run_on = NULL, "run_on");
+	refuses_job(any.job.run_on = "a=1,", any.job.run_on = NULL, "run_on");
+	refuses_job(any.job.run_on = "", any.job.run_on = NULL, "run_on");
+	refuses_job(any.job.run_on = "each", any.job.run_on = NULL, "run_on");
 	refuses_job(any.job.job_id = CODEC_MAX_INT + 1, any.job.job_id = 1, "job_id");
 	refuses_job(any.job.gen = -1, any.job.gen = 1, "gen");
 	refuses_job(any.job.gen_rev = INT64_MIN, any.job.gen_rev = 1, "gen_rev");
@@ -1245,7 +1306,7 @@ test_wrong_members(void)
 		{JOB, "anchor", {"null", "\"0\"", "9007199254740992"}},
 		{JOB, "gen", {"null", "-1"}},
 		{JOB, "slots_from", {"null", "true"}},
-		{JOB, "gen_rev", {"null", "-1"}},
+		{JOB, "gen_rev", {"null", "0.5"}},
 		{JOB, "change_id", {"null", "-1", "9007199254740992"}},
 		{JOB, "node", {"null", "\"\"", "1"}},
 		{JOB, "closed_reason", {"1", "false"}},
@@ -1308,6 +1369,12 @@ test_wrong_members(void)
 	}
 	ok(refuses_member(STATE, "pending", "[{\"j\":1,\"g\":1,\"s\":1,\"f\":-1}]"), "fewer failures than none");
 	ok(refuses_member(STATE, "pending", "[{\"j\":1,\"g\":1,\"s\":1,\"x\":2147483648}]"), "too many lost attempts");
+	ok(refuses_member(STATE, "pending", "[{\"j\":1,\"g\":1,\"s\":1,\"h\":true}]"), "handed over by nobody");
+	ok(refuses_member(COMMAND, "session", "\"0\""), "a command to nobody");
+	ok(refuses_member(OUTCOME, "session", "\"-1\""), "an outcome of nobody");
+	ok(refuses_member(OUTCOME, "status", "\"\""), "an outcome without a status");
+	ok(refuses_member(OUTCOME, "status", "\"Lost\""), "one that is no word");
+	ok(refuses_member(OUTCOME, "sqlstate", "\"57P012\""), "a long SQLSTATE");
 	ok(refuses_member(JOB, "schedule", "\"x\",\"run_at\":1"), "a schedule and a time");
 	ok(refuses_member(JOB, "gen", "1,\"gen\":1"), "a known field twice");
 	ok(refuses_member(JOB, "new", "1,\"\\u006eew\":1"), "an unknown field twice, once escaped");

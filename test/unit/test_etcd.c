@@ -6,7 +6,7 @@
  * and the false servers die with this program, however that ends.  Waits only in the event loop, for a state and with
  * a bound.
  */
-/* links: src/core/base64.c src/core/backoff.c src/etcd/client.c src/etcd/http.c src/etcd/message.c src/etcd/watch.c test/unit/loop_standalone.c */
+/* links: src/core/base64.c src/core/backoff.c src/etcd/auth.c src/etcd/client.c src/etcd/http.c src/etcd/message.c src/etcd/security.c src/etcd/tls.c src/etcd/watch.c test/unit/loop_standalone.c */
 /* libs: -lcurl -lcjson */
 #define _GNU_SOURCE
 #include "postgres.h"
@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -502,7 +503,7 @@ test_endpoints(void)
 		{"http://a:1", NULL},
 		{"http://127.0.0.1:2379,http://etcd-2.x_y.example:65535", NULL},
 		{" http://a:1 , http://[::1]:2379 ", NULL},
-		{"https://a:1", "TLS is not supported yet"},
+		{"https://a", "is not of the form \"https://host:port\""},
 		{"a:1", "does not begin with"},
 		{"ftp://a:1", "does not begin with"},
 		{"http://a", "not of the form"},
@@ -1293,6 +1294,162 @@ test_hostile_answers(void)
 	}
 }
 
+/* ---- users and certificates ------------------------------------------------------------------ */
+
+#define TOKEN_ANSWER OK_HEAD "\r\n{\"token\":\"T.123\"}"
+#define REFUSED_TOKEN                                                                              \
+	"HTTP/1.1 401 Unauthorized\r\n\r\n"                                     \
+	"{\"error\":\"etcdserver: invalid auth token\",\"code\":16}       "
+#define REFUSED_LOGIN                                                                              \
+	"HTTP/1.1 400 Bad Request\r\n\r\n"                                      \
+	"{\"error\":\"etcdserver: authentication failed, invalid user ID or password\",\"code\":3}  "
+
+/* A file with that text and mode; its path. */
+static const char *
+make_file(const char *name, const char *text, mode_t mode)
+{
+	static char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || fchmod(fd, mode) != 0)
+		fatal(path);
+	close(fd);
+	return path;
+}
+
+/* A client of that server as user "u" with a password. */
+static EtcdClient *
+user_client(const FalseServer *server)
+{
+	EtcdClient *client = etcd_client_create(loop, server->url);
+	EtcdSecurity security = {.user = "u", .password_file = make_file("password", "hush-hush\n", 0600)};
+	char reason[256];
+
+	ok(etcd_client_secure(client, &security, reason, sizeof(reason)), "user and password");
+	return client;
+}
+
+static void
+test_hostile_logins(void)
+{
+	static char long_token[100000];
+	static const char *const names[] = {"a line end", "an empty token", "a number", "none", "not JSON", "too long", "too big"};
+	const char *answers[] = {OK_HEAD "\r\n{\"token\":\"a\\r\\nX-Evil: 1\"}",
+							 OK_HEAD "\r\n{\"token\":\"\"}",
+							 OK_HEAD "\r\n{\"token\":5}",
+							 OK_HEAD "\r\n{}",
+							 OK_HEAD "\r\nhello",
+							 NULL,
+							 long_token};
+	static char medium[20000];
+	size_t i;
+
+	strcpy(long_token, OK_HEAD "\r\n{\"token\":\"");
+	memset(long_token + strlen(long_token), 'x', 80000);
+	strcat(long_token, "\"}");
+	strcpy(medium, OK_HEAD "\r\n{\"token\":\"");
+	memset(medium + strlen(medium), 'x', 10000);
+	strcat(medium, "\"}");
+	answers[5] = medium;
+	for (i = 0; i < lengthof(answers); i++)
+	{
+		Script script = {answers[i], 0, 1, false, false};
+		FalseServer server = start_server(&script, 1);
+		EtcdClient *client = user_client(&server);
+		Result *result = call(client, ETCD_PATH_TXN, cJSON_CreateObject(), ETCD_WRITE, CALL_MS);
+
+		ok(!result->r.ok && !result->r.ambiguous, "a login answered by %s: %s", names[i], result->r.message);
+		is_int(*server.requests, 1, "nothing but the login was sent");
+		ok(strstr(result->r.message, "hush") == NULL, "no secrets in the message");
+		etcd_client_destroy(client);
+		stop_server(&server);
+	}
+}
+
+static void
+test_tokens(void)
+{
+	Script renewed[] = {{TOKEN_ANSWER}, {REFUSED_TOKEN}, {TOKEN_ANSWER}, {OK_ANSWER}};
+	Script never[] = {{TOKEN_ANSWER}, {REFUSED_TOKEN}, {TOKEN_ANSWER}, {REFUSED_TOKEN},
+					  {TOKEN_ANSWER}, {REFUSED_TOKEN}, {TOKEN_ANSWER}, {REFUSED_TOKEN}};
+	Script wrong = {REFUSED_LOGIN};
+	FalseServer server = start_server(renewed, lengthof(renewed));
+	EtcdClient *client = user_client(&server);
+	Result *result = call(client, ETCD_PATH_TXN, cJSON_CreateObject(), ETCD_WRITE, CALL_MS);
+	int i;
+
+	ok(result->r.ok, "a write that is refused for its token is sent again: %s", result->r.message);
+	is_int(*server.requests, 4, "after one more login");
+	etcd_client_destroy(client);
+	stop_server(&server);
+
+	server = start_server(never, lengthof(never));
+	client = user_client(&server);
+	result = call(client, ETCD_PATH_TXN, cJSON_CreateObject(), ETCD_WRITE, CALL_MS);
+	ok(!result->r.ok && !result->r.ambiguous && result->r.fault == ETCD_FAULT_AUTH, "not for ever: %s",
+	   result->r.message);
+	is_int(*server.requests, 6, "two more tries");
+	etcd_client_destroy(client);
+	stop_server(&server);
+
+	server = start_server(&wrong, 1);
+	client = user_client(&server);
+	for (i = 0; i < 20; i++)
+	{
+		result = call(client, ETCD_PATH_TXN, cJSON_CreateObject(), ETCD_WRITE, CALL_MS);
+		if (result->r.ok || result->r.fault != ETCD_FAULT_AUTH || strstr(result->r.message, "hush") != NULL)
+			break;
+	}
+	is_int(i, 20, "a wrong password fails all calls: %s", result->r.message);
+	ok(*server.requests <= 3, "and is not tried for each: %d times", *server.requests);
+	etcd_client_destroy(client);
+	stop_server(&server);
+}
+
+static void
+test_secret_files(void)
+{
+	Script script = {OK_ANSWER};
+	FalseServer server = start_server(&script, 1);
+	EtcdClient *client = etcd_client_create(loop, server.url);
+	EtcdSecurity security = {.user = "u", .password_file = make_file("open", "hush-hush\n", 0640)};
+	EtcdSecurity none = {0};
+	char reason[256] = "";
+	Result *result;
+
+	ok(!etcd_client_secure(client, &security, reason, sizeof(reason)) && strstr(reason, "group or world") != NULL,
+	   "a password that others can read: %s", reason);
+	result = call(client, ETCD_PATH_TXN, cJSON_CreateObject(), ETCD_READ, CALL_MS);
+	ok(!result->r.ok && result->r.fault == ETCD_FAULT_SETTINGS, "calls fail: %s", result->r.message);
+	is_int(*server.requests, 0, "and are not sent");
+	security.password_file = make_file("empty", "\n", 0600);
+	ok(!etcd_client_secure(client, &security, reason, sizeof(reason)), "no password: %s", reason);
+	security.password_file = directory;
+	ok(!etcd_client_secure(client, &security, reason, sizeof(reason)), "a directory: %s", reason);
+	security.password_file = NULL;
+	ok(!etcd_client_secure(client, &security, reason, sizeof(reason)), "a user alone: %s", reason);
+	security.user = NULL;
+	security.cert_file = make_file("cert", "-----BEGIN CERTIFICATE-----\n", 0644);
+	ok(!etcd_client_secure(client, &security, reason, sizeof(reason)), "a certificate alone: %s", reason);
+	security.cert_file = NULL;
+	security.ca_file = make_file("ca", "hello\n", 0644);
+	ok(!etcd_client_secure(client, &security, reason, sizeof(reason)) && strstr(reason, "PEM") != NULL, "no PEM: %s",
+	   reason);
+	ok(etcd_client_secure(client, &none, reason, sizeof(reason)), "none at all");
+	result = call(client, ETCD_PATH_TXN, cJSON_CreateObject(), ETCD_READ, CALL_MS);
+	ok(result->r.ok, "and calls are sent: %s", result->r.message);
+
+	/* what was good stays in use */
+	ok(!etcd_client_secure(client, &security, reason, sizeof(reason)), "bad ones later: %s", reason);
+	result = call(client, ETCD_PATH_TXN, cJSON_CreateObject(), ETCD_READ, CALL_MS);
+	ok(result->r.ok, "change nothing: %s", result->r.message);
+	etcd_client_destroy(client);
+	stop_server(&server);
+}
+
 static void
 test_huge_answer(void)
 {
@@ -1629,6 +1786,9 @@ main(void)
 	test_stopped_etcd(client);
 	test_callbacks();
 	test_hostile_answers();
+	test_hostile_logins();
+	test_tokens();
+	test_secret_files();
 	test_huge_answer();
 	test_silent_repeat();
 	test_hostile_watches();

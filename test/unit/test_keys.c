@@ -149,6 +149,10 @@ test_builders(void)
 
 	ok(keys_config(key, "c/1"), "config");
 	is_str(key, "/dsched/c%2F1/config", "config");
+	ok(keys_recovery(key, "c/1"), "recovery");
+	is_str(key, "/dsched/c%2F1/recovery", "recovery");
+	ok(keys_former(key, "c/1", "d/1"), "former");
+	is_str(key, "/dsched/c%2F1/former/d%2F1", "former");
 	ok(keys_node(key, "c", "pg 1"), "node");
 	is_str(key, "/dsched/c/node/pg%201", "node");
 	ok(keys_member(key, "c", "d", "n"), "member");
@@ -159,14 +163,37 @@ test_builders(void)
 	is_str(key, "/dsched/c/db/d/jobrev/000", "jobrev");
 	ok(keys_trigger(key, "c", "d", 63, KEYS_MAX_ID), "trigger");
 	is_str(key, "/dsched/c/db/d/trigger/063/9007199254740991", "trigger");
-	ok(keys_owner(key, "c", "d", 999), "owner");
+	ok(keys_owner(key, "c", "d", "any", 999), "owner");
 	is_str(key, "/dsched/c/db/d/owner/any/999", "owner");
-	ok(keys_state(key, "c", "d", 12), "state");
+	ok(keys_state(key, "c", "d", "any", 12), "state");
 	is_str(key, "/dsched/c/db/d/state/any/012", "state");
+	ok(keys_state(key, "c", "d", "disk!=hdd,region=eu", 3), "state of a selector's partition");
+	is_str(key, "/dsched/c/db/d/state/disk%21%3Dhdd%2Cregion%3Deu/003", "state of a selector's partition");
+	ok(!keys_owner(key, "c", "d", "", 3) && key[0] == '\0', "no place");
 	ok(keys_queue(key, "c", "d", "mail/1"), "queue");
 	is_str(key, "/dsched/c/db/d/queue/mail%2F1", "queue");
 	ok(keys_queuerev(key, "c", "d"), "queuerev");
 	is_str(key, "/dsched/c/db/d/queuerev", "queuerev");
+
+	{
+		RunName run = {"any", 5, 17, 1795241309000000, 0, 1};
+
+		ok(keys_command(key, "c", "d", &run), "command");
+		is_str(key, "/dsched/c/db/d/cmd/any/005/17/1795241309000000/0/1", "command");
+		run.slot = -1;
+		run.trigger_id = KEYS_MAX_ID;
+		run.attempt = INT32_MAX;
+		ok(keys_outcome(key, "c", "d", &run), "outcome");
+		is_str(key, "/dsched/c/db/d/outcome/any/005/17/-1/9007199254740991/2147483647", "outcome");
+		run.trigger_id = -1;
+		ok(!keys_outcome(key, "c", "d", &run) && key[0] == '\0', "a trigger below 0");
+		run.trigger_id = 0;
+		run.attempt = 0;
+		ok(!keys_outcome(key, "c", "d", &run), "attempt 0");
+		run.attempt = 1;
+		run.slot = -KEYS_MAX_ID - 1;
+		ok(!keys_command(key, "c", "d", &run), "a slot too early");
+	}
 
 	ok(keys_node_prefix(key, "c"), "node prefix");
 	is_str(key, "/dsched/c/node/", "node prefix");
@@ -181,9 +208,9 @@ test_builders(void)
 	ok(keys_trigger_partition_prefix(key, "c", "d", 5), "trigger partition prefix");
 	is_str(key, "/dsched/c/db/d/trigger/005/", "trigger partition prefix");
 	ok(keys_owner_prefix(key, "c", "d"), "owner prefix");
-	is_str(key, "/dsched/c/db/d/owner/any/", "owner prefix");
+	is_str(key, "/dsched/c/db/d/owner/", "owner prefix");
 	ok(keys_state_prefix(key, "c", "d"), "state prefix");
-	is_str(key, "/dsched/c/db/d/state/any/", "state prefix");
+	is_str(key, "/dsched/c/db/d/state/", "state prefix");
 
 	ok(keys_prefix_end("/dsched/c/node/", end), "end of a prefix");
 	is_str(end, "/dsched/c/node0", "end of a prefix");
@@ -210,7 +237,7 @@ test_definition_range(void)
 	ok(strcmp(key, start) >= 0 && strcmp(key, end) < 0, "has the last jobrev");
 	keys_member(key, "c", "d", "n");
 	ok(!(strcmp(key, start) >= 0 && strcmp(key, end) < 0), "has no member");
-	keys_owner(key, "c", "d", 0);
+	keys_owner(key, "c", "d", "any", 0);
 	ok(!(strcmp(key, start) >= 0 && strcmp(key, end) < 0), "has no owner");
 
 	ok(keys_queue_range(start, end, "c", "d"), "queue range");
@@ -221,9 +248,9 @@ test_definition_range(void)
 	ok(strcmp(key, start) >= 0 && strcmp(key, end) < 0, "has the last queue");
 	keys_queuerev(key, "c", "d");
 	ok(strcmp(key, start) >= 0 && strcmp(key, end) < 0, "has queuerev");
-	keys_owner(key, "c", "d", 999);
+	keys_owner(key, "c", "d", "any", 999);
 	ok(!(strcmp(key, start) >= 0 && strcmp(key, end) < 0), "has no owner");
-	keys_state(key, "c", "d", 0);
+	keys_state(key, "c", "d", "any", 0);
 	ok(!(strcmp(key, start) >= 0 && strcmp(key, end) < 0), "has no state");
 }
 
@@ -247,8 +274,8 @@ test_builders_refuse(void)
 	ok(!keys_member_prefix(key, "c", "") && key[0] == '\0', "an empty database");
 	ok(!keys_queue(key, "c", "d", "") && key[0] == '\0', "an empty queue");
 	ok(!keys_queue(key, "c", "d", too_long) && key[0] == '\0', "a queue's name too long");
-	ok(!keys_owner(key, "c", "d", -1) && key[0] == '\0', "a partition below 0");
-	ok(!keys_owner(key, "c", "d", 1000) && key[0] == '\0', "a partition of four digits");
+	ok(!keys_owner(key, "c", "d", "any", -1) && key[0] == '\0', "a partition below 0");
+	ok(!keys_owner(key, "c", "d", "any", 1000) && key[0] == '\0', "a partition of four digits");
 	ok(!keys_trigger(key, "c", "d", 1, 0) && key[0] == '\0', "id 0");
 	ok(!keys_trigger(key, "c", "d", 1, KEYS_MAX_ID + 1) && key[0] == '\0', "an id too large");
 }
@@ -259,6 +286,10 @@ test_parse(void)
 	KeyParts parts;
 
 	ok(keys_parse("c/1", "/dsched/c%2F1/config", &parts) && parts.kind == KEY_CONFIG, "config");
+	ok(keys_parse("c/1", "/dsched/c%2F1/recovery", &parts) && parts.kind == KEY_RECOVERY, "recovery");
+	ok(keys_parse("c/1", "/dsched/c%2F1/former/d%2F1", &parts) && parts.kind == KEY_FORMER, "former");
+	is_str(parts.database, "d/1", "its database");
+	ok(!keys_parse("c/1", "/dsched/c%2F1/former/", &parts), "former without a database");
 	ok(keys_parse("c", "/dsched/c/node/pg%201", &parts) && parts.kind == KEY_NODE, "node");
 	is_str(parts.node, "pg 1", "its node");
 	is_int(parts.partition, -1, "no partition");
@@ -277,10 +308,23 @@ test_parse(void)
 	is_int(parts.id, KEYS_MAX_ID, "its id");
 	ok(keys_parse("c", "/dsched/c/db/d/owner/any/999", &parts) && parts.kind == KEY_OWNER, "owner");
 	is_int(parts.partition, 999, "its partition");
+	is_str(parts.place, "any", "its place");
 	ok(keys_parse("c", "/dsched/c/db/d/state/any/012", &parts) && parts.kind == KEY_STATE, "state");
+	ok(keys_parse("c", "/dsched/c/db/d/owner/disk%21%3Dhdd%2Cregion%3Deu/003", &parts) && parts.kind == KEY_OWNER,
+	   "owner of a selector's partition");
+	is_str(parts.place, "disk!=hdd,region=eu", "its place");
+	is_int(parts.partition, 3, "its partition");
 	ok(keys_parse("c", "/dsched/c/db/d/queue/mail%2F1", &parts) && parts.kind == KEY_QUEUE, "queue");
 	is_str(parts.name, "mail/1", "its name");
 	ok(keys_parse("c", "/dsched/c/db/d/queuerev", &parts) && parts.kind == KEY_QUEUEREV, "queuerev");
+	ok(keys_parse("c", "/dsched/c/db/d/cmd/any/005/17/1795241309000000/0/1", &parts) && parts.kind == KEY_COMMAND,
+	   "command");
+	ok(parts.run.partition == 5 && parts.run.job_id == 17 && parts.run.slot == 1795241309000000 &&
+		   parts.run.trigger_id == 0 && parts.run.attempt == 1,
+	   "its parts");
+	ok(keys_parse("c", "/dsched/c/db/d/outcome/any/005/17/-1/9/2147483647", &parts) && parts.kind == KEY_OUTCOME,
+	   "outcome");
+	ok(parts.run.slot == -1 && parts.run.trigger_id == 9 && parts.run.attempt == INT32_MAX, "its parts");
 }
 
 static void
@@ -340,7 +384,18 @@ test_parse_hostile(void)
 									  "/dsched/c/db/d/trigger/063/1a",
 									  "/dsched/c/db/d/trigger/063/9007199254740992",
 									  "/dsched/c/db/d/trigger/063/99999999999999999999999999999",
-									  "/dsched/c/db/d/owner/ssd/001",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0",
+									  "/dsched/c/db/d/cmd/any/005/0/1/0/1",
+									  "/dsched/c/db/d/cmd/any/005/17/-0/0/1",
+									  "/dsched/c/db/d/cmd/any/005/17/1/-1/1",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0/0",
+									  "/dsched/c/db/d/cmd/any/005/17/1/0/2147483648",
+									  "/dsched/c/db/d/outcome/any/005/17/1/00/1",
+									  "/dsched/c/db/d/outcome/any/005/17/1/0/1/",
+									  "/dsched/c/db/d/owner/001",
+									  "/dsched/c/db/d/owner//001",
+									  "/dsched/c/db/d/owner/a=b/001",
+									  "/dsched/c/db/d/owner/a%3db/001",
 									  "/dsched/c/db/d/owner/any/",
 									  "/dsched/c/db/d/owner/any/0001",
 									  "/dsched/c/db/d/state/any/01",

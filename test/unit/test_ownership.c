@@ -99,6 +99,38 @@ test_pinned(void)
 	is_str(got, expected, "the shares of pg1, pg2, pg3");
 }
 
+/* The four partitions of each of many places: spread over the members, not all alike. */
+static void
+test_places(void)
+{
+	static const char *const members[] = {"pg1", "pg2", "pg3", "pg4"};
+	int count[4] = {0};
+	int first[4] = {0};
+	int owner[64];
+	int again[64];
+	int p;
+	int i;
+
+	ownership_assign(members, 4, 64, owner);
+	ownership_assign_place("any", members, 4, 64, again);
+	ok(memcmp(owner, again, sizeof(owner)) == 0, "the place any is as ever");
+	for (i = 0; i < 200; i++)
+	{
+		char place[32];
+
+		snprintf(place, sizeof(place), "rack=%d", i);
+		ownership_assign_place(place, members, 4, 4, owner);
+		for (p = 0; p < 4; p++)
+			count[owner[p]]++;
+		first[owner[0]]++;
+	}
+	for (i = 0; i < 4; i++)
+	{
+		is_int(count[i], 200, "%s has one partition of each place", members[i]);
+		ok(first[i] > 20, "and the first of some");
+	}
+}
+
 static void
 test_bound_and_order(void)
 {
@@ -220,6 +252,7 @@ main(void)
 	random_begin();
 	test_edges();
 	test_pinned();
+	test_places();
 	test_bound_and_order();
 	test_movement();
 	test_large();

@@ -9,7 +9,7 @@ CREATE VIEW by_the_wall AS
 	FROM outcomes;
 
 --
--- Spring: at 02:00 it is 03:00.  A time that the clock passes over runs at the first moment after it, once.
+-- [dst-spring] Spring: at 02:00 it is 03:00.  A time that the clock passes over runs at the first moment after it, once.
 --
 CALL go('2039-03-26 20:00:30');
 SELECT dsched.schedule(name, schedule, :'logs', time_zone => 'Europe/Berlin') > 0 AS defined FROM (VALUES
@@ -22,7 +22,7 @@ SELECT count(*), max(scheduled_for - before) AS longest, min(scheduled_for - bef
 CALL tidy();
 
 --
--- Autumn: at 03:00 it is 02:00 again.  A time that comes twice runs at the first of the two; those that follow time itself run in both hours.
+-- [dst-autumn] Autumn: at 03:00 it is 02:00 again.  A time that comes twice runs at the first of the two; those that follow time itself run in both hours.
 --
 CALL go('2039-10-29 21:00:30');
 SELECT dsched.schedule(name, schedule, :'logs', time_zone => 'Europe/Berlin') > 0 AS defined FROM (VALUES

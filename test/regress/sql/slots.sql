@@ -5,7 +5,7 @@
 CALL go('2044-01-01 00:00:30');
 
 --
--- Missed: a slot that is over a minute late when it is seen is not run, but the newest of them.
+-- [server-was-down] Missed: a slot that is over a minute late when it is seen is not run, but the newest of them.
 --
 SELECT dsched.schedule('missed', '* * * * *', :'logs') > 0 AS defined;
 CALL go('2044-01-01 00:01');
@@ -199,14 +199,14 @@ SELECT * FROM outcomes WHERE job_name = 'moved' ORDER BY scheduled_for;
 CALL tidy();
 
 --
--- The clock goes back: nothing runs again, and time goes on where it was.
+-- [clock-set-back] The clock goes back: nothing runs again, and time goes on where it was.
 --
 CALL go('2044-01-01 06:59:30');
 SELECT dsched.schedule('back', '* * * * *', :'logs') > 0 AS defined;
 CALL walk('2044-01-01 07:00', '2044-01-01 07:03', '1 minute');
 CALL walk('2044-01-01 06:58', '2044-01-01 07:05', '1 minute');
 SELECT * FROM outcomes ORDER BY scheduled_for;
--- A job defined while the clock is back has its slots.
+-- [clock-set-back] A job defined while the clock is back has its slots.
 CALL go('2044-01-01 07:00:30');
 SELECT dsched.schedule('defined back then', '* * * * *', :'logs') > 0 AS defined;
 CALL walk('2044-01-01 07:01', '2044-01-01 07:02', '1 minute');

@@ -5,7 +5,7 @@
 \set ECHO all
 CALL go('2046-01-01 00:00:30');
 
--- Rolled back.
+-- [schedule-rolled-back] Rolled back.
 BEGIN;
 SELECT dsched.schedule('gone', '* * * * *', 'SELECT 1') > 0 AS defined;
 SELECT job_name, next_run FROM dsched.jobs;
@@ -72,7 +72,7 @@ SELECT dsched.unschedule('brief') > 0 AS gone;
 COMMIT;
 SELECT count(*) FROM dsched.jobs WHERE job_name = 'brief';
 
--- The same definition again changes nothing, not even the row.
+-- [defined-again-alike] The same definition again changes nothing, not even the row.
 SELECT dsched.schedule('same', '0 3 * * *', 'SELECT 1', payload => '{"a": 1, "b": 2}', starts_at => '2047-01-01 00:00+00', max_runs => 5) AS same_id \gset
 CALL rest();
 SELECT xmin AS same_xmin, ctid AS same_ctid, gen AS same_gen FROM dsched.job WHERE job_id = :same_id \gset
@@ -106,7 +106,7 @@ COMMIT;
 CALL rest();
 SELECT changed FROM dsched.job WHERE job_id = :same_id;
 
--- Nobody would wake the scheduler at COMMIT PREPARED.
+-- [schedule-prepared] Nobody would wake the scheduler at COMMIT PREPARED.
 BEGIN;
 SELECT dsched.schedule('prepared', '0 3 * * *', 'SELECT 1') > 0 AS defined;
 PREPARE TRANSACTION 'p';

@@ -310,6 +310,51 @@ sub start_etcd
 		return;
 	}
 
+	# A copy of all that etcd has now, in a file; restore() takes etcd back to it, at the same addresses; bring_back() undoes that.
+	sub snapshot
+	{
+		my ($self, $name) = @_;
+		my $file = "$PostgreSQL::Test::Utils::tmp_check/$name.snapshot";
+
+		$self->ctl('snapshot', 'save', $file);
+		return $file;
+	}
+
+	sub restore
+	{
+		my ($self, $file) = @_;
+		my $peers = join(',', map { "$_->{name}=$_->{peer}" } @{ $self->{members} });
+
+		$self->stop('KILL');
+		foreach my $member (@{ $self->{members} })
+		{
+			File::Path::remove_tree("$member->{data}.former");
+			rename($member->{data}, "$member->{data}.former") || die "$member->{data}: $!";
+			local $ENV{ETCDCTL_API} = 3;
+			my $output = '';
+			IPC::Run::run([ 'etcdctl', 'snapshot', 'restore', $file, '--name', $member->{name}, '--data-dir', $member->{data},
+				'--initial-cluster', $peers, '--initial-cluster-token', "dsched$self->{number}",
+				'--initial-advertise-peer-urls', $member->{peer} ], '>', \$output, '2>&1')
+			  or die "etcdctl snapshot restore: $output";
+		}
+		$self->start;
+		return;
+	}
+
+	sub bring_back
+	{
+		my ($self) = @_;
+
+		$self->stop('KILL');
+		foreach my $member (@{ $self->{members} })
+		{
+			File::Path::remove_tree($member->{data});
+			rename("$member->{data}.former", $member->{data}) || die "$member->{data}: $!";
+		}
+		$self->start;
+		return;
+	}
+
 	# The number of the member that leads, as the running ones say; undef while there is none. What was asked of a leader that
 	# died hangs in etcd for seconds: wait for the new one first, unless that is what the test is about.
 	sub leader
@@ -753,14 +798,14 @@ sub timestamp
 	return POSIX::strftime('%Y-%m-%dT%H:%M:%S', gmtime(int $time)) . sprintf('.%06d', 1e6 * ($time - int $time));
 }
 
-# The partitions as an instance sees them: "0=node1@123 1=node3@125 ..."; in list context pairs: (0 => 'node1', ...).
+# The partitions of the place any as an instance sees them: "0=node1@123 1=node3@125 ..."; in list context pairs: (0 => 'node1', ...).
 sub ownership
 {
 	my ($node) = @_;
 	my $all = psql_try(
 		$node, q{
 		SELECT string_agg(partition || '=' || coalesce(owner_node, '') || '@' || coalesce(epoch, 0), ' ' ORDER BY partition)
-		FROM dsched.partitions}) // '';
+		FROM dsched.partitions WHERE place = 'any'}) // '';
 
 	return wantarray ? map { /^(\d+)=(.*)@/ } split(/ /, $all) : $all;
 }
@@ -814,7 +859,7 @@ sub wait_owners
 	my $since = time();
 
 	return wait_until($node,
-		"SELECT count(*) > 0 AND bool_and(coalesce(owner_node, '') IN ($list)) FROM dsched.partitions", 't', $timeout)
+		"SELECT count(*) > 0 AND bool_and(coalesce(owner_node, '') IN ($list)) FROM dsched.partitions WHERE place = 'any'", 't', $timeout)
 	  && time() - $since;
 }
 
@@ -1233,6 +1278,8 @@ sub account_ok
 	wait_for(
 		sub {
 			($slots, @wrong) = _judge_account($judge, \@others, $database, $json);
+			# jobs that run on each instance have an outcome on each
+			push @wrong, _judge_each($_, $database, { %options, each => JSON::PP::true }) foreach @others ? @$nodes : ();
 			return !@wrong;
 		},
 		$opt{timeout} // 20);
@@ -1256,6 +1303,18 @@ SELECT 'run', job_id, job_name, gen, scheduled_for, last_slot, slots, trigger_id
 FROM dsched.run WHERE job_id IN (SELECT job_id FROM account.version WHERE def->>'job_name' = '$job') ORDER BY job_id, scheduled_for, attempt}));
 	}
 	return;
+}
+
+# What is wrong with the slots of jobs that run on each instance, on this one.
+sub _judge_each
+{
+	my ($node, $database, $options) = @_;
+	my $json = JSON::PP->new->canonical->encode($options);
+
+	return map { $_ . ' (on ' . $node->name . ')' } split /\n/, $node->safe_psql(
+		$database, qq{
+SET client_min_messages = warning;
+SELECT format('%s %s: %s', job_name, to_char(slot AT TIME ZONE 'UTC', '$slot_format'), what) FROM account.violations(\$json\$$json\$json\$)});
 }
 
 # How many slots there are, and what is wrong with them. Nothing is left behind.

@@ -144,7 +144,7 @@ is(in_etcd('one'), undef, 'also from etcd');
 # One transaction
 as_worker($a, q{SELECT dsched.schedule('three' || i, '0 0 1 1 *', 'SELECT 1') FROM generate_series(1, 3) i});
 everywhere('SELECT count(*), count(DISTINCT mod_revision) FROM dsched.job WHERE changed IS NULL', '3|1',
-	'three jobs of one transaction appear in one revision');
+	'[many-changes-in-one-transaction] three jobs of one transaction appear in one revision');
 as_worker($a, q{BEGIN; SELECT dsched.unschedule('three1'); SELECT dsched.alter_job('three2', command => 'SELECT 2');
 	SELECT dsched.schedule('four', '0 0 1 1 *', 'SELECT 1'); COMMIT});
 everywhere(q{SELECT string_agg(job_name, ' ' ORDER BY job_name), count(DISTINCT mod_revision) FROM dsched.job
@@ -152,7 +152,7 @@ everywhere(q{SELECT string_agg(job_name, ' ' ORDER BY job_name), count(DISTINCT 
 	'a deletion, a change and a new job, too');
 as_worker($a, q{SELECT count(dsched.schedule('many' || i, '0 0 1 1 *', 'SELECT 1')) FROM generate_series(1, 1000) i});
 everywhere(q{SELECT count(*), count(DISTINCT mod_revision) FROM dsched.job WHERE changed IS NULL AND job_name ~ 'many'}, '1000|1',
-	'a thousand, too');
+	'[many-changes-in-one-transaction] a thousand, too');
 as_worker($b, q{SELECT count(dsched.unschedule(job_name)) FROM dsched.jobs WHERE job_name ~ 'many'});
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name ~ 'many'}, 0, 'and they go');
 
@@ -160,9 +160,9 @@ everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name ~ 'many'}, 0, 'and t
 $id = column($b, 'four', 'job_id');
 my $created = in_etcd('four')->{create_revision};
 as_worker($b, q{BEGIN; SELECT dsched.unschedule('four'); SELECT dsched.schedule('four', '0 0 2 2 *', 'SELECT 4'); COMMIT});
-everywhere(q{SELECT schedule, command FROM dsched.job WHERE job_name = 'four' AND changed IS NULL}, '0 0 2 2 *|SELECT 4', 'a job is replaced');
+everywhere(q{SELECT schedule, command FROM dsched.job WHERE job_name = 'four' AND changed IS NULL}, '0 0 2 2 *|SELECT 4', '[dropped-and-defined-at-once] a job is replaced');
 isnt(column($_, 'four', 'job_id'), $id, 'by one with its own id on ' . $_->name) foreach @fleet;
-is(in_etcd('four')->{create_revision}, $created, 'without being absent in between');
+is(in_etcd('four')->{create_revision}, $created, '[dropped-and-defined-at-once] without being absent in between');
 as_worker($b, q{BEGIN; SELECT dsched.unschedule('four'); SELECT dsched.schedule('four', '0 0 3 3 *', 'SELECT 4');
 	SELECT dsched.unschedule('four'); COMMIT});
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'four'}, 0, 'and unscheduled after all');
@@ -173,8 +173,8 @@ $b->safe_psql('postgres', 'CREATE ROLE second LOGIN; GRANT second TO worker');
 $id = schedule($a, 'role');
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'role' AND changed IS NULL}, 1, 'a job');
 as_worker($b, q{SELECT dsched.alter_job('role', username => 'second')});
-everywhere(q{SELECT username, job_id FROM dsched.job WHERE job_name = 'role' AND changed IS NULL}, "second|$id", 'gets another role');
-is(in_etcd('role'), undef, 'and has left its key');
+everywhere(q{SELECT username, job_id FROM dsched.job WHERE job_name = 'role' AND changed IS NULL}, "second|$id", '[job-gets-another-role] gets another role');
+is(in_etcd('role'), undef, '[job-gets-another-role] and has left its key');
 as_worker($a, "SELECT dsched.unschedule($id)");
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'role'}, 0, 'is gone');
 
@@ -223,7 +223,7 @@ my $end = in_transaction($b, q{SELECT dsched.pause('lock1')});
 as_worker($a, qq{SELECT dsched.alter_job('lock$_', command => 'SELECT 5')}) foreach 1 .. 2;
 schedule($a, 'lock3');
 schedule($b, 'lock4');
-everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name ~ 'lock[234]' AND changed IS NULL}, 3, 'one lock holds up nothing else');
+everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name ~ 'lock[234]' AND changed IS NULL}, 3, '[definition-locked] one lock holds up nothing else');
 ok(wait_until($b, q{SELECT command FROM dsched.job WHERE job_name = 'lock2'}, 'SELECT 5'), 'changes are applied past it');
 ok(wait_until($a, q{SELECT command FROM dsched.job WHERE job_name = 'lock1' AND changed IS NULL}, 'SELECT 5'), 'and published past it');
 isnt(column($b, 'lock1', 'command'), 'SELECT 5', 'the locked row is as it was');
@@ -234,7 +234,7 @@ $end = in_transaction($b, q{SELECT dsched.pause('lock1')});
 as_worker($a, q{SELECT dsched.alter_job('lock1', command => 'SELECT 6')});
 ok(wait_until($a, q{SELECT command FROM dsched.job WHERE job_name = 'lock1' AND changed IS NULL}, 'SELECT 6'), 'somebody is faster');
 $end->('COMMIT');
-everywhere(q{SELECT command, active FROM dsched.job WHERE job_name = 'lock1' AND changed IS NULL}, 'SELECT 6|f', 'and both changes survive');
+everywhere(q{SELECT command, active FROM dsched.job WHERE job_name = 'lock1' AND changed IS NULL}, 'SELECT 6|f', '[change-under-a-change] and both changes survive');
 
 # A name that is being taken
 $end = in_transaction($b, q{SELECT dsched.schedule('taken', '0 0 1 1 *', 'SELECT 1')});
@@ -282,7 +282,7 @@ as_worker($a, q{SELECT dsched.alter_job('ambiguous', command => 'SELECT 10')});
 $etcd->sigcont;
 
 all_published('after etcd has hung');
-everywhere(q{SELECT command, metadata FROM dsched.job WHERE job_name = 'fields'}, 'SELECT 7|{"of": "b"}', 'two fields changed on two instances');
+everywhere(q{SELECT command, metadata FROM dsched.job WHERE job_name = 'fields'}, 'SELECT 7|{"of": "b"}', '[two-alter-one-job] two fields changed on two instances');
 everywhere(q{SELECT timeout, max_attempts, priority, misfire FROM dsched.job WHERE job_name = 'fields'}, '02:00:00|3|9|skip',
 	'and options of the policy');
 everywhere(q{SELECT schedule, jitter, active FROM dsched.job WHERE job_name = 'slots'}, '0 0 2 2 *|00:01:00|f', 'fields of a generation');
@@ -293,22 +293,22 @@ everywhere(q{SELECT command, payload, gen FROM dsched.job WHERE job_name = 'comm
 everywhere(qq{SELECT timeout, jitter, gen <> $spread_gen FROM dsched.job WHERE job_name = 'spread'}, '01:00:00|01:00:00|t',
 	'two options, of which one begins a generation');
 is(column($a, 'spread', 'gen'), column($b, 'spread', 'gen'), 'which is the same everywhere');
-everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'gone'}, 0, 'an unscheduled job is not brought back by a change');
+everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'gone'}, 0, '[two-alter-one-job] an unscheduled job is not brought back by a change');
 my @ids = map { JSON::PP->new->utf8->decode($_)->{job_id} } values %{ scalar $etcd->keys($jobs) };
 is(scalar(keys %{ { map { $_ => 1 } @ids } }), scalar(@ids), 'a job that is moved and redefined at once does not stand in etcd twice');
 everywhere(q{SELECT count(*) > 0, count(DISTINCT job_id) = count(*) FROM dsched.job WHERE job_name = 'moved'}, 't|t', 'nor in the tables');
-everywhere(q{SELECT command FROM dsched.job WHERE job_name = 'ambiguous'}, 'SELECT 10', 'the last word counts');
-cmp_ok(in_etcd('ambiguous')->{version}, '<=', 2, 'and what is sent again is not written again');
-everywhere(q{SELECT count(DISTINCT job_id) FROM dsched.job WHERE job_name = 'both'}, 1, 'a name that both have taken');
-is(column($a, 'both', 'job_id'), column($b, 'both', 'job_id'), 'is one job');
+everywhere(q{SELECT command FROM dsched.job WHERE job_name = 'ambiguous'}, 'SELECT 10', '[publish-answer-lost] the last word counts');
+cmp_ok(in_etcd('ambiguous')->{version}, '<=', 2, '[publish-answer-lost] and what is sent again is not written again');
+everywhere(q{SELECT count(DISTINCT job_id) FROM dsched.job WHERE job_name = 'both'}, 1, '[two-define-one-name] a name that both have taken');
+is(column($a, 'both', 'job_id'), column($b, 'both', 'job_id'), '[two-define-one-name] is one job');
 is(column($a, 'both', 'metadata'), column($b, 'both', 'metadata'), 'with one definition');
-everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'never'}, 0, 'what was unscheduled before it was published');
+everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'never'}, 0, '[unscheduled-unpublished] what was unscheduled before it was published');
 is(in_etcd('never'), undef, 'is not there');
 ok(wait_for(sub { committed('manual') >= 3 }), 'the run that was asked for is made');
 schedule($a, 'later');
 everywhere(q{SELECT count(*) FROM dsched.job WHERE job_name = 'later' AND changed IS NULL}, 1, 'all goes on');
 is(in_etcd('never'), undef, 'and nothing comes back');
-is(committed('manual'), 3, 'nor runs twice');
+is(committed('manual'), 3, '[requested-unpublished] nor runs twice');
 
 # ---------------------------------------------------------------------------------------------------------------------
 # etcd is down, changes wait, an instance is stopped, the history is compacted
@@ -332,7 +332,7 @@ ok(wait_until($a, q{SELECT count(*) FROM dsched.job WHERE changed IS NOT NULL}, 
 $etcd->ctl('compact', '--physical', $etcd->get("${jobs}none") // $etcd->post('/v3/kv/range', { key => 'AA==' })->{header}{revision});
 start_instance($b);
 everywhere(q{SELECT string_agg(job_name, ' ' ORDER BY job_name) FROM dsched.job WHERE job_name ~ 'down|from_b' AND changed IS NULL},
-	'down1 down3 down4 from_b', 'an instance that was away finds what has changed');
+	'down1 down3 down4 from_b', '[away-while-changed] an instance that was away finds what has changed');
 everywhere(q{SELECT command, metadata FROM dsched.job WHERE job_name = 'down1'}, 'SELECT 11|{"of": "b"}', 'and keeps what it had to say');
 everywhere(q{SELECT schedule FROM dsched.job WHERE job_name = 'down3'}, '0 0 3 3 *', 'a job that was replaced');
 is(column($a, 'down3', 'job_id'), column($b, 'down3', 'job_id'), 'is the new one');
@@ -374,7 +374,7 @@ $etcd->ctl('put', "${jobs}elsewhere", 'x');
 $etcd->ctl('put', '/dsched/test/db/postgres/trigger/000/17', '{"format":1}');
 ok(wait_until($b, q{SELECT problem IS NOT NULL FROM dsched.job WHERE job_name = 'broken'}), 'a broken definition');
 $b->restart;
-ok(wait_until($b, q{SELECT count(*) FROM dsched.status() WHERE state = 'problem' AND component = 'jobs'}, 1), 'is known after a restart');
+ok(wait_until($b, q{SELECT count(*) FROM dsched.status() WHERE state = 'problem' AND component = 'jobs'}, 1), '[broken-definition] is known after a restart');
 as_worker($a, q{SELECT dsched.alter_job('whole', command => 'SELECT 12')});
 everywhere(q{SELECT command FROM dsched.job WHERE job_name = 'whole' AND changed IS NULL}, 'SELECT 12', 'the others live on');
 as_worker($b, q{SELECT dsched.alter_job('broken', command => 'SELECT 13')});
@@ -386,10 +386,10 @@ $etcd->ctl('del', '/dsched/test/db/postgres/trigger/000/17');
 # Fields of a later version survive a change by this one.
 my $later = in_etcd('whole');
 $etcd->ctl('put', $later->{key}, $later->{value} =~ s/\}$/,"later":{"n":[1,2.50]}}/r);
-ok(wait_until($b, q{SELECT extra FROM dsched.job WHERE job_name = 'whole'}, qr/later/), 'fields that are not known');
+ok(wait_until($b, q{SELECT extra FROM dsched.job WHERE job_name = 'whole'}, qr/later/), '[unknown-fields] fields that are not known');
 as_worker($b, q{SELECT dsched.alter_job('whole', command => 'SELECT 14')});
 all_published('with them');
-like(in_etcd('whole')->{value}, qr/"command":"SELECT 14".*"later":\{"n":\[1,2\.50\]\}\}$/, 'are kept');
+like(in_etcd('whole')->{value}, qr/"command":"SELECT 14".*"later":\{"n":\[1,2\.50\]\}\}$/, '[unknown-fields] are kept');
 
 # ---------------------------------------------------------------------------------------------------------------------
 # etcd is restored from a backup
@@ -413,8 +413,8 @@ $etcd->start;
 foreach my $node (@fleet)
 {
 	ok(wait_until($node, q{SELECT string_agg(detail, ' ') FROM dsched.status() WHERE state = 'problem'}, qr/restored/),
-		$node->name . ' says that etcd was restored');
-	is($node->safe_psql('postgres', $all), $before{ $node->name }, 'and has all that it had');
+		$node->name . ' says that etcd was restored [etcd-restored]');
+	is($node->safe_psql('postgres', $all), $before{ $node->name }, '[etcd-restored] and has all that it had');
 }
 is(in_etcd('since_backup'), undef, 'nothing is written into it');
 

@@ -96,11 +96,11 @@ foreach my $kind (sort keys %hurt)
 	}
 	eval { $session->query('COMMIT') };
 	eval { $session->quit };
-	ok(wait_until($node, "SELECT count(*) FROM dsched_test.effects WHERE job = '$job'", 1), "$kind: it is made again");
+	ok(wait_until($node, "SELECT count(*) FROM dsched_test.effects WHERE job = '$job'", 1), "[killed-mid-run] $kind: it is made again");
 	ok(wait_until($node, "SELECT count(*) FROM dsched.jobs WHERE job_name = '$job'", 0), "$kind: and then it is done");
-	is($node->safe_psql('postgres', "SELECT count(*) FROM dsched.run WHERE job_name = '$job' AND status = 'succeeded'"), 1, "$kind: recorded once");
+	is($node->safe_psql('postgres', "SELECT count(*) FROM dsched.run WHERE job_name = '$job' AND status = 'succeeded'"), 1, "[killed-mid-run] $kind: recorded once");
 	is($node->safe_psql('postgres', "SELECT coalesce(string_agg(DISTINCT status, ','), 'lost') FROM dsched.run WHERE job_name = '$job' AND status <> 'succeeded'"),
-		'lost', "$kind: what was interrupted is recorded as lost, if at all");
+		'lost', "[killed-mid-run] $kind: what was interrupted is recorded as lost, if at all");
 }
 
 # ---- random deaths at random moments ----
@@ -171,12 +171,12 @@ $node->safe_psql('postgres', 'CREATE TABLE deaths (); TRUNCATE dsched_test.effec
 my $before = now_at();
 $node->safe_psql('postgres',
 	q{SELECT dsched.schedule('poison', '* * * * * *', $$SELECT dsched_test.log('begin'); COPY (SELECT) TO PROGRAM 'kill -9 $PPID'$$)});
-ok(wait_until($node, q{SELECT active FROM dsched.jobs WHERE job_name = 'poison'}, 'f', 60), 'a command that kills its server is paused');
+ok(wait_until($node, q{SELECT active FROM dsched.jobs WHERE job_name = 'poison'}, 'f', 60), '[command-kills-server] a command that kills its server is paused');
 like($node->safe_psql('postgres', q{SELECT problem FROM dsched.jobs WHERE job_name = 'poison'}), qr/paused.*max_lost/, 'and says why');
 attempts_at_most('poison', 4);
 is($node->safe_psql('postgres', q{SELECT string_agg(attempt || ' ' || status, ', ' ORDER BY attempt) FROM dsched.run WHERE job_name = 'poison' AND status <> 'skipped'}),
-	'1 lost, 2 lost, 3 lost', 'with three attempts that are recorded as lost');
-ok(runs_again(), 'the other jobs run on');
+	'1 lost, 2 lost, 3 lost', '[command-kills-server] with three attempts that are recorded as lost');
+ok(runs_again(), '[command-kills-server] the other jobs run on');
 $to = now_at();
 ok(runs_again(), 'past the end');
 $from = $before;

@@ -131,7 +131,7 @@ works_at_once('DROP DATABASE depot', 'and of one whose extension was dropped');
 
 my $before_copy = now_at();
 works_at_once('CREATE DATABASE copy TEMPLATE shop', 'CREATE DATABASE with a template that has jobs');
-ok(sleeps_because('copy', qr/copy of another one/), "the copy's jobs sleep");
+ok(sleeps_because('copy', qr/copy of another one/), "[database-copied] the copy's jobs sleep");
 ok(ticks('shop'), 'the jobs of the template run on');
 my $copied = $node->safe_psql('copy', 'SELECT count(*), max(slot) FROM dsched_test.effects');
 cmp_ok((split /\|/, $copied)[0], '>', 0, 'the copy has what was there');
@@ -150,7 +150,7 @@ ok(ticks('copy'), 'for good');
 is($node->safe_psql('copy',
 		"SELECT count(*) FROM dsched_test.effects
 		 WHERE slot::timestamp <= timestamptz '$adopted' AT TIME ZONE 'UTC' AND slot > '" . (split /\|/, $copied)[1] . "'"),
-	0, 'no slot from before it has run');
+	0, '[database-copied] no slot from before it has run');
 is($node->safe_psql('copy', "SELECT count(*) FROM dsched.run WHERE status = 'missed'"), 0, 'nor is one recorded as missed');
 in_database('copy', sub { every_slot_once('tick', [$node], schedule => '* * * * * *', from => $copied_from, to => $copied_until) });
 
@@ -182,7 +182,7 @@ my $before_renaming = now_at();
 ok(run_long_job('shop'), 'one of them is running');
 works_at_once('ALTER DATABASE shop RENAME TO store', 'ALTER DATABASE RENAME');
 my $renamed = now_at();
-ok(sleeps_because('store', qr/was renamed/), 'holds the jobs');
+ok(sleeps_because('store', qr/was renamed/), '[database-renamed] holds the jobs');
 my $asleep = $node->safe_psql('store', 'SELECT count(*) FROM dsched_test.effects');
 $node->safe_psql('store', q{SELECT dsched.unschedule('long')});
 is($node->safe_psql('store', 'SELECT count(*) FROM dsched_test.effects'), $asleep, 'none of them runs');

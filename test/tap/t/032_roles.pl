@@ -58,7 +58,7 @@ REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
 GRANT CONNECT ON DATABASE postgres TO bystander, nologin, was_renamed, worker;
 });
 
-ok(ends('job_dropped', 'failed', q{sqlstate = '42704' AND message LIKE '%"dropped" does not exist'}), 'runs of a role that was dropped fail, with the reason');
+ok(ends('job_dropped', 'failed', q{sqlstate = '42704' AND message LIKE '%"dropped" does not exist'}), '[role-lost] runs of a role that was dropped fail, with the reason');
 problem('job_dropped', qr/role "dropped" does not exist/, 'the job is marked');
 ok(ends('job_renamed', 'failed', q{sqlstate = '42704' AND message LIKE '%"renamed" does not exist'}), 'runs of a role that was renamed fail');
 problem('job_renamed', qr/role "renamed" does not exist/, 'the job is marked');
@@ -66,7 +66,7 @@ ok(ends('job_nologin', 'failed', q{sqlstate = '28000' AND message LIKE '%"nologi
 problem('job_nologin', qr/"nologin" is not permitted to log in/, 'the job is marked');
 ok(ends('job_unconnected', 'failed', q{sqlstate = '42501' AND message LIKE 'permission denied for database%'}), 'runs of a role that may not connect fail');
 problem('job_unconnected', qr/permission denied for database/, 'the job is marked');
-ok(ends('job_bystander', 'succeeded'), 'others run on');
+ok(ends('job_bystander', 'succeeded'), '[role-lost] others run on');
 
 like($node->safe_psql('postgres', q{SELECT detail FROM dsched.status() WHERE component = 'jobs' AND state = 'problem'}), qr/^4 cannot run.*job_nologin/, 'status() counts them');
 my $bystander_log = () = slurp_file($node->logfile) =~ /is not permitted to log in/g;

@@ -92,7 +92,7 @@ $to = now_at($node);
 ok(wait_until($node, qq{SELECT count(*) > 0 FROM dsched_test.effects WHERE job = 'tick' AND slot::timestamp > timestamptz '$to' AT TIME ZONE 'UTC'}), 'a job that came due all the while goes on');
 every_slot_accounted('tick', [$node], schedule => '* * * * * *', from => $from, to => $to);
 effects_match_runs('tick', [$node]);
-is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status NOT IN ('succeeded', 'skipped')}), 0, 'nothing failed or was lost');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status NOT IN ('succeeded', 'skipped')}), 0, '[table-of-runs-locked] nothing failed or was lost');
 
 # A session that is idle in its transaction has changed a job, and another looks closely at one that is done meanwhile.
 $node->safe_psql('postgres', q{SELECT dsched.schedule_once('watched', now() + interval '1 s', 'SELECT dsched_test.effect()', username => 'r1')});
@@ -135,11 +135,11 @@ $from = now_at($node);
 ok(wait_until($node, q{SELECT count(*) FROM dsched.status() WHERE component = 'worker slots' AND state = 'problem'}, 1), 'no executor can be had');
 ok(wait_until($node, "SELECT clock_timestamp() > timestamptz '$from' + interval '2.5 s'"), 'some slots come due');
 $to = now_at($node);
-is($node->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE slot::timestamp > timestamptz '$from' AT TIME ZONE 'UTC'"), 0, 'nothing runs');
+is($node->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE slot::timestamp > timestamptz '$from' AT TIME ZONE 'UTC'"), 0, '[worker-slots-exhausted] nothing runs');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 20');
 $node->restart;
 ok(wait_until($node, qq{SELECT count(DISTINCT job) FROM dsched_test.effects WHERE slot::timestamp > timestamptz '$to' AT TIME ZONE 'UTC'}, 3), 'it runs with enough of them');
-every_slot_once("one_$_", [$node], schedule => '* * * * * *', from => $from, to => $to, name => "and what came due before was only delayed ($_)") foreach qw(a b c);
+every_slot_once("one_$_", [$node], schedule => '* * * * * *', from => $from, to => $to, name => "[worker-slots-exhausted] and what came due before was only delayed ($_)") foreach qw(a b c);
 is($node->safe_psql('postgres', q{SELECT state FROM dsched.status() WHERE component = 'worker slots'}), 'ok', 'status() has nothing to say any more');
 account_ok($node);
 

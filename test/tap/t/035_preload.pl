@@ -45,7 +45,7 @@ $node->{dsched_database} = 'shop';
 my $now = $node->safe_psql('shop', 'SELECT clock_timestamp()');
 ok(wait_until($node, qq{SELECT count(*) > 1 FROM dsched_test.effects WHERE slot::timestamp > timestamptz '$now' AT TIME ZONE 'UTC'}), 'the original runs on');
 $node->{dsched_database} = 'other';
-is($node->safe_psql('other', 'SELECT count(*) FROM dsched_test.effects'), $dumped, 'and no copy of a job has run');
+is($node->safe_psql('other', 'SELECT count(*) FROM dsched_test.effects'), $dumped, '[database-restored] and no copy of a job has run');
 like($node->safe_psql('other', 'SELECT dsched.adopt()'), qr/adopted 3 jobs/, 'adopt()');
 ok(wait_until($node, qq{SELECT count(*) > $dumped FROM dsched_test.effects}), 'wakes them');
 

@@ -29,11 +29,11 @@ is(wait_fleet(\@fleet), $owners, 'with the same owners');
 my ($fourth) = new_instance('node4', etcd => $etcd);
 create_extension($fourth);
 push @fleet, $fourth;
-ok(wait_fleet(\@fleet), 'a fourth has joined and got its share');
+ok(wait_fleet(\@fleet), '[instance-joins] a fourth has joined and got its share');
 ok(wait_until($fourth, 'SELECT count(*) FROM dsched.jobs', 200), 'it has the definitions');
 
 my $to = timestamp();
-ok(wait_past('.', 200, \@fleet, timestamp(time() + 2)), 'all jobs run on');
+ok(wait_past('.', 200, \@fleet, timestamp(time() + 2)), '[instance-joins] all jobs run on');
 foreach my $k (sort keys %schedule)
 {
 	every_slot_of_each_once([ map { "$k$_" } 1 .. 100 ], \@fleet, schedule => $schedule{$k}, from => "${from}Z", to => "${to}Z");

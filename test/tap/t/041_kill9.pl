@@ -30,7 +30,7 @@ kill9_instance($fleet[0]);
 my $took = wait_owners($fleet[1], [ 'node2', 'node3' ]);
 ok($took, 'the others own all partitions of an instance whose postmaster was killed');
 note(sprintf 'owned after %.2f s, the lease lives for 8 s', time() - $killed);
-cmp_ok(time() - $killed, '<', 6, 'without waiting for the end of its lease');
+cmp_ok(time() - $killed, '<', 6, '[postmaster-killed] without waiting for the end of its lease');
 push @may_repeat, { node => 'node1', since => $killed - $reported, until => time() };
 ok(wait_past('.', 24, [ @fleet[ 1, 2 ] ], timestamp()), 'all jobs run on two instances');
 note(sprintf 'all jobs ran again after %.2f s', time() - $killed);
@@ -42,9 +42,9 @@ ok(wait_past('.', 24, \@fleet, timestamp()), 'all jobs run on three instances');
 # Nobody is left to say goodbye.
 $killed = time();
 kill9_everything($fleet[2]);
-ok(wait_owners($fleet[0], [ 'node1', 'node2' ]), 'the others own all partitions of an instance that is gone');
+ok(wait_owners($fleet[0], [ 'node1', 'node2' ]), '[owner-killed] the others own all partitions of an instance that is gone');
 note(sprintf 'owned after %.2f s, the lease lives for 8 s', time() - $killed);
-cmp_ok(time() - $killed, '>', 3, 'not before its lease can have ended');
+cmp_ok(time() - $killed, '>', 3, '[owner-killed] not before its lease can have ended');
 push @may_repeat, { node => 'node3', since => $killed - $reported };
 ok(wait_past('.', 24, [ @fleet[ 0, 1 ] ], timestamp()), 'all jobs run on two instances');
 

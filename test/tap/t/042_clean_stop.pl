@@ -65,15 +65,15 @@ ok(wait_until($owner, q{SELECT count(*) > 0 FROM dsched.runs WHERE status = 'run
 my $stopped = time();
 $owner->stop('fast');
 my $stop_took = time() - $stopped;
-ok(wait_owners($others[0], [ map { $_->name } @others ]), 'the others own all partitions');
+ok(wait_owners($others[0], [ map { $_->name } @others ]), '[stopped-in-order] the others own all partitions');
 note(sprintf 'the stop took %.2f s, the others own all after %.2f s; the lease lives for 15 s', $stop_took, time() - $stopped);
-cmp_ok(time() - $stopped, '<', 5, 'long before the lease would have ended');
+cmp_ok(time() - $stopped, '<', 5, '[stopped-in-order] long before the lease would have ended');
 
 # A revocation of the lease whose answer was not waited for could be applied late. Whoever comes after goes on under a lease only if
 # a node key names it, so that key must be gone before.
 my $after = $etcd->post('/v3/kv/range', { key => encode_base64('x', '') })->{header}{revision};
 my ($node_gone, $owner_gone) = map { gone_at($_, $before, $after) } $node_key, $owner_key;
-cmp_ok($node_gone, '<', $owner_gone, 'the node key was deleted before the lease was revoked');
+cmp_ok($node_gone, '<', $owner_gone, '[stopped-in-order] the node key was deleted before the lease was revoked');
 ok(wait_past('quick', 24, \@others, timestamp()), 'all jobs run on two instances');
 note(sprintf 'all jobs ran again after %.2f s', time() - $stopped);
 

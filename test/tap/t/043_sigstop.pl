@@ -71,7 +71,7 @@ ok(wait_past('tick', 12, \@others, timestamp()), 'all jobs run on two instances'
 my $continued = time();
 sigcont_instance($owner);
 open_gate($owner);
-ok(wait_until($owner, q{SELECT status FROM dsched.run WHERE job_name = 'gate'}, 'lost'), 'the gated run is recorded as lost');
+ok(wait_until($owner, q{SELECT status FROM dsched.run WHERE job_name = 'gate'}, 'lost'), '[instance-stopped-and-continued] the gated run is recorded as lost');
 ok(wait_until($owner, "SELECT status FROM dsched.run WHERE job_name = '$_'", 'lost'), "so is $_") foreach @begun;
 is($owner->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$_'"), 0, "no effect of $_")
   foreach 'gate', @begun;
@@ -91,11 +91,11 @@ foreach my $job ('gate', map { "sleep$_" } 1 .. 8)
 # Nothing was started under an epoch of the old session after it went on, nor a slot that came due while it was stopped.
 is( $owner->safe_psql('postgres',
 		"SELECT count(*) FROM dsched.run WHERE epoch IN ($epochs) AND extract(epoch FROM started_at) > $continued"),
-	0, 'it started nothing by right of its old session');
+	0, '[instance-stopped-and-continued] it started nothing by right of its old session');
 my ($first, $last) = (timestamp($stopped + 0.1), timestamp($continued));
 is_deeply(
 	[ grep { $_->{node} eq $owner->name && $_->{slot} gt $first && $_->{slot} lt $last } append_log_lines(phase => 'begin') ],
-	[], 'nor anything that came due while it was stopped');
+	[], '[instance-stopped-and-continued] nor anything that came due while it was stopped');
 # The others could not know that the runs which it lost had begun.
 account_ok(\@fleet, holes => 1, may_repeat => [ { node => $owner->name, since => $stopped - 1, until => $stopped + 0.1 } ]);
 

@@ -46,12 +46,12 @@ sub check_absence
 		like(status_of($node, 'etcd'), qr/^problem\|.*etcd.*\|.*dsched\.etcd_endpoints/s, 'and what to do');
 	}
 	as_worker($fleet[1], "SELECT dsched.schedule('$new_job', '* * * * * *', 'SELECT dsched_test.log(''begin''), dsched_test.effect()')");
-	is($fleet[1]->safe_psql('postgres', "SELECT published FROM dsched.jobs WHERE job_name = '$new_job'"), 'f', 'a definition waits');
+	is($fleet[1]->safe_psql('postgres', "SELECT published FROM dsched.jobs WHERE job_name = '$new_job'"), 'f', '[changed-while-etcd-away] a definition waits');
 	ok(wait_for(sub { time() > $since + $ttl + $more }), 'longer than any lease');
 	is($fleet[1]->safe_psql('postgres', "SELECT published FROM dsched.jobs WHERE job_name = '$new_job'"), 'f', 'it still does');
 	like(status_of($fleet[1], 'definitions'), qr/^waiting\|1 change is not yet published/, 'as status() says');
-	is($fleet[0]->safe_psql('postgres', "SELECT count(*) FROM dsched.jobs WHERE job_name = '$new_job'"), 0, 'the others do not have it');
-	is(started($since + $ttl, time()), '0 0 0', 'nobody starts anything without a lease');
+	is($fleet[0]->safe_psql('postgres', "SELECT count(*) FROM dsched.jobs WHERE job_name = '$new_job'"), 0, '[changed-while-etcd-away] the others do not have it');
+	is(started($since + $ttl, time()), '0 0 0', '[etcd-away] nobody starts anything without a lease');
 	return;
 }
 
@@ -59,11 +59,11 @@ my $gone = time();
 my @may_repeat;
 $etcd->stop('KILL');
 check_absence($gone, 3, 'new1');
-is(ownership($fleet[0]), $owners, 'nobody has taken over');
+is(ownership($fleet[0]), $owners, '[etcd-away] nobody has taken over');
 $etcd->start;
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.jobs WHERE job_name = 'new1' AND published}, 1), 'the definition is everywhere');
 ok(wait_past('.', 25, \@fleet, timestamp()), 'all jobs run, the new one, too');
-is(wait_fleet(\@fleet), $owners, 'the same owners have gone on, under the same epochs');
+is(wait_fleet(\@fleet), $owners, '[etcd-away] the same owners have gone on, under the same epochs');
 like(status_of($_, 'etcd'), qr/^ok/, $_->name . ' is content') foreach @fleet;
 
 # All slots of the time without etcd have been run, all of them once.
@@ -79,7 +79,7 @@ $etcd->sigstop;
 check_absence($gone, 1, 'new2');
 $etcd->sigcont;
 ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.jobs WHERE job_name = 'new2' AND published}, 1), 'the definition is everywhere');
-ok(wait_fleet(\@fleet), 'each partition has its owner again');
+ok(wait_fleet(\@fleet), '[etcd-suspended] each partition has its owner again');
 $to = timestamp();
 ok(wait_past('.', 26, \@fleet, timestamp(time() + 1)), 'all jobs run');
 every_slot_of_each_once(\@jobs, \@fleet, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z",

@@ -21,7 +21,7 @@ $primary->backup('base');
 my $standby = new_standby('standby', $primary, 'base', conf => "dsched.etcd_endpoints = '" . $etcd->endpoints . "'");
 
 ok(wait_fleet([$primary]), 'the primary owns all partitions');
-like(status_of($standby, 'coordinator'), qr/^waiting\|.*standby/, 'a standby waits');
+like(status_of($standby, 'coordinator'), qr/^waiting\|.*standby/, '[standby-waits] a standby waits');
 as_worker($primary,
 	q{SELECT count(dsched.schedule('j' || i, '* * * * * *', 'SELECT dsched_test.log(''begin''), dsched_test.effect()'))
 	FROM generate_series(1, 8) i});
@@ -53,8 +53,8 @@ my @new = commits($standby, $promoted);
 my ($last_commit) = sort { $b <=> $a } map { $_->{finished} } @old;
 my ($first_start) = sort { $a <=> $b } map { $_->{started} } @new;
 ok(@old && @new, scalar(@old) . ' runs were committed by the cut-off server after the cut, ' . scalar(@new) . ' by the promoted one');
-cmp_ok($last_commit, '<', $cut + $ttl, 'the first stopped within its lease');
-cmp_ok($last_commit, '<', $first_start, 'before the second began');
+cmp_ok($last_commit, '<', $cut + $ttl, '[standby-promoted-primary-cut-off] the first stopped within its lease');
+cmp_ok($last_commit, '<', $first_start, '[standby-promoted-primary-cut-off] before the second began');
 note(sprintf 'it stopped %.1f s before the other began', $first_start - $last_commit);
 
 # Each slot has run; twice only if the old one committed it between the cut and its deadline, and could not tell. Of the slow job the promoted
@@ -98,10 +98,10 @@ sub commits
 # Back on the network the old one is the second of its name.
 my $mended = time();
 $relay->mend;
-ok(wait_for(sub { status_of($primary, 'etcd') =~ /^problem\|.*"node1".*in use/ }), 'the old one finds its name in use');
+ok(wait_for(sub { status_of($primary, 'etcd') =~ /^problem\|.*"node1".*in use/ }), '[standby-promoted-primary-cut-off] the old one finds its name in use');
 ok(wait_past('.', 10, [$standby], timestamp()), 'the jobs run on the promoted one');
 is(scalar(commits($primary, $mended)), 0, 'and not on the old one');
-is(scalar(commits($primary, $cut + $ttl)), 0, 'nor ever after its lease had ended');
+is(scalar(commits($primary, $cut + $ttl)), 0, '[standby-promoted-primary-cut-off] nor ever after its lease had ended');
 
 effects_match_runs('j1', [$_]) foreach $primary, $standby;
 account_ok([ $standby, $primary ], may_repeat => [ { node => 'node1', since => $cut - 1, until => $cut + $ttl } ]);

@@ -74,14 +74,14 @@ foreach my $job (sort keys %resumed)
 	my @slots = expected_slots($heir, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z");
 	my @in_between = grep { $_->{slot} gt $paused && $_->{slot} le $resumed{$job} } effects($job, \@fleet);
 
-	is_deeply(\@in_between, [], "no slot of the pause of $job ran");
+	is_deeply(\@in_between, [], "[paused-resumed-then-killed] no slot of the pause of $job ran");
 	every_slot_of_each_once([$job], \@fleet, slots => [ grep { $_ gt $resumed{$job} } @slots ], may_repeat => \@may_repeat,
 		name => "every slot of $job after it ran once");
 	every_slot_of_each_once([$job], \@fleet, slots => [ grep { $_ lt $before_pause } @slots ], name => "so did every slot before it");
 }
 is($_->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status = 'missed' OR reason = 'catch_up'}),
 	0, 'no past was made up for on ' . $_->name) foreach @fleet;
-is($_->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job ~ 'once'}), 0, 'no run before its time') foreach @fleet;
+is($_->safe_psql('postgres', q{SELECT count(*) FROM dsched_test.effects WHERE job ~ 'once'}), 0, '[altered-then-killed] no run before its time') foreach @fleet;
 account_ok(\@fleet, may_repeat => \@may_repeat);
 
 done_testing();

@@ -19,8 +19,10 @@ ok(wait_fleet(\@fleet), 'two instances share the partitions');
 as_worker($first,
 	q{SELECT count(dsched.schedule('j' || i, '* * * * * *', 'SELECT dsched_test.log(''begin''), dsched_test.effect()', metadata => '{"a": 1}'))
 	FROM generate_series(1, 12) i});
-ok(wait_past('.', 12, \@fleet, timestamp()), 'the jobs run');
-ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.job WHERE changed IS NULL}, 12), 'both have all definitions');
+as_worker($first, q{SELECT dsched.schedule('each', '* * * * * *', 'SELECT dsched_test.effect()', run_on => 'each')});
+ok(wait_past('.', 13, \@fleet, timestamp()), 'the jobs run');
+ok(wait_past('each', 1, [$_], timestamp()), 'one of them on ' . $_->name) foreach @fleet;
+ok(wait_until(\@fleet, q{SELECT count(*) FROM dsched.job WHERE changed IS NULL}, 13), 'both have all definitions');
 # Each knows what it has joined, also after a restart.
 ok(wait_until(\@fleet, q{SELECT incarnation <> '' AND max_revision > 0 FROM dsched.identity}), 'and have noted whose they are');
 
@@ -51,27 +53,27 @@ says_replaced($second, 'after a restart');
 ok(wait_for(sub { time() > $restarted + 2 * $ttl }), 'for longer than any lease lives');
 says_replaced($_, 'still') foreach @fleet;
 is(definitions($_), $before, $_->name . ' has kept all definitions') foreach @fleet;
-is_deeply([ $etcd->keys('') ], [], 'nobody has written anything to the empty etcd');
+is_deeply([ $etcd->keys('') ], [], '[etcd-wiped] nobody has written anything to the empty etcd');
 is( $_->safe_psql('postgres', "SELECT count(*) FROM dsched.run WHERE extract(epoch FROM started_at) > $wiped + $ttl"),
 	0, $_->name . ' has run nothing') foreach @fleet;
 as_worker($second, q{SELECT dsched.schedule('new', '* * * * * *', 'SELECT dsched_test.effect()')});
 
 # The way back
 my $adopted = timestamp();
-like($first->safe_psql('postgres', 'SELECT dsched.adopt()'), qr/^adopted 12 jobs for cluster "test"/, 'the jobs are adopted on one');
+like($first->safe_psql('postgres', 'SELECT dsched.adopt()'), qr/^adopted 13 jobs for cluster "test"/, 'the jobs are adopted on one');
 ok(wait_owners($first, ['node1']), 'which owns all partitions');
 ok(wait_past('j', 12, [$first], timestamp()), 'and runs the jobs');
 ok(wait_for(sub { status_of($second, 'scheduler') =~ /^problem\|.*etcd.*\|.*adopt/ }), 'the other one still says that it waits')
   || diag(status_of($second, 'scheduler'));
-is($second->safe_psql('postgres', q{SELECT count(*) FROM dsched.jobs WHERE job_name <> 'new'}), 12, 'and keeps what it has');
+is($second->safe_psql('postgres', q{SELECT count(*) FROM dsched.jobs WHERE job_name <> 'new'}), 13, 'and keeps what it has');
 
-like($second->safe_psql('postgres', 'SELECT dsched.adopt()'), qr/^adopted 13 jobs for cluster "test"/, 'the jobs are adopted on the other');
+like($second->safe_psql('postgres', 'SELECT dsched.adopt()'), qr/^adopted 14 jobs for cluster "test"/, 'the jobs are adopted on the other');
 ok(wait_fleet(\@fleet), 'both share the partitions again');
-ok(wait_until(\@fleet, 'SELECT count(*) FROM dsched.jobs WHERE published', 13), 'both have all definitions, each once');
+ok(wait_until(\@fleet, 'SELECT count(*) FROM dsched.jobs WHERE published', 14), 'both have all definitions, each once');
 my $from = timestamp();
-ok(wait_past('.', 13, \@fleet, timestamp(time() + 2)), 'the jobs run');
+ok(wait_past('.', 14, \@fleet, timestamp(time() + 2)), 'the jobs run');
 my $to = timestamp();
-ok(wait_past('.', 13, \@fleet, timestamp(time() + 1)), 'and run on');
+ok(wait_past('.', 14, \@fleet, timestamp(time() + 1)), 'and run on');
 every_slot_of_each_once(\@jobs, \@fleet, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z");
 my $asleep = timestamp($wiped + $ttl);
 is($_->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE slot > '$asleep' AND slot < '$adopted'"),

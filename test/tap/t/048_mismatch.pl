@@ -38,7 +38,7 @@ ok(wait_for(sub { status_of($twin, 'etcd') =~ /^problem\|.*"node1".*in use.*\|.*
 # A bad list of endpoints
 my ($status, $out, $error) = $second->psql('postgres', q{ALTER SYSTEM SET dsched.etcd_endpoints = 'http://a b:1,nonsense:x'});
 isnt($status, 0, 'a bad list of endpoints is refused');
-like($error, qr/invalid value for parameter "dsched.etcd_endpoints".*DETAIL:.*HINT:.*http:/s, 'with the reason and an example');
+like($error, qr/invalid value for parameter "dsched.etcd_endpoints".*DETAIL:.*HINT:.*https?:/s, 'with the reason and an example');
 $second->append_conf('postgresql.conf', "dsched.etcd_endpoints = 'nonsense:x'");
 $second->reload;
 ok(wait_for(sub { slurp_file($second->logfile) =~ /invalid value for parameter "dsched.etcd_endpoints": "nonsense:x"/ }),
@@ -53,10 +53,10 @@ my $good = $etcd->get($key)->{value};
 (my $other_key = $key) =~ s/j1$/garbage/;
 $etcd->ctl('put', $key, '{"format":1,"nonsense":');
 $etcd->ctl('put', $other_key, 'nonsense');
-ok(wait_until(\@fleet, q{SELECT problem FROM dsched.jobs WHERE job_name = 'j1'}, qr/does not parse/), 'a definition that does not parse is marked');
+ok(wait_until(\@fleet, q{SELECT problem FROM dsched.jobs WHERE job_name = 'j1'}, qr/does not parse/), '[broken-definition] a definition that does not parse is marked');
 ok(wait_for(sub { status_of($_, 'jobs') =~ /^problem\|.*"j1"/ }), 'status() on ' . $_->name . ' names it') foreach @fleet;
 my $broken = timestamp();
-ok(wait_past('^j([2-9]|1.)$', 11, \@fleet, timestamp(time() + 2)), 'all other jobs run on');
+ok(wait_past('^j([2-9]|1.)$', 11, \@fleet, timestamp(time() + 2)), '[broken-definition] all other jobs run on');
 is(join(' ', map { $_->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = 'j1' AND slot > '$broken'") } @fleet),
 	'0 0', 'and that one does not');
 $etcd->ctl('put', $key, $good);
@@ -77,7 +77,7 @@ account_ok(\@fleet);
 
 # The extension is dropped on one instance: the others go on with all of it.
 $second->safe_psql('postgres', 'DROP EXTENSION dsched CASCADE');
-ok(wait_owners($first, ['node1']), 'the extension is dropped: the other one owns all partitions');
+ok(wait_owners($first, ['node1']), '[extension-dropped-on-one] the extension is dropped: the other one owns all partitions');
 ok(wait_past('.', 12, [$first], timestamp()), 'and runs all jobs');
 is($first->safe_psql('postgres', 'SELECT count(*) FROM dsched.jobs'), 12, 'no definition went with it');
 my $to = timestamp();
@@ -90,7 +90,7 @@ is_deeply(
 	[ grep { ($effects{$_} // 0) != 1 } map { my $job = $_; map { "$job $_" }
 		expected_slots($first, schedule => '* * * * * *', from => "${from}Z", to => "${to}Z") } @jobs ],
 	[], 'every slot of all jobs ran once, whatever was wrong elsewhere');
-is($odd->safe_psql('postgres', 'SELECT count(*) FROM dsched.run'), 0, 'the instance with other partitions ran nothing');
-is($twin->safe_psql('postgres', 'SELECT count(*) FROM dsched.run'), 0, 'nor did the one with a name in use');
+is($odd->safe_psql('postgres', 'SELECT count(*) FROM dsched.run'), 0, '[other-partition-count] the instance with other partitions ran nothing');
+is($twin->safe_psql('postgres', 'SELECT count(*) FROM dsched.run'), 0, '[name-in-use] nor did the one with a name in use');
 
 done_testing();

@@ -72,13 +72,13 @@ my $mine = join(',', map { "'$_'" } split /\n/,
 $since = time();
 my ($victim) = pids($fleet[2], 'walwriter');
 kill('KILL', $victim);
-ok(wait_for(sub { my $now = $session->(); $now && $now != $old_session }, 60), 'after the crash of a process there is another session');
-is($lease->(), $old_lease, 'under the lease of the one before');
+ok(wait_for(sub { my $now = $session->(); $now && $now != $old_session }, 60), '[restarted-under-its-lease] after the crash of a process there is another session');
+is($lease->(), $old_lease, '[restarted-under-its-lease] under the lease of the one before');
 my $now = timestamp();
 ok(wait_until($fleet[2], "SELECT count(DISTINCT job) = (SELECT count(*) FROM dsched.jobs WHERE job_name IN ($mine))
 	FROM dsched_test.effects WHERE slot > '$now' AND job IN ($mine)", 't', 30), 'its jobs run on, on the same instance');
 note(sprintf 'after %.2f s', time() - $since);
-is(owned_by($fleet[2]), $before, 'it owns what it did, under the same epochs');
+is(owned_by($fleet[2]), $before, '[restarted-under-its-lease] it owns what it did, under the same epochs');
 is($fleet[0]->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job IN ($mine) AND at > to_timestamp($since)"), '0',
 	'another instance has not run them meanwhile');
 ok(wait_fleet(\@fleet), 'nothing has moved');
@@ -128,7 +128,7 @@ foreach my $node (@fleet)
 	$disorder += $node->safe_psql('postgres', "SELECT count(*) FROM (SELECT at, slot < lag(slot) OVER (PARTITION BY job ORDER BY at) AS back
 		FROM dsched_test.effects) e WHERE back AND NOT ($windows)");
 }
-is($disorder, 0, 'no job ran its slots out of order');
+is($disorder, 0, '[owner-killed] no job ran its slots out of order');
 account_ok(\@fleet, may_repeat => \@may_repeat);
 
 done_testing();

@@ -50,7 +50,7 @@ ok(wait_until($node, open_runs(), 0), 'the executor has had them');
 kill('CONT', $scheduler);
 ok(runs_again('altered'), 'a job that was redefined runs on');
 ok(wait_until($node, q{SELECT string_agg(DISTINCT job_name || ' ' || reason, ', ' ORDER BY job_name || ' ' || reason) FROM dsched.run WHERE status = 'skipped'
-	AND job_name IN ('altered', 'paused', 'gone') AND reason <> 'overlap'}, 'altered redefined, gone unscheduled, paused paused'), 'each slot has an outcome that names its job');
+	AND job_name IN ('altered', 'paused', 'gone') AND reason <> 'overlap'}, 'altered redefined, gone unscheduled, paused paused'), '[redefined-on-its-way] each slot has an outcome that names its job');
 as_worker($node, q{SELECT dsched.unschedule('altered')});
 ok(wait_until($node, q{SELECT detail FROM dsched.status() WHERE component = 'scheduler'}, qr/ 0 runs due or running/), 'nothing is left over');
 
@@ -63,7 +63,7 @@ $lock->query_safe('BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE; INSERT 
 $lock->query_safe('SELECT pg_sleep(2.5)');	# sleep-ok: the lock is held for longer than the lock timeout
 $lock->query_safe('COMMIT');
 ok(runs_again('tick'), 'it runs after a lock on pg_authid');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status = 'failed'}), 0, 'no role was missing');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.run WHERE status = 'failed'}), 0, '[catalog-locked] no role was missing');
 as_worker($node, q{SELECT dsched.unschedule('tick')});
 
 # ---- a procedure that rolls back, loses its right, takes no notice of the cancel, and commits ----
@@ -91,7 +91,7 @@ foreach my $roll_back ('false', 'true')
 	ok(wait_for(sub { append_log_lines(job => $job) }), "$job: under way");
 	kill('TERM', pids($node, 'dsched coordinator'));
 	ok(wait_until($node, "SELECT status FROM dsched.run WHERE job_name = '$job' AND attempt = 1", 'lost'), "$job: lost with its right");
-	is($node->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$job' AND attempt = 1"), 0, "$job: and commits nothing");
+	is($node->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$job' AND attempt = 1"), 0, "[procedure-goes-on] $job: and commits nothing");
 	$lock->query_safe('COMMIT');
 	ok(wait_until($node, "SELECT count(*) FROM dsched_test.effects WHERE job = '$job'", 1), "$job: it is made again");
 	ok(wait_until($node, "SELECT count(*) FROM dsched.jobs WHERE job_name = '$job'", 0), "$job: and then it is done");
@@ -105,7 +105,7 @@ as_worker($node, q{SELECT dsched.schedule('old', '* * * * * *', 'SELECT dsched_t
 ok(runs_again('old'), 'a job runs');
 $node->safe_psql('postgres', 'BEGIN; DROP EXTENSION dsched; CREATE EXTENSION dsched; GRANT USAGE ON SCHEMA dsched TO worker; COMMIT');
 as_worker($node, q{SELECT dsched.schedule('new', '* * * * * *', 'SELECT dsched_test.effect()')});
-ok(runs_again('new'), 'another runs in the extension that was created in the same transaction');
+ok(runs_again('new'), '[extension-replaced] another runs in the extension that was created in the same transaction');
 my $now = timestamp();
 ok(wait_until($node, "SELECT count(*) FROM dsched_test.effects WHERE job = 'new' AND slot > '$now'", sub { $_[0] >= 3 }), 'and again');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dsched.runs WHERE job_name NOT LIKE 'new'}), 0, 'nothing is left of the one before it');
@@ -122,7 +122,7 @@ foreach my $attempt (1 .. 4)
 	$node->stop('fast');
 	start_instance($node);
 }
-ok(wait_until($node, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'long'}, 1), 'a run that was interrupted by four restarts is made in the end');
+ok(wait_until($node, q{SELECT count(*) FROM dsched_test.effects WHERE job = 'long'}, 1), '[restarted-over-and-over] a run that was interrupted by four restarts is made in the end');
 account_ok($node);
 
 done_testing();

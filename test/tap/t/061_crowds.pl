@@ -45,7 +45,7 @@ foreach my $count (1, 700)
 	start_instance($node);
 }
 ok(wait_until($node, 'SELECT count(*) FROM dsched_test.effects', $jobs, 90), 'all slots that came due have run');
-is($node->safe_psql('postgres', 'SELECT count(DISTINCT (job, slot)) FROM dsched_test.effects'), $jobs, 'each once');
+is($node->safe_psql('postgres', 'SELECT count(DISTINCT (job, slot)) FROM dsched_test.effects'), $jobs, '[crowd-of-jobs] each once');
 account_ok($node);
 
 done_testing();

@@ -33,7 +33,7 @@ my $until = time() + 6;
 wait_for(sub { time() > $until });
 my $slot = $node->safe_psql('postgres', 'SELECT (extract(epoch FROM scheduled_for) * 1000000)::bigint FROM dsched.run');
 $etcd->start;
-ok(wait_for(sub { grep { ($_->{watermark} // 0) >= $slot && !@{ $_->{pending} // [] } } states() }, 20), 'it is reported afterwards');
+ok(wait_for(sub { grep { ($_->{watermark} // 0) >= $slot && !@{ $_->{pending} // [] } } states() }, 20), '[reported-late] it is reported afterwards');
 account_ok($node);
 
 done_testing();

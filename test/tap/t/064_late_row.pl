@@ -23,9 +23,9 @@ my $holder = $b->background_psql('postgres');
 $holder->query_safe("BEGIN; SELECT FROM dsched.job WHERE job_name = '$job' FOR UPDATE");
 as_worker($a, "SELECT dsched.alter_job('$job', schedule => '* * * * * *')");
 ok(wait_until($b, q{SELECT detail FROM dsched.status() WHERE component = 'scheduler'}, qr/ [1-9]\d* runs? due or running/), 'a time of it comes due, and waits for the row');
-is($b->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$job'"), 0, 'none is run before that is there');
+is($b->safe_psql('postgres', "SELECT count(*) FROM dsched_test.effects WHERE job = '$job'"), 0, '[row-locked] none is run before that is there');
 $holder->query_safe('COMMIT');
-ok(wait_until($b, "SELECT count(*) > 1 FROM dsched_test.effects WHERE job = '$job'", 't', 30), 'then they are run');
+ok(wait_until($b, "SELECT count(*) > 1 FROM dsched_test.effects WHERE job = '$job'", 't', 30), '[row-locked] then they are run');
 $holder->quit;
 account_ok([ $a, $b ]);
 

@@ -105,7 +105,7 @@ foreach my $death (@deaths)
 	ok(wait_until($node, "SELECT attempt FROM dsched.runs WHERE job_name = '$job' AND status = 'waiting'", 2), "$kind: a retry waits");
 	$not_before{$job} = scalar_of("SELECT max(not_before) FROM dsched.runs WHERE job_name = '$job'");
 	$hurt->();
-	ok(wait_until($node, $waiting, $retries), "$kind: the far retries have their numbers and times");
+	ok(wait_until($node, $waiting, $retries), "[retry-over-restart] $kind: the far retries have their numbers and times");
 	is(scalar_of(q{SELECT count(*) FROM dsched.run WHERE job_name ~ '^far' AND attempt > 1}), 0, "$kind: none was made");
 }
 foreach my $job (sort keys %not_before)
@@ -207,7 +207,7 @@ is(scalar(@keys), 12, 'all that is to be cancelled') or diag(join("\n", @keys));
 as_worker($node, join('; ', map { "SELECT dsched.cancel('$_')" } @keys));
 kill9_everything($node);
 start_instance($node);
-ok(wait_until($node, q{SELECT count(*) FROM dsched.outbox}, 0), 'requests to cancel are carried out after a crash');
+ok(wait_until($node, q{SELECT count(*) FROM dsched.outbox}, 0), '[cancel-then-crash] requests to cancel are carried out after a crash');
 is(scalar_of(q{SELECT count(*) FROM dsched.runs WHERE job_name ~ '^far|^cancel' AND status IN ('queued', 'waiting', 'running')}), 0, 'nothing is left to run');
 is(scalar_of(q{SELECT count(*) FROM dsched_test.effects WHERE job ~ '^cancel'}), 0, 'nothing was run');
 is(scalar_of(q{SELECT count(*), count(*) FILTER (WHERE status = 'cancelled') FROM (
