@@ -155,8 +155,10 @@ read_labels(const Reader *reader, const Scanner *scan)
 }
 
 static void
-read_node(const Reader *reader, NodeInfo *out)
+read_node(const Reader *reader, const Scanner *scan, void *arg)
 {
+	NodeInfo *out = arg;
+
 	json_read_format(reader);
 	json_read_array(reader, "node", out->node, sizeof(out->node));
 	json_read_array_or_empty(reader, "host", out->host, sizeof(out->host));
@@ -171,26 +173,14 @@ read_node(const Reader *reader, NodeInfo *out)
 	out->data_ino = json_read_unsigned_decimal(reader, "data_ino");
 	out->wall_clock = json_read_time(reader, "wall_clock");
 	json_read_array_or_empty(reader, "tzdata", out->tzdata, sizeof(out->tzdata));
+	out->labels = read_labels(reader, scan);
 }
 
 bool
 codec_node_decode(const char *text, size_t len, NodeInfo *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		read_node(&reader, out);
-		out->labels = read_labels(&reader, &scan);
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_node_check(out, err, errlen))
+	if (json_decode(text, len, read_node, out, err, errlen) && codec_node_check(out, err, errlen))
 		return true;
 	codec_node_free(out);
 	return false;
@@ -300,8 +290,10 @@ read_kind(const Reader *reader, TriggerDef *out)
 }
 
 static void
-read_trigger(const Reader *reader, TriggerDef *out)
+read_trigger(const Reader *reader, const Scanner *scan, void *arg)
 {
+	TriggerDef *out = arg;
+
 	json_read_format(reader);
 	out->trigger_id = json_read_int(reader, "trigger_id");
 	out->job_id = json_read_int(reader, "job_id");
@@ -316,20 +308,8 @@ read_trigger(const Reader *reader, TriggerDef *out)
 bool
 codec_trigger_decode(const char *text, size_t len, TriggerDef *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		read_trigger(&reader, out);
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_trigger_check(out, err, errlen))
+	if (json_decode(text, len, read_trigger, out, err, errlen) && codec_trigger_check(out, err, errlen))
 		return true;
 	codec_trigger_free(out);
 	return false;

@@ -72,27 +72,23 @@ read_previous(const Reader *reader, ConfigInfo *out)
 	out->recovered_at = json_read_time(reader, "recovered_at");
 }
 
+static void
+read_config(const Reader *reader, const Scanner *scan, void *arg)
+{
+	ConfigInfo *out = arg;
+
+	json_read_format(reader);
+	out->format = CODEC_FORMAT;
+	out->partitions = (int) json_read_range(reader, "partitions", 1, KEYS_MAX_PARTITIONS);
+	json_read_array(reader, "incarnation", out->incarnation, sizeof(out->incarnation));
+	read_previous(reader, out);
+}
+
 bool
 codec_config_decode(const char *text, size_t len, ConfigInfo *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		json_read_format(&reader);
-		out->format = CODEC_FORMAT;
-		out->partitions = (int) json_read_range(&reader, "partitions", 1, KEYS_MAX_PARTITIONS);
-		json_read_array(&reader, "incarnation", out->incarnation, sizeof(out->incarnation));
-		read_previous(&reader, out);
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_config_check(out, err, errlen))
+	if (json_decode(text, len, read_config, out, err, errlen) && codec_config_check(out, err, errlen))
 		return true;
 	memset(out, 0, sizeof(*out));
 	return false;
@@ -214,27 +210,23 @@ read_places(const Reader *reader, FormerInfo *out)
 	}
 }
 
+static void
+read_former(const Reader *reader, const Scanner *scan, void *arg)
+{
+	FormerInfo *out = arg;
+
+	json_read_format(reader);
+	json_read_array(reader, "incarnation", out->incarnation, sizeof(out->incarnation));
+	out->revision = json_read_range(reader, "revision", 0, CODEC_MAX_INT);
+	read_watermarks(reader, out);
+	read_places(reader, out);
+}
+
 bool
 codec_former_decode(const char *text, size_t len, FormerInfo *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		json_read_format(&reader);
-		json_read_array(&reader, "incarnation", out->incarnation, sizeof(out->incarnation));
-		out->revision = json_read_range(&reader, "revision", 0, CODEC_MAX_INT);
-		read_watermarks(&reader, out);
-		read_places(&reader, out);
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_former_check(out, err, errlen))
+	if (json_decode(text, len, read_former, out, err, errlen) && codec_former_check(out, err, errlen))
 		return true;
 	memset(out, 0, sizeof(*out));
 	return false;

@@ -46,25 +46,21 @@ outcome_is_good(const OutcomeDef *outcome, char *err, size_t errlen)
 	return !problem.found;
 }
 
+static void
+read_command(const Reader *reader, const Scanner *scan, void *arg)
+{
+	CommandDef *out = arg;
+
+	json_read_format(reader);
+	out->session = json_read_decimal(reader, "session");
+	out->cancel = json_has(reader, "cancel") && json_read_bool(reader, "cancel");
+}
+
 bool
 codec_command_decode(const char *text, size_t len, CommandDef *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		json_read_format(&reader);
-		out->session = json_read_decimal(&reader, "session");
-		out->cancel = json_has(&reader, "cancel") && json_read_bool(&reader, "cancel");
-		cJSON_Delete(root);
-	}
-	if (!problem.found && command_is_good(out, err, errlen))
+	if (json_decode(text, len, read_command, out, err, errlen) && command_is_good(out, err, errlen))
 		return true;
 	memset(out, 0, sizeof(*out));
 	return false;
@@ -84,27 +80,23 @@ codec_command_encode(const CommandDef *command, size_t *len)
 	return json_put_tail(&writer, len);
 }
 
+static void
+read_outcome(const Reader *reader, const Scanner *scan, void *arg)
+{
+	OutcomeDef *out = arg;
+
+	json_read_format(reader);
+	out->session = json_read_decimal(reader, "session");
+	json_read_array(reader, "status", out->status, sizeof(out->status));
+	out->finished_at = json_has(reader, "finished_at") ? json_read_time(reader, "finished_at") : 0;
+	json_read_array_or_empty(reader, "sqlstate", out->sqlstate, sizeof(out->sqlstate));
+}
+
 bool
 codec_outcome_decode(const char *text, size_t len, OutcomeDef *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		json_read_format(&reader);
-		out->session = json_read_decimal(&reader, "session");
-		json_read_array(&reader, "status", out->status, sizeof(out->status));
-		out->finished_at = json_has(&reader, "finished_at") ? json_read_time(&reader, "finished_at") : 0;
-		json_read_array_or_empty(&reader, "sqlstate", out->sqlstate, sizeof(out->sqlstate));
-		cJSON_Delete(root);
-	}
-	if (!problem.found && outcome_is_good(out, err, errlen))
+	if (json_decode(text, len, read_outcome, out, err, errlen) && outcome_is_good(out, err, errlen))
 		return true;
 	memset(out, 0, sizeof(*out));
 	return false;

@@ -179,8 +179,10 @@ read_policy(const Reader *reader, JobDef *out)
 }
 
 static void
-read_job(const Reader *reader, JobDef *out)
+read_job(const Reader *reader, const Scanner *scan, void *arg)
 {
+	JobDef *out = arg;
+
 	json_read_format(reader);
 	out->job_id = json_read_int(reader, "job_id");
 	out->username = json_read_text(reader, "username");
@@ -200,26 +202,14 @@ read_job(const Reader *reader, JobDef *out)
 	out->change_id = json_read_int(reader, "change_id");
 	out->node = json_read_text(reader, "node");
 	out->closed_reason = json_read_text_or_null(reader, "closed_reason");
+	out->extra = json_read_extra(reader->object, scan, is_job_field, reader->problem);
 }
 
 bool
 codec_job_decode(const char *text, size_t len, JobDef *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		read_job(&reader, out);
-		out->extra = json_read_extra(root, &scan, is_job_field, &problem);
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_job_check(out, err, errlen))
+	if (json_decode(text, len, read_job, out, err, errlen) && codec_job_check(out, err, errlen))
 		return true;
 	codec_job_free(out);
 	return false;

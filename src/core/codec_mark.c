@@ -32,8 +32,9 @@ codec_mark_check(const RunMark *mark, char *err, size_t errlen)
 }
 
 static void
-read_mark(const Reader *reader, RunMark *out)
+read_mark(const Reader *reader, const Scanner *scan, void *arg)
 {
+	RunMark *out = arg;
 	char mode[sizeof("exactly_once")] = "";
 
 	json_read_format(reader);
@@ -52,20 +53,8 @@ read_mark(const Reader *reader, RunMark *out)
 bool
 codec_mark_decode(const char *text, size_t len, RunMark *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		read_mark(&reader, out);
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_mark_check(out, err, errlen))
+	if (json_decode(text, len, read_mark, out, err, errlen) && codec_mark_check(out, err, errlen))
 		return true;
 	memset(out, 0, sizeof(*out));
 	return false;

@@ -67,8 +67,10 @@ read_scope(const Reader *reader)
 }
 
 static void
-read_queue(const Reader *reader, QueueDef *out)
+read_queue(const Reader *reader, const Scanner *scan, void *arg)
 {
+	QueueDef *out = arg;
+
 	json_read_format(reader);
 	json_read_array(reader, "name", out->name, sizeof(out->name));
 	if (json_has(reader, "max_running"))
@@ -80,26 +82,14 @@ read_queue(const Reader *reader, QueueDef *out)
 	out->cluster = read_scope(reader);
 	out->change_id = json_read_int(reader, "change_id");
 	json_read_array(reader, "node", out->node, sizeof(out->node));
+	out->extra = json_read_extra(reader->object, scan, is_queue_field, reader->problem);
 }
 
 bool
 codec_queue_decode(const char *text, size_t len, QueueDef *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		read_queue(&reader, out);
-		out->extra = json_read_extra(root, &scan, is_queue_field, &problem);
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_queue_check(out, err, errlen))
+	if (json_decode(text, len, read_queue, out, err, errlen) && codec_queue_check(out, err, errlen))
 		return true;
 	codec_queue_free(out);
 	return false;

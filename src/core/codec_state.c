@@ -179,8 +179,10 @@ read_failing_jobs(const Reader *reader, int *count)
 }
 
 static void
-read_state(const Reader *reader, PartitionState *out)
+read_state(const Reader *reader, const Scanner *scan, void *arg)
 {
+	PartitionState *out = arg;
+
 	json_read_format(reader);
 	out->format = CODEC_FORMAT;
 	json_read_array(reader, "node", out->node, sizeof(out->node));
@@ -204,20 +206,8 @@ read_state(const Reader *reader, PartitionState *out)
 bool
 codec_state_decode(const char *text, size_t len, PartitionState *out, char *err, size_t errlen)
 {
-	Problem problem = json_problem_begin(err, errlen);
-	Scanner scan;
-	cJSON *root;
-
 	memset(out, 0, sizeof(*out));
-	root = json_parse_object(text, len, &scan, &problem);
-	if (root != NULL)
-	{
-		Reader reader = json_reader_begin(root, &problem);
-
-		read_state(&reader, out);
-		cJSON_Delete(root);
-	}
-	if (!problem.found && codec_state_check(out, err, errlen))
+	if (json_decode(text, len, read_state, out, err, errlen) && codec_state_check(out, err, errlen))
 		return true;
 	codec_state_free(out);
 	return false;

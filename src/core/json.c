@@ -126,6 +126,23 @@ json_reader_begin(const cJSON *object, Problem *problem)
 	return reader;
 }
 
+bool
+json_decode(const char *text, size_t len, JsonRead read, void *out, char *err, size_t errlen)
+{
+	Problem problem = json_problem_begin(err, errlen);
+	Scanner scan;
+	cJSON *root = json_parse_object(text, len, &scan, &problem);
+
+	if (root != NULL)
+	{
+		Reader reader = json_reader_begin(root, &problem);
+
+		read(&reader, &scan, out);
+		cJSON_Delete(root);
+	}
+	return !problem.found;
+}
+
 /* A member, or NULL if it is not there or null. */
 const cJSON *
 json_find(const Reader *reader, const char *name)

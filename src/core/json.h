@@ -90,6 +90,13 @@ typedef struct Reader
  */
 extern cJSON *json_parse_object(const char *text, size_t len, Scanner *scan, Problem *problem);
 
+/*
+ * Parses a text that is an object and has its members read into out.  False, with a complaint in err, if either fails; whether what
+ * was read makes sense is for the caller to check.  scan is for those that need members as they stand in the text.
+ */
+typedef void (*JsonRead)(const Reader *reader, const Scanner *scan, void *out);
+extern bool json_decode(const char *text, size_t len, JsonRead read, void *out, char *err, size_t errlen);
+
 /* No name may occur twice: json_parse_object() has asked that of the outermost object only. */
 extern bool json_names_differ(const cJSON *object);
 
