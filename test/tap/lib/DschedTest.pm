@@ -36,7 +36,7 @@ use Time::HiRes qw(time);
 our @EXPORT = qw(
   start_etcd new_instance new_standby fleet create_extension as_worker start_instance
   wait_until wait_for psql_try
-  pids kill9_instance kill9_everything sigstop_instance sigcont_instance
+  pids stop_runs_at stopped_executors kill9_instance kill9_everything sigstop_instance sigcont_instance
   append_log_lines effects runs expected_slots
   every_slot_once every_slot_accounted attempts_at_most effects_match_runs
   start_relay timestamp ownership wait_fleet wait_owners wait_past status_of every_slot_of_each_once
@@ -732,6 +732,27 @@ sub pids
 		push @found, $pid if !defined $kind || $title =~ /\Q$kind\E/;
 	}
 	return @found;
+}
+
+# Executors that come to one of these points of strict delivery from now on stop there, as by SIGSTOP; '': none does. See dsched.test_stop_at.
+sub stop_runs_at
+{
+	my ($points, @nodes) = @_;
+
+	foreach my $node (@nodes)
+	{
+		$node->safe_psql('postgres', "ALTER SYSTEM SET dsched.test_stop_at = '$points'");
+		$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+	}
+	return;
+}
+
+# Those that have.
+sub stopped_executors
+{
+	my ($node) = @_;
+
+	return grep { _state($_) eq 'T' } pids($node, 'dsched executor');
 }
 
 # kill -9 of the postmaster alone: its children notice and end by themselves. Returns their pids.

@@ -16,20 +16,6 @@ create_extension($node);
 $node->safe_psql('postgres', 'CREATE TABLE gate (); GRANT ALL ON gate TO worker');
 ok(wait_fleet([$node]), 'an instance in a cluster');
 
-sub stop_at
-{
-	my ($points) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET dsched.test_stop_at = '$points'");
-	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	return;
-}
-
-sub stopped
-{
-	return grep { DschedTest::_state($_) eq 'T' } pids($node, 'dsched executor');
-}
-
 my %kill = (
 	executor => sub { kill('KILL', @_); return },
 	machine  => sub { kill9_everything($node); start_instance($node); return },
@@ -56,14 +42,14 @@ foreach my $window (@windows)
 		my $gate = $node->background_psql('postgres');
 
 		$gate->query_safe('BEGIN; LOCK TABLE gate');
-		stop_at("$exact_point, $most_point");
+		stop_runs_at("$exact_point, $most_point", $node);
 		as_worker($node, qq{SELECT dsched.schedule_in('$exact', '0 s', 'SELECT dsched_test.log(''begin''); SELECT dsched_test.effect()', delivery => 'exactly_once')});
 		as_worker($node, qq{SELECT dsched.schedule_in('$most', '0 s', 'SELECT dsched_test.log(''begin''); TABLE gate; SELECT dsched_test.effect()', delivery => 'at_most_once')})
 		  if defined $most_attempts;
-		ok(wait_for(sub { stopped() == 1 + ($most_point eq 'claimed' ? 1 : 0) }, 20), "$name: it stops there");
+		ok(wait_for(sub { stopped_executors($node) == 1 + ($most_point eq 'claimed' ? 1 : 0) }, 20), "$name: it stops there");
 		ok(wait_for(sub { append_log_lines(job => $most) }), "$name: and the other has begun") if $most_attempts;
-		my @stopped = stopped();
-		stop_at('');
+		my @stopped = stopped_executors($node);
+		stop_runs_at('', $node);
 		$kill{$kind}->(@stopped, $most_attempts ? grep { DschedTest::_state($_) ne 'T' } pids($node, 'dsched executor') : ());
 		eval { $gate->query('COMMIT') };
 		eval { $gate->quit };

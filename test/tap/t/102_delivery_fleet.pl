@@ -15,23 +15,6 @@ my @fleet = map { new_instance($_, etcd => $relay{$_}, conf => "dsched.lease_ttl
 create_extension(@fleet);
 ok(wait_fleet(\@fleet), 'two instances share the partitions');
 
-sub stop_at
-{
-	my ($points, @nodes) = @_;
-
-	foreach my $node (@nodes)
-	{
-		$node->safe_psql('postgres', "ALTER SYSTEM SET dsched.test_stop_at = '$points'");
-		$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	}
-	return;
-}
-
-sub stopped
-{
-	return grep { DschedTest::_state($_) eq 'T' } pids($_[0], 'dsched executor');
-}
-
 # If it began after the last account its successor makes it again under the same number; it has one effect all the same.
 my @may_repeat;
 
@@ -50,13 +33,13 @@ sub begin_job
 	my ($job, $mode, $point) = @_;
 	my $stopped;
 
-	stop_at($point, @fleet);
+	stop_runs_at($point, @fleet);
 	as_worker($fleet[0], "SELECT dsched.schedule_in('$job', '0 s', 'SELECT dsched_test.log(''begin''); SELECT dsched_test.effect()', delivery => '$mode')");
-	ok(wait_for(sub { ($stopped) = grep { stopped($_) } @fleet }, 20), "$job: it stops at \"$point\"") or die;
+	ok(wait_for(sub { ($stopped) = grep { stopped_executors($_) } @fleet }, 20), "$job: it stops at \"$point\"") or die;
 	my ($other) = grep { $_ != $stopped } @fleet;
 
-	stop_at('', @fleet);
-	return ($stopped, $other, stopped($stopped));
+	stop_runs_at('', @fleet);
+	return ($stopped, $other, stopped_executors($stopped));
 }
 
 sub total_effects

@@ -15,15 +15,6 @@ my $node = new_instance('node1', etcd => $etcd, conf => "dsched.lease_ttl = '12s
 create_extension($node);
 ok(wait_fleet([$node]), 'an instance in a cluster');
 
-sub stop_at
-{
-	my ($points) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET dsched.test_stop_at = '$points'");
-	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	return;
-}
-
 sub executor_of
 {
 	my ($job) = @_;
@@ -53,12 +44,12 @@ foreach my $case (@cases)
 	my ($job, $options, $hurt) = @$case;
 	my $from_sent = $job =~ /timed_out|cancelled|terminated/;
 
-	stop_at('prepared');
+	stop_runs_at('prepared', $node);
 	as_worker($node, "SELECT dsched.schedule_in('$job', '0 s', 'SELECT dsched_test.log(''begin''); SELECT dsched_test.effect()', delivery => 'exactly_once'$options)");
 	ok(wait_for(sub { grep { DschedTest::_state($_) eq 'T' } pids($node, 'dsched executor') }, 20), "$job: it is prepared") or last;
 	my @executors = grep { DschedTest::_state($_) eq 'T' } pids($node, 'dsched executor');
 
-	stop_at('');
+	stop_runs_at('', $node);
 	$etcd->sigstop;
 	kill('CONT', @executors);
 	# its question is on its way

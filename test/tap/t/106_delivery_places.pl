@@ -17,23 +17,6 @@ create_extension(@fleet);
 ok(wait_fleet(\@fleet), 'two instances share the partitions');
 as_worker($fleet[0], q{SELECT dsched.schedule('keep', '0 0 1 1 *', 'SELECT 1', run_on => 'disk=ssd')});
 
-sub stop_at
-{
-	my ($points, @nodes) = @_;
-
-	foreach my $node (@nodes)
-	{
-		$node->safe_psql('postgres', "ALTER SYSTEM SET dsched.test_stop_at = '$points'");
-		$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	}
-	return;
-}
-
-sub stopped
-{
-	return grep { DschedTest::_state($_) eq 'T' } pids($_[0], 'dsched executor');
-}
-
 # If it began after the last account its successor makes it again under the same number; it has one effect all the same.
 my @may_repeat;
 
@@ -52,12 +35,12 @@ sub begin_job
 	my ($job, $mode, $point) = @_;
 	my $stopped;
 
-	stop_at($point, @fleet);
+	stop_runs_at($point, @fleet);
 	as_worker($fleet[0], "SELECT dsched.schedule_in('$job', '0 s', 'SELECT dsched_test.log(''begin''); SELECT dsched_test.effect()', delivery => '$mode', run_on => 'disk=ssd')");
-	ok(wait_for(sub { ($stopped) = grep { stopped($_) } @fleet }, 20), "$job: it stops at \"$point\"") or die;
+	ok(wait_for(sub { ($stopped) = grep { stopped_executors($_) } @fleet }, 20), "$job: it stops at \"$point\"") or die;
 	my ($other) = grep { $_ != $stopped } @fleet;
 
-	stop_at('', @fleet);
+	stop_runs_at('', @fleet);
 	return ($stopped, $other);
 }
 

@@ -16,29 +16,15 @@ my $node = new_instance('node1', etcd => $relay, conf => "dsched.lease_ttl = '2s
 create_extension($node);
 ok(wait_fleet([$node]), 'an instance in a cluster');
 
-sub stop_at
-{
-	my ($points) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET dsched.test_stop_at = '$points'");
-	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	return;
-}
-
-sub stopped
-{
-	return grep { DschedTest::_state($_) eq 'T' } pids($node, 'dsched executor');
-}
-
 sub begin_job
 {
 	my ($job, $mode, $point, $run_on) = @_;
 
-	stop_at($point);
+	stop_runs_at($point, $node);
 	as_worker($node, "SELECT dsched.schedule_once('$job', clock_timestamp(), 'SELECT dsched_test.log(''begin''); SELECT dsched_test.effect()', delivery => '$mode', run_on => '$run_on')");
-	ok(wait_for(\&stopped, 30), "$job: it stops at \"$point\"") or die;
-	stop_at('');
-	return stopped();
+	ok(wait_for(sub { stopped_executors($node) }, 30), "$job: it stops at \"$point\"") or die;
+	stop_runs_at('', $node);
+	return stopped_executors($node);
 }
 
 sub effects_of
